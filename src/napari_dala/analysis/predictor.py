@@ -1,0 +1,166 @@
+"""A bundle made ready for one device and precision: tiles in, probabilities and maps out."""
+
+from __future__ import annotations
+
+import copy
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_dala.errors import DalaError
+from napari_dala.model.gradcam import head_grad_cam  # before torch: it sees to triton
+
+# isort: split
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_dala.model.bundle import ModelBundle
+
+PRECISIONS = ("auto", "fp32", "bf16")
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_BATCH = {"cpu": 16, "cuda": 128, "mps": 64}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Arrays for n tiles; see `store.TileResults` for their shapes."""
+
+    probability: NDArray[np.float32]
+    cam: NDArray[np.float32]
+    features: NDArray[np.float32]
+    layer4: NDArray[np.float16] | None
+
+
+class Predictor:
+    """The trunk folded and cast for speed, the head in fp32.
+
+    Parameters
+    ----------
+    bundle
+        The model.
+    device
+        "auto" (CUDA, else Apple's MPS, else the processor) or a torch device.
+    precision
+        "auto" (bf16 where the device has it natively), "fp32" or "bf16".
+
+    Raises
+    ------
+    DalaError
+        When the device or precision is not to be had.
+    """
+
+    def __init__(self, bundle: ModelBundle, device: str = "auto", precision: str = "auto") -> None:
+        self.bundle = bundle
+        self.device = choose_device(device)
+        self.precision = choose_precision(precision, self.device)
+        self.batch_size = _BATCH.get(self.device.type, 16)
+        self._dtype = _DTYPES[self.precision]
+        trunk = fold_batch_norm(bundle.network.trunk)
+        self.trunk = trunk.to(self.device, self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = copy.deepcopy(bundle.network).to(self.device) if self.device.type != "cpu" else bundle.network
+        self._basis = None if bundle.basis is None else bundle.basis.to(self.device, torch.float32)
+
+    def inputs(self, tiles: NDArray[np.uint8]) -> Tensor:
+        """Return tiles (n, h, w, 3) uint8 as the trunk's input, normalised, on the device."""
+        return self.bundle.normalize(torch.from_numpy(tiles).to(self.device, non_blocking=True)).to(self._dtype)
+
+    @torch.inference_mode()
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return logits alone, (n, classes): the bare forward pass that benchmarks compare with."""
+        return self.network.head_from_means(self.trunk(inputs).float().mean((2, 3)))
+
+    @torch.inference_mode()
+    def forward_cam(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return logits, Grad-CAM of every class, channel means and layer4's map."""
+        maps = self.trunk(inputs)
+        logits, cams, means = head_grad_cam(self.network, maps)
+        return logits, cams, means, maps
+
+    def __call__(self, tiles: NDArray[np.uint8]) -> Prediction:
+        """Predict tiles (n, h, w, 3) uint8; when the device is out of memory, in halves."""
+        try:
+            return self._predict(tiles)
+        except torch.OutOfMemoryError:
+            if len(tiles) == 1:
+                raise DalaError("The device has too little memory for one tile; choose the device “cpu”.") from None
+            torch.cuda.empty_cache()
+            self.batch_size = max(1, len(tiles) // 2)
+            return _joined(self(tiles[: self.batch_size]), self(tiles[self.batch_size :]))
+
+    @torch.inference_mode()
+    def _predict(self, tiles: NDArray[np.uint8]) -> Prediction:
+        logits, cams, means, maps = self.forward_cam(self.inputs(tiles))
+        layer4 = None
+        if self._basis is not None:
+            layer4 = (maps.permute(0, 2, 3, 1).float() @ self._basis).half().cpu().numpy()
+        probability = self.bundle.probabilities(logits)
+        return Prediction(probability.cpu().numpy(), cams.cpu().numpy(), means.cpu().numpy(), layer4)
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the torch device for "auto" or a name; DalaError when it is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        there = ", ".join(entry["name"] for entry in devices())
+        raise DalaError(f"device “{name}” is not to be had here; there is: {there}") from error
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """Return "fp32" or "bf16"; "auto" takes bf16 only where the hardware computes in it."""
+    if name not in PRECISIONS:
+        raise DalaError(f"precision “{name}”: choose one of {', '.join(PRECISIONS)}")
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if device.type == "cpu" and processor_has_bf16() else "fp32"
+
+
+def processor_has_bf16() -> bool:
+    """Return True where the processor multiplies bf16 itself (AVX-512 BF16 or AMX)."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def devices() -> list[dict[str, Any]]:
+    """Return the devices to choose from: `name` for torch, `kind` for people."""
+    found = [{"name": "cpu", "kind": f"processor, {os.cpu_count()} cores"}]
+    found += [
+        {"name": f"cuda:{index}", "kind": torch.cuda.get_device_name(index)}
+        for index in range(torch.cuda.device_count())
+    ]
+    if torch.mps.is_available():
+        found.append({"name": "mps", "kind": "Apple GPU"})
+    return found
+
+
+def fold_batch_norm(trunk: nn.Module) -> nn.Module:
+    """Return a copy of a ResNet trunk in eval mode with each batch norm folded into the convolution before it."""
+    trunk = copy.deepcopy(trunk).eval()
+    for module in trunk.modules():
+        parts = list(module.named_children())
+        for (name, part), (next_name, following) in zip(parts, parts[1:], strict=False):
+            if isinstance(part, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
+                setattr(module, name, fuse_conv_bn_eval(part, following))
+                setattr(module, next_name, nn.Identity())
+    return trunk
+
+
+def _joined(first: Prediction, second: Prediction) -> Prediction:
+    """Put two predictions behind one another."""
+    return Prediction(
+        np.concatenate([first.probability, second.probability]),
+        np.concatenate([first.cam, second.cam]),
+        np.concatenate([first.features, second.features]),
+        None if first.layer4 is None or second.layer4 is None else np.concatenate([first.layer4, second.layer4]),
+    )

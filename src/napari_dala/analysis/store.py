@@ -1,0 +1,260 @@
+"""The analysis of one slide on disk: a zarr store that can be stopped, resumed and read while it grows.
+
+What only the trunk determines (`status`, `features`, `layer4`) lies in a group keyed by slide, grid, trunk and
+precision; what the head determines (`probability`, `cam`, `scored`) in a group below it, keyed by bundle. Nothing
+of another slide, model or setting is ever mixed in. Knows no torch: napari reads it while the child writes.
+
+    analysis.zarr/<setting>/status, features, layer4
+    analysis.zarr/<setting>/<bundle>/probability, cam, scored
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import zarr
+
+from napari_dala.errors import DalaError
+from napari_dala.slide.tiles import BLOCK, TileGrid
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SCHEMA = 1
+FEATURES = 2048  # channels of ResNet-50's layer4
+
+
+class TileStatus(IntEnum):
+    """What has become of a tile."""
+
+    TODO = 0
+    DONE = 1
+    UNREADABLE = 2
+    BACKGROUND = 3
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the trunk's results depend on.
+
+    Attributes
+    ----------
+    fingerprint
+        Of the slide.
+    grid
+        Where its tiles lie.
+    trunk_hash
+        Of the trunk's weights and of what they expect as input.
+    precision
+        "fp32" or "bf16".
+    """
+
+    fingerprint: str
+    grid: TileGrid
+    trunk_hash: str
+    precision: str
+
+    @property
+    def key(self) -> str:
+        """Name of the group."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+
+    @classmethod
+    def from_attributes(cls, values: dict[str, Any]) -> Setting:
+        """Rebuild from what `asdict` gave."""
+        grid = {name: tuple(value) if isinstance(value, list) else value for name, value in values["grid"].items()}
+        return cls(values["fingerprint"], TileGrid(**grid), values["trunk_hash"], values["precision"])
+
+
+@dataclass(frozen=True)
+class TileResults:
+    """What was computed for n tiles of one block.
+
+    Attributes
+    ----------
+    row, column
+        (n,) int, positions in the grid.
+    probability
+        (n, classes) float32.
+    cam
+        (n, classes, cells, cells), raw Grad-CAM in logits.
+    features
+        (n, 2048), channel means of layer4 before attention.
+    layer4
+        (n, cells, cells, components) on the bundle's basis, or None.
+    """
+
+    row: NDArray[np.intp]
+    column: NDArray[np.intp]
+    probability: NDArray[np.float32]
+    cam: NDArray[np.floating[Any]]
+    features: NDArray[np.floating[Any]]
+    layer4: NDArray[np.floating[Any]] | None = None
+
+
+class AnalysisStore:
+    """One bundle's results for one slide under one setting; see `open_store` and `create_store`."""
+
+    def __init__(self, path: Path, tiles: zarr.Group, head: zarr.Group) -> None:
+        self.path = path
+        self.setting = Setting.from_attributes(dict(tiles.attrs["setting"]))  # type: ignore[arg-type]
+        self.bundle_hash = str(head.attrs["bundle_hash"])
+        self.card: dict[str, Any] = dict(head.attrs["card"])  # type: ignore[arg-type]
+        self.slide: dict[str, Any] = dict(tiles.attrs["slide"])  # type: ignore[arg-type]
+        self._tiles = tiles
+        self._arrays: dict[str, zarr.Array[Any]] = {
+            **{name: array for name, array in tiles.arrays()},
+            **{name: array for name, array in head.arrays()},
+        }
+
+    @property
+    def grid(self) -> TileGrid:
+        """Where the tiles lie."""
+        return self.setting.grid
+
+    @property
+    def status(self) -> NDArray[np.uint8]:
+        """`TileStatus` of every tile for the trunk, (rows, columns)."""
+        return np.asarray(self._arrays["status"][:])
+
+    @property
+    def scored(self) -> NDArray[np.bool_]:
+        """True where this bundle's probability and CAM are there, (rows, columns)."""
+        return np.asarray(self._arrays["scored"][:]).astype(bool)
+
+    def read(self, name: str, block: tuple[int, int] | None = None) -> NDArray[Any]:
+        """Read an array ("probability", "cam", "features", ...), whole or one block of 4 x 4 tiles."""
+        array = self._arrays[name]
+        return np.asarray(array[:] if block is None else array[_block_region(name, block, self.grid.cells)])
+
+    def mark_background(self, tissue: NDArray[np.bool_]) -> None:
+        """Say of every tile whether it holds tissue; tiles that were done stay so."""
+        status = self.status
+        settled = (status == TileStatus.DONE) | (status == TileStatus.UNREADABLE)
+        wanted = np.where(settled, status, np.where(tissue, TileStatus.TODO, TileStatus.BACKGROUND))
+        if not np.array_equal(wanted, status):
+            self._arrays["status"][:] = wanted.astype(np.uint8)
+
+    def write(self, block: tuple[int, int], results: TileResults | None, unreadable: list[tuple[int, int]]) -> None:
+        """Add tiles of one block: first what was computed, then the marks that say it is there."""
+        if results is not None and len(results.row):
+            row, column = results.row - block[0] * BLOCK, results.column - block[1] * BLOCK
+            values: list[tuple[str, NDArray[Any]]] = [
+                ("features", results.features),
+                ("probability", results.probability),
+                ("cam", results.cam),
+            ]
+            if results.layer4 is not None:
+                values.append(("layer4", results.layer4))
+            for name, value in values:
+                self._merge(name, block, row, column, value)
+            self._merge("scored", block, row, column, np.ones(len(row), np.uint8))
+        status = self.read("status", block)
+        if results is not None:
+            status[results.row - block[0] * BLOCK, results.column - block[1] * BLOCK] = TileStatus.DONE
+        for tile in unreadable:
+            status[tile[0] - block[0] * BLOCK, tile[1] - block[1] * BLOCK] = TileStatus.UNREADABLE
+        self._arrays["status"][_block_region("status", block, self.grid.cells)] = status
+
+    def _merge(
+        self, name: str, block: tuple[int, int], row: NDArray[np.intp], column: NDArray[np.intp], value: NDArray[Any]
+    ) -> None:
+        """Put n tiles' values into one chunk, beside what an earlier run wrote there."""
+        region = _block_region(name, block, self.grid.cells)
+        chunk = np.asarray(self._arrays[name][region])
+        if name == "cam":
+            cells = self.grid.cells
+            tiles = chunk.reshape(len(chunk), chunk.shape[1] // cells, cells, chunk.shape[2] // cells, cells)
+            tiles[:, row, :, column] = value.astype(chunk.dtype)
+        elif name == "probability":
+            chunk[:, row, column] = value.T
+        else:
+            chunk[row, column] = value.astype(chunk.dtype)
+        self._arrays[name][region] = chunk
+
+
+def create_store(
+    path: Path,
+    setting: Setting,
+    *,
+    slide: dict[str, Any],
+    bundle_hash: str,
+    card: dict[str, Any],
+    components: int = 0,
+    restart: bool = False,
+) -> AnalysisStore:
+    """Open the results of this setting and bundle, creating what is not there.
+
+    Parameters
+    ----------
+    path
+        The `.zarr` folder; may hold other settings and bundles.
+    slide
+        The slide's printable properties.
+    bundle_hash, card
+        Of the model; the card as JSON.
+    components
+        Size of the bundle's layer4 basis; 0 where it has none.
+    restart
+        Drop what was computed under this setting before.
+    """
+    root = zarr.open_group(path, mode="a")
+    if root.attrs.get("schema", SCHEMA) != SCHEMA:
+        raise DalaError(f"{path}: written by another version of napari-dala; choose another folder")
+    if restart and setting.key in root:
+        del root[setting.key]
+    rows, columns = setting.grid.shape
+    cells, classes = setting.grid.cells, len(card["classes"])
+    tiles = root.require_group(setting.key)
+    for name, shape, chunks, dtype in (
+        ("status", (), (), "uint8"),
+        ("features", (FEATURES,), (FEATURES,), "float16"),
+        ("layer4", (cells, cells, components), (cells, cells, components), "float16"),
+    ):
+        if name != "layer4" or components:
+            tiles.require_array(
+                name, shape=(rows, columns, *shape), chunks=(BLOCK, BLOCK, *chunks), dtype=dtype, fill_value=0
+            )
+    head = tiles.require_group(bundle_hash[:12])
+    head.require_array("scored", shape=(rows, columns), chunks=(BLOCK, BLOCK), dtype="uint8", fill_value=0)
+    for name, factor, kind in (("probability", 1, "float32"), ("cam", cells, "float16")):
+        head.require_array(
+            name,
+            shape=(classes, rows * factor, columns * factor),
+            chunks=(classes, BLOCK * factor, BLOCK * factor),
+            dtype=kind,
+            fill_value=float("nan"),
+        )
+    tiles.attrs.update({"setting": asdict(setting), "slide": slide})
+    head.attrs.update({"bundle_hash": bundle_hash, "card": card})
+    root.attrs.update({"schema": SCHEMA, "latest": [setting.key, bundle_hash[:12]]})
+    return AnalysisStore(path, tiles, head)
+
+
+def open_store(path: Path) -> AnalysisStore:
+    """Open the results that were written last.
+
+    Raises
+    ------
+    DalaError
+        When there is no analysis at `path`.
+    """
+    try:
+        root = zarr.open_group(path, mode="r")
+        setting, head = root.attrs["latest"]  # type: ignore[misc]
+        return AnalysisStore(Path(path), root[setting], root[f"{setting}/{head}"])  # type: ignore[arg-type]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise DalaError(f"{path}: not an analysis by napari-dala") from error
+
+
+def _block_region(name: str, block: tuple[int, int], cells: int) -> tuple[slice, ...]:
+    """Slices of one block in one of the arrays."""
+    side = BLOCK * (cells if name == "cam" else 1)
+    region = (slice(block[0] * side, (block[0] + 1) * side), slice(block[1] * side, (block[1] + 1) * side))
+    return (slice(None), *region) if name in ("probability", "cam") else region

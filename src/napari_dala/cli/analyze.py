@@ -1,0 +1,146 @@
+"""`dala analyze`: slides in, maps, tables and reports out."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from napari_dala.errors import DalaError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
+    from napari_dala.analysis.predictor import Predictor
+
+
+def analyze(
+    slides: list[Path] = typer.Argument(help="Slides, photographs or DICOM folders."),
+    out: Path = typer.Option(..., "--out", help="Folder for the results, one folder a slide."),
+    model: str = typer.Option("default", help="Name or file of a bundle (`dala models list`)."),
+    mpp: float | None = typer.Option(None, help="Micrometres per pixel of the slides, where the file is silent or wrong."),
+    overlap: float = typer.Option(0.0, min=0.0, max=0.9, help="Part of a tile's side shared with its neighbour."),
+    region: Path | None = typer.Option(None, help="GeoJSON of regions to analyse, level-0 pixels."),
+    device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:1, mps."),
+    precision: str = typer.Option("auto", help="auto, fp32 or bf16."),
+    workers: int = typer.Option(1, min=1, help="Threads that read tiles."),
+    restart: bool = typer.Option(False, "--restart", help="Compute everything again."),
+    anonymous: bool = typer.Option(False, "--anonymous", help="Leave file names out of everything written."),
+) -> None:
+    """Run the model on every tissue tile of each slide and write maps, tables and a report."""
+    for folder in analyze_slides(
+        slides,
+        out,
+        model=model,
+        mpp=mpp,
+        overlap=overlap,
+        region=region,
+        device=device,
+        precision=precision,
+        workers=workers,
+        restart=restart,
+        anonymous=anonymous,
+    ):
+        typer.echo(str(folder))
+
+
+def analyze_slides(
+    slides: list[Path],
+    out: Path,
+    *,
+    model: str = "default",
+    mpp: float | None = None,
+    overlap: float = 0.0,
+    region: Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    workers: int = 1,
+    restart: bool = False,
+    anonymous: bool = False,
+) -> list[Path]:
+    """Analyse slides one after another, with a progress bar; return their folders.
+
+    A slide that cannot be done is reported when the others are: exit code 1, or 2 when none could be done.
+    """
+    from napari_dala.analysis.predictor import Predictor
+    from napari_dala.analysis.regions import read_regions
+    from napari_dala.model.bundle import load_model
+
+    settings: dict[str, Any] = {"region": region and read_regions(region), "mpp": mpp, "overlap": overlap}
+    settings |= {"workers": workers, "restart": restart, "anonymous": anonymous}
+    predictor = Predictor(load_model(model), device, precision)
+    if warning := predictor.bundle.card.warning:
+        typer.secho(f"Model “{predictor.bundle.card.name}” is {warning}", fg="yellow", err=True)
+    folders, failures = [], []
+    with _progress_bar() as bar:
+        for slide in slides:
+            try:
+                folders.append(_analyze_one(slide, predictor, out, settings, bar))
+            except (DalaError, OSError) as error:
+                failures.append(str(error))
+    for failure in failures:
+        typer.secho(f"dala: {failure}", fg="red", err=True)
+    if failures:
+        if len(slides) > 1:
+            typer.echo(f"{len(folders)} of {len(slides)} slides done, {len(failures)} failed.", err=True)
+        raise typer.Exit(1 if folders else 2)
+    return folders
+
+
+def _analyze_one(path: Path, predictor: Predictor, out: Path, settings: dict[str, Any], bar: Bar) -> Path:
+    from napari_dala.analysis.engine import analyze
+    from napari_dala.analysis.outputs import output_folder, write_outputs
+    from napari_dala.analysis.run_control import Progress
+    from napari_dala.slide import open_slide
+
+    start = time.perf_counter()
+    with open_slide(path, mpp=settings["mpp"]) as slide:
+        folder = output_folder(out, slide, anonymous=settings["anonymous"])
+        task = bar.add_task(slide.fingerprint[:8] if settings["anonymous"] else slide.name, total=None, rate="")
+        last = Progress(0, 0)
+
+        def show(progress: Progress) -> None:
+            nonlocal last
+            last = progress
+            rate = f"{progress.tiles_per_s:.1f} tiles/s" if progress.tiles_per_s else ""
+            bar.update(task, completed=progress.done, total=progress.total, rate=rate)
+
+        analysis = analyze(
+            slide,
+            predictor,
+            folder,
+            region=settings["region"],
+            overlap=settings["overlap"],
+            workers=settings["workers"],
+            restart=settings["restart"],
+            on_progress=show,
+        )
+        run = {
+            "device": str(predictor.device),
+            "precision": predictor.precision,
+            "overlap": settings["overlap"],
+            "region": settings["region"] is not None,
+            "tiles": last.total,
+            "tiles_per_s": round(last.tiles_per_s, 2),
+            "seconds": round(time.perf_counter() - start, 2),
+        }
+        write_outputs(analysis, slide, folder, run, anonymous=settings["anonymous"])
+    if not last.total:
+        typer.secho(f"{path.name}: no tissue found; nothing was analysed", fg="yellow", err=True)
+    return folder
+
+
+def _progress_bar() -> Bar:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )

@@ -1,0 +1,43 @@
+"""`dala demo`: the teaching slide, analysed, with or without a display."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import typer
+
+from napari_dala.errors import DalaError
+
+
+def demo(
+    headless: bool = typer.Option(False, "--headless", help="Open no window; write pictures, report and tables."),
+    side: int = typer.Option(4096, min=512, help="Side of the drawn slide in pixels."),
+    out: Path = typer.Option(Path("dala-demo"), "--out", help="Folder for the headless results."),
+) -> None:
+    """Draw the teaching slide and analyse it: in napari where there is a display, else into a folder."""
+    from napari_dala.slide.teaching import cached_teaching_slide
+
+    typer.echo("Drawing the teaching slide (a drawing of tissue, not a patient's)...")
+    slide = cached_teaching_slide(side)
+    if not headless and _has_display():
+        try:
+            from napari_dala.plugin.demo import show_demo
+        except ImportError as error:
+            raise DalaError(f"napari's window cannot open ({error}); install napari-dala[all], or use --headless") from error
+        show_demo(slide)
+        return
+    from napari_dala.cli.analyze import analyze_slides
+
+    folders = analyze_slides([slide], out)
+    for folder in folders:
+        for name in ("overview.png", "report.html", "tiles.csv", "regions.geojson"):
+            typer.echo(str((folder / name).resolve()))
+
+
+def _has_display() -> bool:
+    """Return True where a window can be shown."""
+    if sys.platform != "linux":
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

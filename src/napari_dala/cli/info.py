@@ -1,0 +1,16 @@
+"""`dala info`: what a slide is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import typer
+
+
+def info(slide: Path = typer.Argument(help="A slide, a photograph or a DICOM folder.")) -> None:
+    """Print a slide's size, levels, resolution and fingerprint as JSON."""
+    from napari_dala.slide import open_slide
+
+    with open_slide(slide) as opened:
+        typer.echo(json.dumps(opened.properties, indent=2, ensure_ascii=False))

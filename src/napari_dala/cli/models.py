@@ -1,0 +1,68 @@
+"""`dala models`: the bundles there are, what they say of themselves, and how others come in."""
+
+from __future__ import annotations
+
+from itertools import cycle
+from pathlib import Path
+
+import typer
+
+_COLORS = ((70, 130, 180), (214, 39, 40), (44, 160, 44), (255, 127, 14), (148, 103, 189))
+
+app = typer.Typer(help="List, show and import model bundles.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_() -> None:
+    """List the models by name, with what is wrong with those that cannot be used."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from napari_dala.model.catalog import list_models
+
+    table = Table("name", "classes", "tile", "um/px", "trained", "note")
+    for entry in list_models():
+        card = entry.card
+        if card is None:
+            table.add_row(entry.name, "", "", "", "", entry.problem or "")
+            continue
+        note = card.warning or card.summary
+        trained = "yes" if card.trained else "no"
+        table.add_row(entry.name, ", ".join(card.class_names), str(card.tile_px), f"{card.mpp:g}", trained, note)
+    Console().print(table)
+
+
+@app.command()
+def show(model: str = typer.Argument(help="Name or file of a bundle.")) -> None:
+    """Print a model's card as JSON."""
+    from napari_dala.model.card import UNTRAINED_CARD, read_card
+    from napari_dala.model.catalog import find_model
+
+    path = find_model(model)
+    card = UNTRAINED_CARD if path is None else read_card(path)
+    typer.echo(card.model_dump_json(indent=2))
+
+
+@app.command("import")
+def import_(
+    file: Path = typer.Argument(help="A bundle (.safetensors) or a PyTorch state dict (.pt, .pth)."),
+    name: str | None = typer.Option(None, help="Name to install it under; by default the file's."),
+    classes: str = typer.Option("benign,malignant", help="Class names of a state dict, in order."),
+    mpp: float | None = typer.Option(None, help="Micrometres per pixel that a state dict expects."),
+    tile_px: int = typer.Option(224, help="Tile side in pixels that a state dict expects."),
+) -> None:
+    """Check a model file and copy it into the models folder. Pickled code is never run."""
+    from napari_dala.errors import BundleError
+    from napari_dala.model.card import ClassInfo
+    from napari_dala.model.convert import import_checkpoint, install_model
+
+    if file.suffix.lower() in (".pt", ".pth"):
+        if mpp is None:
+            raise BundleError(f"{file.name}: a state dict does not say its resolution; give it with --mpp")
+        infos = [
+            ClassInfo(name=part.strip(), color=color) for part, color in zip(classes.split(","), cycle(_COLORS))
+        ]
+        bundle = import_checkpoint(file, classes=infos, mpp=mpp, tile_px=tile_px, name=name or file.stem)
+        typer.echo(str(install_model(bundle, name)))
+    else:
+        typer.echo(str(install_model(file, name)))

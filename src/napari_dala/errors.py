@@ -1,0 +1,19 @@
+"""The errors a user may meet. Each message is one line: which file, what is wrong, what to do."""
+
+from __future__ import annotations
+
+
+class DalaError(Exception):
+    """Something the user can act on; shown as one line, never with a traceback."""
+
+
+class SlideError(DalaError):
+    """A slide cannot be opened, read or analysed as asked."""
+
+
+class BundleError(DalaError):
+    """A model bundle is missing, damaged or does not fit the network."""
+
+
+class AnnotationError(DalaError):
+    """A GeoJSON file of regions cannot be used."""

@@ -1,0 +1,1 @@
+"""A child process that works while napari stays free. Knows no torch, no Qt."""

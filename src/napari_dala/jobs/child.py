@@ -1,0 +1,211 @@
+"""A warm child process that is asked things over a pipe: one JSON object a line, both ways.
+
+The parent sends requests, which run one after another, and may tell a running one something (cancel, look there).
+The child sends events. When the parent goes away, however it ends, the child's input closes and the child ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from napari_dala.errors import DalaError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import TextIO
+
+_GRACE_S = 5.0  # for what is running to stop once the parent is gone
+
+
+class Child:
+    """The parent's side of a child process.
+
+    Parameters
+    ----------
+    module
+        Run as `python -m <module>`; it calls `serve`.
+    on_event
+        Called from a thread with (request id, event name, payload). Id 0 is about the child itself: "ready", and
+        "died" with a reason when it ended unasked.
+    environment
+        Added to this process's environment.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        on_event: Callable[[int, str, dict[str, Any]], None],
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._on_event = on_event
+        self._ids = count(1)
+        self._closing = False
+        self._lock = threading.Lock()
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  (open as long as the child lives)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            encoding="utf-8",
+            env={**os.environ, **(environment or {})},
+        )
+        self._thread = threading.Thread(target=self._listen, daemon=True, name="dala-child")
+        self._thread.start()
+
+    @property
+    def is_alive(self) -> bool:
+        """True while the process runs."""
+        return self._process.poll() is None
+
+    def request(self, action: str, **arguments: Any) -> int:
+        """Queue an action; its events carry the returned id."""
+        number = next(self._ids)
+        self._send({"id": number, "action": action, "arguments": arguments})
+        return number
+
+    def tell(self, request: int, verb: str, **arguments: Any) -> None:
+        """Tell a queued or running request something; a request that has ended does not hear it."""
+        self._send({"id": request, "tell": verb, "arguments": arguments})
+
+    def close(self, timeout: float = _GRACE_S) -> None:
+        """Ask the child to stop, wait for it, and end it if it does not."""
+        self._closing = True
+        process = self._process
+        with self._lock:
+            if process.stdin and not process.stdin.closed:
+                try:
+                    process.stdin.close()
+                except OSError:
+                    pass
+        try:
+            process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout)
+
+    def _send(self, message: dict[str, Any]) -> None:
+        with self._lock:
+            stdin = self._process.stdin
+            try:
+                if stdin and not stdin.closed:
+                    stdin.write(json.dumps(message) + "\n")
+                    stdin.flush()
+            except OSError:
+                pass  # it has died; `_listen` says so
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as stream:
+            for line in stream:
+                event = json.loads(line)
+                self._on_event(event["id"], event["event"], event["payload"])
+        code = self._process.wait()
+        with self._errors as file:
+            file.seek(0)
+            last_words = file.read().strip().splitlines()[-1:]
+        if not self._closing:
+            self._on_event(0, "died", {"reason": last_words[0] if last_words else f"exit code {code}"})
+
+
+class Request:
+    """The child's side of one request."""
+
+    def __init__(self, number: int, send: Callable[[int, str, dict[str, Any]], None]) -> None:
+        self.number = number
+        self._send = send
+        self._lock = threading.Lock()
+        self._told: list[tuple[str, dict[str, Any]]] = []
+        self._hear: Callable[[str, dict[str, Any]], None] | None = None
+
+    def emit(self, event: str, **payload: Any) -> None:
+        """Send an event to the parent; may be called from any thread."""
+        self._send(self.number, event, payload)
+
+    def listen(self, hear: Callable[[str, dict[str, Any]], None]) -> None:
+        """Have `hear(verb, arguments)` called for everything the parent told, and tells, this request."""
+        with self._lock:
+            self._hear = hear
+            for verb, arguments in self._told:
+                hear(verb, arguments)
+
+    def told(self, verb: str, arguments: dict[str, Any]) -> None:
+        """Pass on what the parent said."""
+        with self._lock:
+            self._told.append((verb, arguments))
+            if self._hear:
+                self._hear(verb, arguments)
+
+
+def serve(actions: Mapping[str, Callable[..., dict[str, Any]]], prepare: Callable[[], dict[str, Any]]) -> None:
+    """Be the child: answer requests from standard input until it closes.
+
+    Parameters
+    ----------
+    actions
+        By name: called with the `Request` and its arguments; what it returns is the "result" event. A `DalaError`
+        becomes an "error" event of one line.
+    prepare
+        Called first (imports, a warm model); what it returns is the "ready" event.
+    """
+    output = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # a library that prints must not speak into the protocol
+    process = psutil.Process()
+    process.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else 10)
+    lock = threading.Lock()
+
+    def send(number: int, event: str, payload: dict[str, Any]) -> None:
+        with lock:
+            try:
+                output.write(json.dumps({"id": number, "event": event, "payload": payload}) + "\n")
+                output.flush()
+            except OSError:
+                pass  # the parent is gone; standard input says so too
+
+    waiting: queue.Queue[tuple[Request, str, dict[str, Any]] | None] = queue.Queue()
+    threading.Thread(target=_receive, args=(sys.stdin, send, waiting), daemon=True).start()
+    send(0, "ready", prepare())
+    while (item := waiting.get()) is not None:
+        request, action, arguments = item
+        try:
+            send(request.number, "result", actions[action](request, **arguments))
+        except DalaError as error:
+            send(request.number, "error", {"message": str(error)})
+        except Exception as error:
+            traceback.print_exc()
+            send(request.number, "error", {"message": f"{type(error).__name__}: {error}"})
+
+
+def _receive(
+    stream: TextIO,
+    send: Callable[[int, str, dict[str, Any]], None],
+    waiting: queue.Queue[tuple[Request, str, dict[str, Any]] | None],
+) -> None:
+    """Sort what the parent says; when it is gone cancel everything and end."""
+    requests: dict[int, Request] = {}
+    for line in stream:
+        message = json.loads(line)
+        number = message["id"]
+        if "action" in message:
+            requests[number] = Request(number, send)
+            waiting.put((requests[number], message["action"], message["arguments"]))
+        elif number in requests:
+            requests[number].told(message["tell"], message["arguments"])
+    for request in requests.values():
+        request.told("cancel", {})
+    waiting.put(None)
+    threading.Timer(_GRACE_S, os._exit, args=(1,)).start()

@@ -1,0 +1,214 @@
+"""Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391) for all classes from one pass of the trunk.
+
+DALAResNet50 sees the attention module's output F' only through v = GAP(F'), so the gradient of a logit is the same at
+each of the h * w positions: Grad-CAM's channel weights are d logit / d v / (h w). The three small layers of the head
+are piecewise linear, so that derivative is a product of their matrices and of the masks of their activations,
+taken for all classes at once. `docs/model.md` derives it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from napari_dala.model.dalaresnet import DALAResNet50
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_dala.model.dalaresnet import Head
+
+
+def grad_cam(network: DALAResNet50, images: Tensor, classes: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
+    """Return logits and Grad-CAM maps of the attention module's output, with one forward pass of the trunk.
+
+    The trunk runs in whatever precision and autocast is active, the head and its derivative in float32.
+
+    Parameters
+    ----------
+    network : DALAResNet50
+        In eval mode.
+    images : Tensor
+        (B, 3, H, W) float, normalised with the bundle's mean and standard deviation.
+    classes : sequence of int, optional
+        The classes to explain, all by default.
+
+    Returns
+    -------
+    logits : Tensor
+        (B, num_classes) float32, always of every class.
+    cams : Tensor
+        (B, len(classes), H/32, W/32) float32, not negative, in units of the logit: a cell's value is what it adds
+        to the logit to first order. Maps of different tiles compare with each other.
+
+    Raises
+    ------
+    TypeError
+        If the network is not a DALAResNet50; `hook_grad_cam` serves those.
+    ValueError
+        If the network is in training mode or a class does not exist.
+    """
+    if not isinstance(network, DALAResNet50):
+        raise TypeError(f"grad_cam needs a DALAResNet50, not {type(network).__name__}; see hook_grad_cam")
+    _check_eval(network)
+    with torch.no_grad():
+        features = network.features(images)
+    logits, cams, _ = head_grad_cam(network, features, classes)
+    return logits, cams
+
+
+@torch.no_grad()
+def head_grad_cam(
+    network: DALAResNet50, features: Tensor, classes: Sequence[int] | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return logits, Grad-CAM maps and channel means for layer4's map.
+
+    Parameters
+    ----------
+    network : DALAResNet50
+        In eval mode.
+    features : Tensor
+        (B, 2048, h, w), layer4's map before the attention, any float type; fastest in channels_last.
+    classes : sequence of int, optional
+        The classes to explain, all by default.
+
+    Returns
+    -------
+    logits : Tensor
+        (B, num_classes) float32.
+    cams : Tensor
+        (B, len(classes), h, w) float32, not negative, in units of the logit.
+    means : Tensor
+        (B, 2048) float32, the channel means of `features`.
+
+    Raises
+    ------
+    ValueError
+        If the network is in training mode or a class does not exist.
+    """
+    batch, channels, height, width = features.shape
+    with torch.autocast(features.device.type, enabled=False):
+        cells = features.permute(0, 2, 3, 1).reshape(batch, height * width, channels).float()
+        means = cells.mean(1)
+        logits, weights = cam_weights(network, means, height * width, classes)
+        cams = torch.bmm(weights, cells.transpose(1, 2)).relu_()
+    return logits, cams.view(batch, -1, height, width), means
+
+
+@torch.no_grad()
+def cam_weights(
+    network: DALAResNet50, means: Tensor, cells: int, classes: Sequence[int] | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return logits and the weights with which layer4's channels, before the attention, sum to Grad-CAM maps.
+
+    The map of a class is relu(sum_c weights[c] * F[c]); the attention's gain 1 + a is folded into the weights. Needs
+    only the channel means, so maps can be made again from stored (projected) features.
+
+    Parameters
+    ----------
+    network : DALAResNet50
+        In eval mode.
+    means : Tensor
+        (B, 2048), channel means of layer4 before the attention.
+    cells : int
+        Number of positions h * w of the map.
+    classes : sequence of int, optional
+        The classes to explain, all by default.
+
+    Returns
+    -------
+    logits : Tensor
+        (B, num_classes) float32.
+    weights : Tensor
+        (B, len(classes), 2048) float32.
+
+    Raises
+    ------
+    ValueError
+        If the network is in training mode or a class does not exist.
+    """
+    _check_eval(network)
+    chosen = _chosen(classes, network.num_classes)
+    with torch.autocast(means.device.type, enabled=False):
+        means = means.float()
+        gains = 1 + network.attention.gains(means)
+        logits, jacobian = _logits_and_jacobian(network.head, means * gains, chosen)
+        return logits, jacobian * (gains / cells)[:, None]
+
+
+def _logits_and_jacobian(head: Head, pooled: Tensor, classes: list[int]) -> tuple[Tensor, Tensor]:
+    """Return the head's logits and d logits[classes] / d pooled, (B, len(classes), 2048)."""
+    hidden1 = head.fc1(pooled)
+    hidden2 = head.fc2(head.leaky_relu(hidden1))
+    logits = head.fc3(head.relu(hidden2))
+    slope1 = torch.where(hidden1 > 0, 1.0, head.leaky_relu.negative_slope)[:, None]
+    slope2 = (hidden2 > 0).float()[:, None]
+    jacobian = (head.fc3.weight[classes] * slope2 @ head.fc2.weight * slope1) @ head.fc1.weight
+    return logits, jacobian
+
+
+def hook_grad_cam(
+    network: nn.Module, layer: nn.Module, images: Tensor, classes: Sequence[int] | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return logits and Grad-CAM maps of `layer` for any convolutional network, one backward pass per class.
+
+    Parameters
+    ----------
+    network : nn.Module
+        In eval mode; gives logits (B, C).
+    layer : nn.Module
+        A part of `network` that gives one map (B, channels, h, w).
+    images : Tensor
+        (B, 3, H, W) float, normalised.
+    classes : sequence of int, optional
+        The classes to explain, all by default.
+
+    Returns
+    -------
+    logits : Tensor
+        (B, C) float32.
+    cams : Tensor
+        (B, len(classes), h, w) float32, not negative, in units of the logit.
+
+    Raises
+    ------
+    ValueError
+        If the network is in training mode, a class does not exist, or the layer gives no such map.
+    """
+    _check_eval(network)
+    maps: list[Tensor] = []
+
+    def keep(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+        maps.append(output.detach().requires_grad_())
+        return maps[-1].clone()  # what follows may work in place
+
+    handle = layer.register_forward_hook(keep)
+    try:
+        with torch.enable_grad():
+            logits: Tensor = network(images)
+    finally:
+        handle.remove()
+    if not maps or maps[-1].ndim != 4:
+        raise ValueError("Grad-CAM needs a layer that gives a map of shape (B, channels, h, w)")
+    features = maps[-1]
+    cams = []
+    for index in _chosen(classes, logits.shape[1]):
+        (gradient,) = torch.autograd.grad(logits[:, index].sum(), features, retain_graph=True)
+        weights = gradient.mean((2, 3), keepdim=True)
+        cams.append(functional.relu((weights * features.detach()).sum(1)))
+    return logits.detach().float(), torch.stack(cams, 1).float()
+
+
+def _check_eval(network: nn.Module) -> None:
+    if network.training:
+        raise ValueError("Grad-CAM needs the network in eval mode: call network.eval() first")
+
+
+def _chosen(classes: Sequence[int] | None, count: int) -> list[int]:
+    chosen = list(range(count) if classes is None else classes)
+    if not chosen or not all(0 <= index < count for index in chosen):
+        raise ValueError(f"classes must be some of 0 to {count - 1}, not {chosen}")
+    return chosen

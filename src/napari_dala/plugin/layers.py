@@ -1,0 +1,296 @@
+"""The results of one analysis as three layers over its slide: probability, class and Grad-CAM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Image, Labels
+from napari.utils.colormaps import Colormap, DirectLabelColormap
+
+from napari_dala.analysis.pictures import colormap
+from napari_dala.analysis.result import Analysis, overlay_mean
+from napari_dala.model.threshold import DynamicThreshold, ThresholdedMap
+from napari_dala.plugin.slide_layers import to_slide
+from napari_dala.slide.tiles import BLOCK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from napari.components import LayerList
+    from napari.layers import Layer
+    from numpy.typing import ArrayLike, NDArray
+
+    Frame = tuple[tuple[float, float], tuple[float, float]]
+
+_PLACEMENT = ("scale", "translate", "rotate", "shear", "affine", "units")
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Which Grad-CAM is shown, and how.
+
+    Attributes
+    ----------
+    class_index
+        The class whose evidence is shown.
+    thresholded
+        Only what the dynamic threshold keeps (DT Grad-CAM), else the whole map.
+    rule
+        The threshold, and the scope of the map's scale.
+    """
+
+    class_index: int
+    thresholded: bool = True
+    rule: DynamicThreshold = DynamicThreshold()
+
+
+@dataclass(frozen=True)
+class LoadedAnalysis:
+    """An analysis with its tiles' maps in memory.
+
+    Attributes
+    ----------
+    analysis
+        As far as it has come.
+    cams
+        (classes, rows * cells, columns * cells) float16, each tile's own raw Grad-CAM; NaN where there is none.
+    """
+
+    analysis: Analysis
+    cams: NDArray[np.float16]
+
+
+def load(path: str | Path) -> LoadedAnalysis:
+    """Read an analysis from disk; about a second for 10,000 tiles, so not in the main thread.
+
+    Raises
+    ------
+    DalaError
+        When there is none.
+    """
+    analysis = Analysis.open(path)
+    cams = analysis.store.read("cam")
+    rows, columns = analysis.grid.shape
+    cells = analysis.grid.cells
+    tiles = cams.reshape(len(cams), rows, cells, columns, cells).swapaxes(2, 3)
+    tiles[:, ~analysis.analysed] = np.nan  # a tile counts once its mark is written
+    return LoadedAnalysis(analysis, cams)
+
+
+class ResultLayers:
+    """Creates three layers above a slide layer and keeps them up to date.
+
+    Parameters
+    ----------
+    layers
+        The viewer's.
+    slide_layer
+        Where the slide lies in the world; the results follow it.
+    loaded
+        May still be growing: `add` reads what is new.
+
+    Attributes
+    ----------
+    threshold
+        Operating threshold of the class map.
+    explanation
+        What the Grad-CAM layer shows.
+    thresholded
+        The map in that layer, with its T and the kept fraction.
+    """
+
+    def __init__(self, layers: LayerList, slide_layer: Image, loaded: LoadedAnalysis) -> None:
+        self.analysis = loaded.analysis
+        self.slide_layer = slide_layer
+        self.threshold = self.analysis.card.operating_threshold
+        self.explanation = Explanation(self.analysis.card.target_class)
+        self._layers = layers
+        self._cams = loaded.cams
+        self.thresholded = self._thresholded()
+        self.probability, self.classes, self.cam = self._create()
+        self._place()
+        for name in _PLACEMENT:
+            getattr(slide_layer.events, name).connect(self._place)
+        selection = set(layers.selection)
+        for layer in self.all:
+            layers.insert(layers.index(slide_layer) + 1, layer)
+        layers.selection = selection or {slide_layer}  # inserting selects what was inserted
+
+    @property
+    def all(self) -> tuple[Layer, ...]:
+        """The three layers, the topmost first."""
+        return self.cam, self.classes, self.probability
+
+    @property
+    def present(self) -> list[Layer]:
+        """Those that the user has not removed."""
+        return [layer for layer in self.all if layer in self._layers]
+
+    def remove(self) -> None:
+        """Take the layers out of the viewer."""
+        for name in _PLACEMENT:
+            getattr(self.slide_layer.events, name).disconnect(self._place)
+        for layer in self.present:
+            self._layers.remove(layer)
+
+    def add(self, blocks: Iterable[tuple[int, int]]) -> None:
+        """Read blocks of 4 x 4 tiles that are new in the store, and show them."""
+        store, analysis = self.analysis.store, self.analysis
+        for block in blocks:
+            tiles = _slices(block, BLOCK)
+            scored = store.read("scored", block).astype(bool)
+            analysis.status[tiles] = store.read("status", block)
+            analysis.probability[(slice(None), *tiles)] = np.where(scored, store.read("probability", block), np.nan)
+            cells = self.analysis.grid.cells
+            there = scored.repeat(cells, 0).repeat(cells, 1)
+            self._cams[(slice(None), *_slices(block, BLOCK * cells))] = np.where(there, store.read("cam", block), np.nan)
+        self.probability.refresh(extent=False)
+        self._show_classes()
+        self._show_cam()
+
+    def set_threshold(self, threshold: float) -> None:
+        """Draw the class map for another operating threshold."""
+        self.threshold = threshold
+        self._show_classes()
+
+    def explain(self, explanation: Explanation) -> None:
+        """Show another class' map, or the same one thresholded in another way, without running the model."""
+        self.explanation = explanation
+        self._show_cam()
+
+    def raw_cam(self, class_index: int) -> NDArray[np.float32]:
+        """Return a class' raw Grad-CAM over the whole grid, as `Analysis.cam` does, from memory."""
+        cams = self._cams[class_index].astype(np.float32)
+        grid = self.analysis.grid
+        if grid.stride_cells == grid.cells:
+            return cams
+        rows, columns = grid.shape
+        return overlay_mean(cams.reshape(rows, grid.cells, columns, grid.cells), grid.stride_cells)
+
+    def tile_cam(self, row: int, column: int) -> NDArray[np.float32]:
+        """Return what the Grad-CAM layer shows of one tile, (cells, cells), 0 to 1."""
+        cells, stride = self.analysis.grid.cells, self.analysis.grid.stride_cells
+        whole = np.asarray(self.cam.data)
+        return whole[row * stride : row * stride + cells, column * stride : column * stride + cells]
+
+    def tile_at(self, world: ArrayLike) -> tuple[int, int] | None:
+        """Return (row, column) of the analysed tile whose middle is nearest to a world position, or None."""
+        x, y = to_slide(self.slide_layer, world)
+        (step_y, step_x), (first_y, first_x) = self.analysis.grid.tile_frame
+        row, column = round((y - first_y) / step_y), round((x - first_x) / step_x)
+        rows, columns = self.analysis.grid.shape
+        if not (0 <= row < rows and 0 <= column < columns and self.analysis.analysed[row, column]):
+            return None
+        return row, column
+
+    def describe(self, world: ArrayLike) -> str:
+        """Return class and probabilities at a world position as a few words; empty where there are none."""
+        tile = self.tile_at(world)
+        if tile is None:
+            return ""
+        card, values = self.analysis.card, self.analysis.probability[:, tile[0], tile[1]]
+        name = card.class_names[self.class_at(*tile)]
+        shares = ", ".join(f"{other} {value:.0%}" for other, value in zip(card.class_names, values, strict=True))
+        return f"{name}{'' if card.trained else ' (untrained)'}: {shares}"
+
+    def class_at(self, row: int, column: int) -> int:
+        """Return the class index of an analysed tile at the operating threshold."""
+        return int(np.asarray(self.classes.data)[row, column]) - 1
+
+    def _create(self) -> tuple[Image, Labels, Image]:
+        card = self.analysis.card
+        note = "" if card.trained else " (untrained)"
+        target = card.classes[card.target_class]
+        probability = Image(
+            self.analysis.probability[card.target_class],
+            name=f"{target.name.capitalize()} probability{note}",
+            colormap=_colors(card.target_class, self.analysis),
+            contrast_limits=(0, 1),
+            blending="translucent",
+            rgb=False,
+            multiscale=False,
+            metadata=self._metadata("probability"),
+        )
+        colors: dict[int | None, Any] = {None: (0, 0, 0, 0), 0: (0, 0, 0, 0)}
+        colors |= {index + 1: np.array([*entry.color, 255]) / 255 for index, entry in enumerate(card.classes)}
+        classes = Labels(
+            self.analysis.class_map(self.threshold),
+            name=f"Predicted class{note}",
+            colormap=DirectLabelColormap(color_dict=colors),
+            opacity=0.5,
+            blending="translucent",
+            visible=False,
+            multiscale=False,
+            metadata=self._metadata("class"),
+        )
+        cam = Image(
+            self.thresholded.map,
+            name=self._cam_name(),
+            colormap=_colors(self.explanation.class_index, self.analysis),
+            contrast_limits=(0, 1),
+            interpolation2d="linear",
+            blending="translucent",
+            rgb=False,
+            multiscale=False,
+            metadata=self._metadata("cam"),
+        )
+        return probability, classes, cam
+
+    def _metadata(self, role: str) -> dict[str, Any]:
+        return {"dala_analysis": self.analysis, "dala_role": role}
+
+    def _cam_name(self) -> str:
+        card, shown = self.analysis.card, self.explanation
+        kind = "DT Grad-CAM" if shown.thresholded else "Grad-CAM"
+        return f"{kind}: {card.class_names[shown.class_index]}{'' if card.trained else ' (untrained)'}"
+
+    def _place(self) -> None:
+        """Lay every layer where its grid lies on the slide layer, however that is scaled, moved or turned."""
+        grid = self.analysis.grid
+        for layer, frame in (
+            (self.probability, grid.tile_frame),
+            (self.classes, grid.tile_frame),
+            (self.cam, grid.cell_frame),
+        ):
+            _lay(layer, frame, self.slide_layer)
+
+    def _show_classes(self) -> None:
+        np.asarray(self.classes.data)[...] = self.analysis.class_map(self.threshold)
+        self.classes.refresh(extent=False)
+
+    def _thresholded(self) -> ThresholdedMap:
+        raw = self.raw_cam(self.explanation.class_index)
+        return self.explanation.rule(raw, cell_um=self.analysis.cell_um, tile_cells=self.analysis.grid.cells)
+
+    def _show_cam(self) -> None:
+        self.thresholded = self._thresholded()
+        shown = self.thresholded.map if self.explanation.thresholded else self.thresholded.scaled
+        np.asarray(self.cam.data)[...] = shown
+        name, colors = self._cam_name(), _colors(self.explanation.class_index, self.analysis)
+        if not self.cam.name.startswith(name):
+            self.cam.name, self.cam.colormap = name, colors
+        self.cam.refresh(extent=False)
+
+
+def _slices(block: tuple[int, int], side: int) -> tuple[slice, slice]:
+    return slice(block[0] * side, (block[0] + 1) * side), slice(block[1] * side, (block[1] + 1) * side)
+
+
+def _colors(class_index: int, analysis: Analysis) -> Colormap:
+    entry = analysis.card.classes[class_index]
+    return Colormap(colormap(entry.color), name=f"dala {entry.name}")
+
+
+def _lay(layer: Layer, frame: Frame, slide_layer: Image) -> None:
+    """Place a layer of one pixel per tile or cell; `frame` is its pixel side and first centre, level-0 px (y, x)."""
+    side, first = frame
+    # napari: world = affine(rotate(shear(scale * data)) + translate)
+    corner = slide_layer.data_to_world(np.subtract(first, 0.5))
+    layer.units = slide_layer.units
+    layer.affine = slide_layer.affine
+    layer.rotate, layer.shear = slide_layer.rotate, slide_layer.shear
+    layer.scale = np.multiply(side, slide_layer.scale)
+    layer.translate = slide_layer.affine.inverse(corner)

@@ -1,0 +1,35 @@
+"""File > IO Utilities > Open slide...: any slide or photograph, read by napari-dala whatever else is installed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari.layers import Layer
+from napari.utils.history import get_open_history, update_open_history
+from napari.utils.notifications import show_error
+from qtpy.QtWidgets import QFileDialog
+
+from napari_dala.errors import SlideError
+from napari_dala.plugin.reader import slide_layer
+from napari_dala.slide.open import OPENSLIDE_SUFFIXES, PHOTOGRAPH_SUFFIXES, TIFF_SUFFIXES, open_slide
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+_PATTERNS = " ".join(f"*{suffix}" for suffix in (*OPENSLIDE_SUFFIXES, *TIFF_SUFFIXES, *PHOTOGRAPH_SUFFIXES))
+
+
+def open_slide_dialog(viewer: Viewer) -> None:
+    """Ask for a slide or photograph and add it to the viewer; of a DICOM slide, choose any of its files."""
+    path, _ = QFileDialog.getOpenFileName(
+        viewer.window._qt_window, "Open slide", get_open_history()[0], f"Slides ({_PATTERNS});;All files (*)"
+    )
+    if not path:
+        return
+    try:
+        slide = open_slide(path)
+    except SlideError as error:
+        show_error(str(error))
+        return
+    update_open_history(path)
+    viewer.add_layer(Layer.create(*slide_layer(slide)))

@@ -1,0 +1,92 @@
+"""Slides as napari layers: multiscale, lazy, in micrometres."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import napari
+from napari.utils.notifications import show_error
+from qtpy.QtCore import QCoreApplication
+from superqt.utils import ensure_main_thread
+
+from napari_dala.errors import SlideError
+from napari_dala.slide.open import OPENSLIDE_SUFFIXES, open_slide
+from napari_dala.slide.pyramid import pyramid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari_dala.slide.base import Slide
+
+    LayerData = tuple[Any, dict[str, Any], str]
+    ReaderFunction = Callable[[str], list[LayerData] | list[tuple[None]]]
+
+# Of these napari has no better reader; a lone .dcm may as well come from a CT scanner.
+SLIDE_SUFFIXES = tuple(suffix for suffix in OPENSLIDE_SUFFIXES if suffix != ".dcm")
+
+
+def get_reader(path: str | list[str]) -> ReaderFunction | None:
+    """Return a function that reads the slide at `path` as layer data, or None for what is not ours.
+
+    What cannot be read is named to the user with the reason. A broken slide is then accepted and gives no layer:
+    declining it, or raising, opens a dialog in which napari offers its own reader, which cannot read it either.
+
+    Parameters
+    ----------
+    path
+        A file or folder; a list (files to be stacked) is declined.
+    """
+    if isinstance(path, list):
+        return None
+    if Path(path).is_dir() and not any(Path(path).glob("*.dcm")):
+        return None
+    try:
+        slide = open_slide(path)
+    except SlideError as error:
+        show_error(str(error))
+        return _no_layer if path.lower().endswith(SLIDE_SUFFIXES) else None
+    return lambda _: [slide_layer(slide)]
+
+
+def slide_layer(slide: Slide) -> LayerData:
+    """Return a slide as napari layer data.
+
+    The layer carries the slide as `metadata["dala_slide"]`; its scale is in um where the slide's resolution is
+    known, else it stays in pixels. Label and macro pictures of a slide, which may show a patient's name, are left out.
+    """
+
+    def on_ready() -> None:
+        if QCoreApplication.instance() is not None:
+            _take_new_levels(slide)
+
+    attributes: dict[str, Any] = {
+        "name": _layer_name(slide),
+        "rgb": True,
+        "multiscale": True,
+        "interpolation2d": "linear",  # between two levels, nearest pixels flicker while panning
+        "metadata": {"dala_slide": slide},
+    }
+    if slide.mpp is not None:
+        attributes |= {"scale": slide.mpp[::-1], "units": ("µm", "µm")}
+    return pyramid(slide, on_ready), attributes, "image"
+
+
+def _layer_name(slide: Slide) -> str:
+    if slide.path is None:
+        return slide.name
+    return slide.path.name if slide.path.is_dir() else slide.path.stem
+
+
+def _no_layer(_: str) -> list[tuple[None]]:
+    """Give what napari takes for "read, and there is no layer"."""
+    return [(None,)]
+
+
+@ensure_main_thread
+def _take_new_levels(slide: Slide) -> None:
+    """Show the coarse levels that a background thread has just computed."""
+    viewer = napari.current_viewer()
+    for layer in viewer.layers if viewer else ():
+        if layer.metadata.get("dala_slide") is slide:
+            layer.data = pyramid(slide)

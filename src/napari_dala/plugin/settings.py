@@ -1,0 +1,69 @@
+"""What the user chose under Preferences, as the docks and the child process need it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from napari.settings import get_plugin_settings, get_settings
+
+from napari_dala.plugin.reader import SLIDE_SUFFIXES
+from napari_dala.workspace import workspace_folder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from npe2 import PluginContext
+
+PLUGIN = "napari-dala"
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+@dataclass(frozen=True)
+class Preferences:
+    """The choices that last from one session to the next.
+
+    Attributes
+    ----------
+    device, precision
+        Where and how the model runs.
+    threads
+        Processor threads for the analysis; 0 leaves the choice to the program.
+    workspace
+        Where annotations, analyses and models are kept. `$DALA_WORKSPACE`, chosen for this one run, wins over the
+        folder chosen under Preferences; with neither it is the user's data folder.
+    own_slides
+        Open slide files with our reader without asking.
+    """
+
+    device: Device
+    precision: Precision
+    threads: int
+    workspace: Path
+    own_slides: bool
+
+
+def load_preferences() -> Preferences:
+    """Return what is set under Preferences > napari-dala now."""
+    chosen: Any = get_plugin_settings(PLUGIN)
+    return Preferences(
+        device=chosen.analysis.device,
+        precision=chosen.analysis.precision,
+        threads=chosen.analysis.threads,
+        workspace=workspace_folder(os.environ.get("DALA_WORKSPACE") or chosen.files.workspace),
+        own_slides=chosen.files.own_slides,
+    )
+
+
+def prefer_own_reader(context: PluginContext) -> None:
+    """Make our reader the preferred one for slide files, where the user has not chosen one (npe2's `on_activate`).
+
+    napari's own reader claims .svs, .ndpi, .scn and .bif as well, loads them whole, and has napari ask each time.
+    """
+    if not load_preferences().own_slides:
+        return
+    ours = {f"*{suffix}": PLUGIN for suffix in SLIDE_SUFFIXES}
+    plugins = get_settings().plugins
+    plugins.extension2reader = {**ours, **plugins.extension2reader}

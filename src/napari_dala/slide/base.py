@@ -1,0 +1,225 @@
+"""A slide: its size, its resolution and its pixels, whatever file they come from."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from PIL import Image
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+MppSource = Literal["file", "objective power", "given"]
+PLAUSIBLE_MPP = (0.02, 20.0)  # um/px; outside lies a printer's 72 dpi, not a microscope
+_HASHED_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Level:
+    """One resolution of a slide.
+
+    Attributes
+    ----------
+    width, height
+        Size in this level's pixels.
+    downsample
+        Level-0 pixels per pixel of this level.
+    tile
+        Width and height of the tiles that the file stores, in this level's pixels.
+    """
+
+    width: int
+    height: int
+    downsample: float
+    tile: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class SlideFacts:
+    """What a backend learns from the file when it opens it.
+
+    Attributes
+    ----------
+    levels
+        Finest first.
+    mpp
+        Micrometres per level-0 pixel (x, y) as the file states it, or None.
+    objective_power
+        Magnification of the objective, or None.
+    vendor
+        The scanner's or file format's name.
+    background
+        Colour (red, green, blue) of what was never scanned.
+    """
+
+    levels: tuple[Level, ...]
+    mpp: tuple[float, float] | None = None
+    objective_power: float | None = None
+    vendor: str = "unknown"
+    background: tuple[int, int, int] = (255, 255, 255)
+
+
+class Slide(ABC):
+    """A slide that is open for reading; safe to read from several threads.
+
+    Parameters
+    ----------
+    path
+        The file (or DICOM folder), None for an array.
+    facts
+        What the backend found in it.
+    mpp
+        Micrometres per level-0 pixel given by the user; it wins over the file's.
+
+    Attributes
+    ----------
+    is_photograph
+        True for a picture of one field (PNG, JPEG, array...): all of it counts as tissue.
+    """
+
+    is_photograph = False
+
+    def __init__(self, path: Path | None, facts: SlideFacts, mpp: float | tuple[float, float] | None = None) -> None:
+        self.path = path
+        self.facts = facts
+        self.levels = facts.levels
+        self.objective_power = facts.objective_power
+        self.mpp: tuple[float, float] | None
+        self.mpp_source: MppSource | None
+        if mpp is not None:
+            self.mpp, self.mpp_source = (mpp, mpp) if isinstance(mpp, (int, float)) else mpp, "given"
+        elif facts.mpp is not None and all(PLAUSIBLE_MPP[0] <= side <= PLAUSIBLE_MPP[1] for side in facts.mpp):
+            self.mpp, self.mpp_source = facts.mpp, "file"
+        elif facts.objective_power:
+            self.mpp, self.mpp_source = (10 / facts.objective_power,) * 2, "objective power"
+        else:
+            self.mpp, self.mpp_source = None, None
+
+    @abstractmethod
+    def read(self, x: int, y: int, width: int, height: int, level: int = 0) -> NDArray[np.uint8]:
+        """Read a rectangle.
+
+        Parameters
+        ----------
+        x, y
+            Top left corner in level-0 pixels; may lie outside the slide.
+        width, height
+            Size in pixels of `level`.
+        level
+            Index into `levels`.
+
+        Returns
+        -------
+        (height, width, 3) uint8, the background colour where there is no slide.
+
+        Raises
+        ------
+        SlideError
+            When these pixels cannot be decoded.
+        """
+
+    def close(self) -> None:
+        """Release the file."""
+
+    def __enter__(self) -> Slide:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def name(self) -> str:
+        """The file's name, or "image" for an array."""
+        return self.path.name if self.path else "image"
+
+    @property
+    def dimensions(self) -> tuple[int, int]:
+        """Width and height in level-0 pixels."""
+        return self.levels[0].width, self.levels[0].height
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """32 hexadecimal digits that identify the file's content without reading it whole."""
+        return fingerprint_of(self.path) if self.path else hashlib.sha256(self.thumbnail(1024).tobytes()).hexdigest()[:32]
+
+    @property
+    def properties(self) -> dict[str, object]:
+        """What may be shown of a slide: never a patient's name, a label or a date."""
+        return {
+            "name": self.name,
+            "width": self.dimensions[0],
+            "height": self.dimensions[1],
+            "levels": [
+                {"width": level.width, "height": level.height, "downsample": level.downsample, "tile": list(level.tile)}
+                for level in self.levels
+            ],
+            "mpp": list(self.mpp) if self.mpp else None,
+            "mpp_source": self.mpp_source,
+            "objective_power": self.objective_power,
+            "vendor": self.facts.vendor,
+            "photograph": self.is_photograph,
+            "fingerprint": self.fingerprint,
+        }
+
+    def level_for(self, downsample: float) -> int:
+        """Return the coarsest level that is at least as fine as `downsample` level-0 pixels per pixel."""
+        fine_enough = [i for i, level in enumerate(self.levels) if level.downsample <= downsample * 1.01]
+        return max(fine_enough, key=lambda i: self.levels[i].downsample, default=0)
+
+    def thumbnail(self, max_side: int) -> NDArray[np.uint8]:
+        """Return the whole slide with its longer side at most `max_side` px, (h, w, 3) uint8."""
+        width, height = self.dimensions
+        shrink = max(1.0, max(width, height) / max_side)
+        size = (max(1, round(width / shrink)), max(1, round(height / shrink)))
+        index = self.level_for(shrink)
+        level = self.levels[index]
+        # Strips, because a slide with one level would not fit into memory as a whole.
+        rows = max(1, min(level.height, (1 << 26) // (3 * level.width)))
+        factor = max(1, int(shrink / level.downsample))
+        rows = max(factor, rows // factor * factor)
+        strips = []
+        for top in range(0, level.height, rows):
+            strip = self.read(0, round(top * level.downsample), level.width, min(rows, level.height - top), index)
+            strips.append(np.asarray(Image.fromarray(strip).reduce(factor)))
+        return np.asarray(Image.fromarray(np.concatenate(strips)).resize(size, Image.Resampling.BILINEAR))
+
+
+def fingerprint_of(path: Path) -> str:
+    """Hash the size, the first and the last 64 KiB of a file, or of every DICOM file of a folder."""
+    digest = hashlib.sha256()
+    for file in sorted(path.glob("*.dcm")) if path.is_dir() else [path]:
+        size = file.stat().st_size
+        digest.update(size.to_bytes(8, "little"))
+        with file.open("rb") as stream:
+            digest.update(stream.read(_HASHED_BYTES))
+            stream.seek(max(0, size - _HASHED_BYTES))
+            digest.update(stream.read(_HASHED_BYTES))
+    return digest.hexdigest()[:32]
+
+
+def read_inside(
+    read: Callable[[int, int, int, int], NDArray[np.uint8]],
+    box: tuple[int, int, int, int],
+    level: Level,
+    background: tuple[int, int, int],
+) -> NDArray[np.uint8]:
+    """Read a box (x, y, width, height; pixels of `level`) that may overhang the level.
+
+    `read(left, top, right, bottom)` gives (h, w, 3) uint8 and is asked for pixels inside the level only.
+    """
+    x, y, width, height = box
+    left, top = max(0, x), max(0, y)
+    right, bottom = min(level.width, x + width), min(level.height, y + height)
+    out = np.empty((height, width, 3), np.uint8)
+    out[:] = background
+    if left < right and top < bottom:
+        out[top - y : bottom - y, left - x : right - x] = read(left, top, right, bottom)
+    return out

@@ -1,0 +1,131 @@
+"""TIFF files that OpenSlide declines: OME-TIFF and plain TIFF, 8-bit RGB or grey."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+import numpy as np
+import tifffile
+import zarr
+
+from napari_dala.errors import SlideError
+from napari_dala.slide.base import Level, Slide, SlideFacts, read_inside
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+_UM = {"nm": 1e-3, "µm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6}
+_UM_PER_RESOLUTION_UNIT = {2: 25400.0, 3: 10000.0}  # inch, centimetre
+_AXES = ("YXS", "SYX", "YX")
+
+
+class TiffSlide(Slide):
+    """A slide read by tifffile, through a zarr view of each resolution."""
+
+    def __init__(self, path: Path, mpp: float | tuple[float, float] | None = None) -> None:
+        with _complaints() as complaints:
+            self._tiff = tifffile.TiffFile(path)
+            try:
+                facts = self._open()
+                if complaints:
+                    raise SlideError(f"{path.name}: damaged or cut short: {complaints[0]}")
+                super().__init__(path, facts, mpp)
+                self.read(self.dimensions[0] - 1, self.dimensions[1] - 1, 1, 1)  # an unknown compression fails here
+            except BaseException:
+                self._tiff.close()
+                raise
+
+    def _open(self) -> SlideFacts:
+        series = self._tiff.series[0]
+        if series.axes not in _AXES or series.dtype != np.uint8:
+            raise SlideError(
+                f"{self._tiff.filename}: axes {series.axes} of {series.dtype}; a slide is 8-bit RGB or grey"
+            )
+        rows, columns = series.axes.index("Y"), series.axes.index("X")
+        self._axes = series.axes
+        self._arrays = [
+            zarr.open_array(self._tiff.aszarr(series=0, level=index), mode="r") for index in range(len(series.levels))
+        ]
+        self.is_photograph = not series.keyframe.is_tiled
+        levels = tuple(
+            Level(
+                level.shape[columns],
+                level.shape[rows],
+                (series.shape[columns] / level.shape[columns] + series.shape[rows] / level.shape[rows]) / 2,
+                (level.keyframe.tilewidth, level.keyframe.tilelength) if level.keyframe.is_tiled else (512, 512),
+            )
+            for level in series.levels
+        )
+        return SlideFacts(levels, _mpp(self._tiff), None, "tiff")
+
+    def read(self, x: int, y: int, width: int, height: int, level: int = 0) -> NDArray[np.uint8]:
+        at = self.levels[level]
+        box = (round(x / at.downsample), round(y / at.downsample), width, height)
+        try:
+            return read_inside(lambda *inside: self._pixels(level, *inside), box, at, self.facts.background)
+        except Exception as error:  # codecs raise what they like
+            raise SlideError(f"{self.name}: pixels at ({x}, {y}) of level {level} cannot be decoded: {error}") from error
+
+    def _pixels(self, level: int, left: int, top: int, right: int, bottom: int) -> NDArray[np.uint8]:
+        array = self._arrays[level]
+        if self._axes == "SYX":
+            pixels = np.moveaxis(np.asarray(array[:3, top:bottom, left:right]), 0, -1)
+        else:
+            pixels = np.asarray(array[top:bottom, left:right])
+        return pixels[..., :3] if pixels.ndim == 3 and pixels.shape[-1] >= 3 else _as_rgb(pixels)
+
+    def close(self) -> None:
+        self._tiff.close()
+
+
+class _Collector(logging.Handler):
+    """Keeps the messages it is sent."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+@contextmanager
+def _complaints() -> Iterator[list[str]]:
+    """Collect what tifffile logs and goes on after: a broken page list is how a file cut short shows."""
+    collector, logger = _Collector(), logging.getLogger("tifffile")
+    propagate, logger.propagate = logger.propagate, False
+    logger.addHandler(collector)
+    try:
+        yield collector.messages
+    finally:
+        logger.removeHandler(collector)
+        logger.propagate = propagate
+
+
+def _as_rgb(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Repeat a grey picture (h, w) or (h, w, 1) as (h, w, 3)."""
+    return np.repeat(grey.reshape(*grey.shape[:2], -1)[..., :1], 3, axis=-1)
+
+
+def _mpp(tiff: tifffile.TiffFile) -> tuple[float, float] | None:
+    """Read um per pixel from OME-XML, else from the resolution tags when they have a unit."""
+    if tiff.is_ome and tiff.ome_metadata:
+        pixels = ElementTree.fromstring(tiff.ome_metadata).find(".//{*}Pixels")
+        if pixels is not None and pixels.get("PhysicalSizeX") and pixels.get("PhysicalSizeY"):
+            x, y = (
+                float(pixels.get(f"PhysicalSize{axis}", "")) * _UM.get(pixels.get(f"PhysicalSize{axis}Unit", "µm"), 0)
+                for axis in "XY"
+            )
+            return (x, y) if x > 0 and y > 0 else None
+    tags = tiff.pages.first.tags
+    unit = _UM_PER_RESOLUTION_UNIT.get(int(tags["ResolutionUnit"].value) if "ResolutionUnit" in tags else 2)
+    if unit is None or "XResolution" not in tags or "YResolution" not in tags:
+        return None
+    per_unit = [tags[name].value[0] / max(tags[name].value[1], 1) for name in ("XResolution", "YResolution")]
+    return (unit / per_unit[0], unit / per_unit[1]) if min(per_unit) > 0 else None

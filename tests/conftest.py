@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import tifffile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+# Read by napari when it is imported, here and in every child: no settings file of the user's is read or written,
+# and a test that leaves a window behind fails.
+os.environ["NAPARI_CONFIG"] = ""
+os.environ["NAPARI_STRICT_QT"] = "1"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run tests that open a window last: torch imported after Mesa's LLVM crashes the process (DESIGN.md)."""
+    items.sort(key=lambda item: "qapp" in getattr(item, "fixturenames", ()))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real slides and photographs beside the project; none of it is ever committed."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"the real slides and photographs are not here: no folder {SHARED_DATA}")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session", autouse=True)
+def session_workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The workspace of fixtures that outlive one test; never the user's own."""
+    folder = tmp_path_factory.mktemp("session-workspace")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DALA_WORKSPACE", str(folder))
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def workspace(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty workspace for each test, in this process and in the children it starts."""
+    folder = tmp_path_factory.mktemp("workspace")
+    monkeypatch.setenv("DALA_WORKSPACE", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mosaic(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A slide of 12 x 12 cells of real tissue, 4608 px square, 0.236 um/px, six levels."""
+    path = tmp_path_factory.mktemp("mosaic") / "mosaic.tiff"
+    tool = shared_data.parent / "tools" / "make_mosaic_slide.py"
+    subprocess.run([sys.executable, str(tool), str(path), "--cells", "12"], check=True, capture_output=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def broken_mosaic(mosaic: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[int, int]]:
+    """A copy with one JPEG tile of level 1 overwritten, and that tile's corner in level-0 px."""
+    path = tmp_path_factory.mktemp("broken") / "broken.tiff"
+    shutil.copy(mosaic, path)
+    with tifffile.TiffFile(path) as tif:
+        page = tif.pages[1]
+        row, column = 4, 4
+        index = row * -(-page.imagewidth // 256) + column
+        offset, count = page.dataoffsets[index], page.databytecounts[index]
+    with path.open("rb+") as file:
+        file.seek(offset)
+        file.write(np.zeros(count, np.uint8).tobytes())
+    return path, (column * 512, row * 512)
