@@ -3,13 +3,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 from skimage.data import immunohistochemistry
+from torch import Tensor
 
 from napari_dala.model.bundle import untrained
-
-# isort: split
-import torch
-from torch import Tensor
 
 if TYPE_CHECKING:
     from pathlib import Path

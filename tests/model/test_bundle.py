@@ -5,15 +5,13 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from napari_dala.errors import BundleError
 from napari_dala.model.bundle import BASIS_SHAPE, ModelBundle, load_bundle, load_model, seeded_network, untrained
 from napari_dala.model.card import UNTRAINED_CARD, ClassInfo, read_metadata
-
-# isort: split
-import torch
-from torch import Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable

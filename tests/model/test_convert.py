@@ -4,6 +4,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
+from torch import Tensor, nn
+from torchvision.models import resnet50
 
 from napari_dala.errors import BundleError
 from napari_dala.model.bundle import ModelBundle, load_bundle, load_model
@@ -11,11 +14,6 @@ from napari_dala.model.card import UNTRAINED_CARD
 from napari_dala.model.catalog import list_models
 from napari_dala.model.convert import import_checkpoint, install_model
 from napari_dala.workspace import models_folder
-
-# isort: split
-import torch
-from torch import Tensor, nn
-from torchvision.models import resnet50
 
 if TYPE_CHECKING:
     from collections.abc import Callable

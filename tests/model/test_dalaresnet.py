@@ -2,12 +2,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_dala.model.dalaresnet import CHANNELS, STRIDE, DALAResNet50, LightweightAttention
-
-# isort: split
 import torch
 from torch import Tensor
 from torchvision.models import resnet50
+
+from napari_dala.model.dalaresnet import CHANNELS, STRIDE, DALAResNet50, LightweightAttention
 
 if TYPE_CHECKING:
     from napari_dala.model.bundle import ModelBundle

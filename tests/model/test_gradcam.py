@@ -4,14 +4,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import torch
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from torch import Tensor, nn
 
 from napari_dala.model.gradcam import cam_weights, grad_cam, head_grad_cam, hook_grad_cam
-
-# isort: split
-import torch
-from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from napari_dala.model.bundle import ModelBundle

@@ -1,37 +1,231 @@
 """Slides opened in a real window, by real drops."""
 
 from __future__ import annotations
-import time, os
+
+import gc
+import subprocess
+import sys
+import weakref
+from typing import TYPE_CHECKING, Any, NamedTuple
+
 import numpy as np
+import pint
+import pytest
+import tifffile
+from napari._app_model import get_app_model
+from napari.layers import Image
+from napari.settings import get_settings
+from npe2 import PluginManager
+from qtpy.QtWidgets import QFileDialog
+from skimage.io import imsave
 
-def test_replace(viewer, drop, messages, shared_data, qtbot):
-    from napari_dala.plugin import settings
-    from napari_dala.slide.pyramid import pyramid
-    settings.prefer_own_reader(None)
+from napari_dala.plugin.reader import get_reader
+from napari_dala.slide import open_slide
+from napari_dala.slide.pyramid import pyramid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from napari.viewer import Viewer
+    from numpy.typing import NDArray
+    from pytestqt.qtbot import QtBot
+
+    from napari_dala.slide import Slide
+    from tests.plugin.conftest import Drop
+
+OURS = "napari-dala"
+
+
+class Case(NamedTuple):
+    file: str
+    layer: str
+    size: tuple[int, int]
+    mpp: float | None
+    asks: bool = False
+
+
+CASES = (
+    Case("CMU-1-Small-Region.svs", "CMU-1-Small-Region", (2967, 2220), 0.499),
+    Case("CMU-1-Small-Region-dicom", "CMU-1-Small-Region-dicom", (2967, 2220), 0.499, asks=True),
+    Case("😐.svs", "😐", (16, 16), 0.499),
+    Case("boxes.tiff", "boxes", (250, 300), None, asks=True),
+)
+
+
+@pytest.fixture
+def rgb_tiff(tmp_path: Path) -> Path:
+    path = tmp_path / "plain.tif"
+    tifffile.imwrite(path, np.full((40, 60, 3), 200, np.uint8), photometric="rgb", tile=(32, 32))
+    return path
+
+
+def thumbnail_of(slide: Slide) -> NDArray[np.uint8]:
+    return np.asarray(Image(pyramid(slide), rgb=True, multiscale=True).thumbnail)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.file)
+def test_a_dropped_slide_becomes_one_layer_in_micrometres(
+    viewer: Viewer, drop: Drop, shared_data: Path, messages: Callable[[], list[str]], case: Case
+) -> None:
+    path = shared_data / "slides" / case.file
+    assert drop(viewer, path, choose=OURS) == case.asks
+    (layer,) = viewer.layers  # and no label or macro picture
+    assert layer.name == case.layer
+    assert layer.data.shape == (*case.size, 3)
+    assert layer.rgb
+    assert layer.multiscale
+    assert layer.source.reader_plugin == OURS
+    assert layer.metadata["dala_slide"].path == path
+    unit = pint.Unit("pixel" if case.mpp is None else "micrometer")
+    assert layer.units == (unit, unit)
+    far_corner = layer.data_to_world([side - 1 for side in case.size])
+    np.testing.assert_allclose(far_corner, [(side - 1) * (case.mpp or 1) for side in case.size], rtol=1e-9)
+    assert messages() == []
+
+
+def test_napari_asks_for_slides_only_until_we_were_chosen_once(
+    new_viewer: Viewer, drop: Drop, shared_data: Path
+) -> None:
+    path = shared_data / "slides" / "CMU-1-Small-Region.svs"
+    assert drop(new_viewer, path, choose=OURS)
+    assert not drop(new_viewer, path)
+    assert [layer.source.reader_plugin for layer in new_viewer.layers] == [OURS, OURS]
+
+
+def test_the_readers_that_the_user_chose_stay_chosen(new_viewer: Viewer) -> None:
+    get_settings().plugins.extension2reader = {"*.svs": "napari", "*.tif": "napari"}
+    PluginManager.instance().activate(OURS)
+    chosen = get_settings().plugins.extension2reader
+    assert chosen["*.svs"] == chosen["*.tif"] == "napari"
+    assert chosen["*.ndpi"] == OURS
+    assert "*.tiff" not in chosen
+
+
+def test_coarse_levels_appear_once_they_are_computed(
+    viewer: Viewer, drop: Drop, shared_data: Path, qtbot: QtBot
+) -> None:
     drop(viewer, shared_data / "slides" / "CMU-1-Small-Region.svs")
-    layer, = viewer.layers
-    qtbot.wait(1500)
-    viewer.scene.camera.center = (0, 2800*.499, 2100*.499); viewer.scene.camera.zoom = 8
-    qtbot.wait(500)
-    print(layer.data_level, layer.corner_pixels)
-    layer.data = pyramid(layer.metadata["dala_slide"])
-    print(layer.data_level, layer.corner_pixels, layer._slice.image.view.shape)
-    qtbot.wait(500)
-    print(layer.data_level, layer.corner_pixels, layer._slice.image.view.shape, layer.thumbnail.mean())
+    (layer,) = viewer.layers
+    slide, (height, width, _) = layer.metadata["dala_slide"], layer.data[-1].shape
+    expected = slide.read(0, 0, 4 * width, 4 * height).reshape(height, 4, width, 4, 3).mean((1, 3))
 
-def test_big(viewer, qtbot):
-    t=time.time()
-    layer, = viewer.open("/tmp/m64.tiff", plugin="napari-dala")
-    print("open", time.time()-t, layer.data.shapes)
-    qtbot.wait(1000)
-    def frame():
-        t=time.time(); viewer.screenshot(canvas_only=True, flash=False); return time.time()-t
-    print("size", viewer.window._qt_viewer.canvas.size, [round(frame(),3) for _ in range(3)])
-    ex=layer.extent.world
-    for zoom in (None, .3, .6, 1, 2, 4):
-        if zoom: viewer.scene.camera.zoom = zoom
-        times=[]
-        for i in range(8):
-            viewer.scene.camera.center=(0, ex[1,0]/2+i*30/viewer.scene.camera.zoom*3, ex[1,1]/2+i*30/viewer.scene.camera.zoom*3)
-            times.append(round(frame(),3))
-        print(round(viewer.scene.camera.zoom,2), layer.data_level, layer._slice.image.view.shape, times)
+    def all_there() -> None:
+        np.testing.assert_allclose(layer.data[-1], expected, atol=1)
+        np.testing.assert_array_equal(layer.thumbnail, thumbnail_of(slide))
+
+    qtbot.waitUntil(all_there, timeout=20_000)
+
+
+def test_new_levels_leave_the_view_where_it_is(viewer: Viewer, drop: Drop, shared_data: Path, qtbot: QtBot) -> None:
+    drop(viewer, shared_data / "slides" / "CMU-1-Small-Region.svs")
+    (layer,) = viewer.layers
+    slide = layer.metadata["dala_slide"]
+    qtbot.waitUntil(lambda: np.array_equal(layer.thumbnail, thumbnail_of(slide)), timeout=20_000)
+    viewer.scene.camera.zoom, viewer.scene.camera.center = 8, (1400, 1000)  # the far corner of the finest level
+    qtbot.waitUntil(lambda: layer.data_level == 0)
+    before = viewer.screenshot(flash=False)
+    layer.data = pyramid(slide)
+    qtbot.waitUntil(lambda: layer.data_level == 0)
+    np.testing.assert_array_equal(viewer.screenshot(flash=False), before)
+
+
+def test_colours_and_place_on_screen_are_the_slide_s(
+    viewer: Viewer, drop: Drop, shared_data: Path, qtbot: QtBot
+) -> None:
+    drop(viewer, shared_data / "slides" / "CMU-1-Small-Region.svs")
+    (layer,) = viewer.layers
+    x, y, zoom = 1200, 1000, 4
+    viewer.scene.camera.zoom, viewer.scene.camera.center = zoom / 0.499, ((y - 0.5) * 0.499, (x - 0.5) * 0.499)
+    qtbot.waitUntil(lambda: layer.data_level == 0)
+    screen = viewer.screenshot(flash=False)[..., :3].astype(float)
+    middle_y, middle_x = (side // 2 for side in screen.shape[:2])
+    for left, top in ((0, 0), (-60, 0), (0, -60), (-60, -60)):  # quadrants of 60 px around the middle
+        expected = layer.metadata["dala_slide"].read(x + left, y + top, 60, 60).mean((0, 1))
+        shown = screen[
+            middle_y + zoom * top : middle_y + zoom * (top + 60), middle_x + zoom * left : middle_x + zoom * (left + 60)
+        ].mean((0, 1))
+        np.testing.assert_allclose(shown, expected, atol=1.5)
+
+
+def test_a_broken_slide_is_named_once_and_napari_lives_on(
+    viewer: Viewer, drop: Drop, shared_data: Path, messages: Callable[[], list[str]]
+) -> None:
+    assert not drop(viewer, shared_data / "slides" / "broken.svs")
+    assert messages() == ["broken.svs: not a slide in a known format, or cut short; copy the file again"]
+    assert not viewer.layers
+    assert not drop(viewer, shared_data / "slides" / "😐.svs")
+    assert len(viewer.layers) == 1
+
+
+def test_a_photograph_is_left_to_napari(viewer: Viewer, drop: Drop, tmp_path: Path) -> None:
+    path = tmp_path / "field.png"
+    imsave(path, np.full((30, 40, 3), 128, np.uint8), check_contrast=False)
+    assert not drop(viewer, path)
+    (layer,) = viewer.layers
+    assert layer.source.reader_plugin == "napari"
+
+
+def test_a_folder_without_a_slide_is_left_to_napari(
+    viewer: Viewer, tmp_path: Path, messages: Callable[[], list[str]]
+) -> None:
+    (tmp_path / "notes.txt").write_text("no slide")
+    assert get_reader(str(tmp_path)) is None
+    assert get_reader([str(tmp_path), str(tmp_path)]) is None
+    assert messages() == []
+
+
+def test_a_tiff_that_is_no_slide_is_left_to_napari_with_the_reason(
+    tmp_path: Path, messages: Callable[[], list[str]]
+) -> None:
+    path = tmp_path / "deep.tif"
+    tifffile.imwrite(path, np.zeros((64, 64), np.uint16))
+    assert get_reader(str(path)) is None
+    (message,) = messages()
+    assert message.startswith("deep.tif: ")
+    assert "8-bit" in message
+
+
+def test_removing_the_layer_lets_go_of_the_file(viewer: Viewer, rgb_tiff: Path, qtbot: QtBot) -> None:
+    (layer,) = viewer.open(rgb_tiff, plugin=OURS)
+    slide = weakref.ref(layer.metadata["dala_slide"])
+    del layer
+    viewer.layers.clear()
+    qtbot.wait(50)
+    gc.collect()
+    assert slide() is None
+
+
+def test_napari_with_all_our_commands_loads_no_torch(rgb_tiff: Path) -> None:
+    script = f"""
+import sys, napari
+from npe2 import PluginManager
+viewer = napari.Viewer()
+viewer.open({str(rgb_tiff)!r}, plugin="napari-dala")
+manager = PluginManager.instance()
+for command in manager.get_manifest("napari-dala").contributions.commands:
+    manager.commands.get(command.id)
+loaded = {{"torch", "torchvision", "lightning"}} & set(sys.modules)
+viewer.close()
+sys.exit(f"loaded: {{loaded}}" if loaded else 0)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_open_slide_command_opens_what_the_dialog_gives(
+    viewer: Viewer, rgb_tiff: Path, monkeypatch: pytest.MonkeyPatch, messages: Callable[[], list[str]]
+) -> None:
+    chosen: dict[str, Any] = {"path": str(rgb_tiff)}
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (chosen["path"], ""))
+    run = get_app_model().commands.execute_command
+    run("napari-dala.open_slide").result()
+    (layer,) = viewer.layers
+    assert layer.metadata["dala_slide"].dimensions == open_slide(rgb_tiff).dimensions
+    rgb_tiff.write_bytes(b"no longer a picture")
+    run("napari-dala.open_slide").result()
+    chosen["path"] = ""  # cancelled
+    run("napari-dala.open_slide").result()
+    assert len(viewer.layers) == 1
+    (message,) = messages()
+    assert message.startswith("plain.tif: ")

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_dala.analysis.predictor import Prediction, Predictor
+from napari_dala.analysis.reading import Block, Readers
 from napari_dala.analysis.regions import tiles_in
 from napari_dala.analysis.result import Analysis
 from napari_dala.analysis.run_control import Progress, RunControl
 from napari_dala.analysis.schedule import Schedule
 from napari_dala.analysis.store import AnalysisStore, Setting, TileResults, TileStatus, create_store
-from napari_dala.errors import SlideError
-from napari_dala.slide.tiles import TileGrid, read_tiles
+from napari_dala.slide.tiles import TileGrid
 from napari_dala.slide.tissue import tissue_mask
 from napari_dala.workspace import slide_folder
 
@@ -28,24 +26,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
-    from shapely import Geometry
+    from shapely import MultiPolygon, Polygon
 
     from napari_dala.model.bundle import ModelBundle
     from napari_dala.slide import Slide
 
 MIN_TISSUE = 0.1  # part of a tile that must be tissue
-_BLOCKS_AHEAD = 2  # read before they are needed; more would make the order slow to follow the view
 _WRITES_AHEAD = 4
-
-
-@dataclass(frozen=True)
-class _Block:
-    """Tiles of one block as they come from the reader."""
-
-    position: tuple[int, int]
-    tiles: list[tuple[int, int]]
-    pixels: NDArray[np.uint8]
-    unreadable: list[tuple[int, int]]
 
 
 def analyze(
@@ -53,7 +40,7 @@ def analyze(
     model: ModelBundle | Predictor,
     out: str | Path | None = None,
     *,
-    region: Sequence[Geometry] | None = None,
+    region: Sequence[Polygon | MultiPolygon] | None = None,
     overlap: float = 0.0,
     device: str = "auto",
     precision: str = "auto",
@@ -105,16 +92,15 @@ def analyze(
     >>> slide = open_slide("slide.svs")  # doctest: +SKIP
     >>> analyze(slide, load_model("default"), "results").summary().area_mm2  # doctest: +SKIP
     """
-    predictor = model if isinstance(model, Predictor) else None
-    bundle = predictor.bundle if predictor else model
+    bundle = model.bundle if isinstance(model, Predictor) else model
     grid = TileGrid.over(slide, bundle.card.tile_px, bundle.card.mpp, overlap)
     tissue = tissue_tiles(slide, grid)
     wanted = tissue if region is None else tissue & tiles_in(region, grid)
-    predictor = predictor or Predictor(bundle, device, precision)
+    predictor = model if isinstance(model, Predictor) else Predictor(model, device, precision)
     store = create_store(
         (slide_folder(slide.fingerprint) / "analyses" if out is None else Path(out)) / "analysis.zarr",
         Setting(slide.fingerprint, grid, bundle.trunk_hash, predictor.precision),
-        slide=slide.properties,
+        slide={name: value for name, value in slide.properties.items() if name != "name"},  # may be a patient's
         bundle_hash=bundle.hash,
         card=bundle.card.model_dump(mode="json"),
         components=0 if bundle.basis is None else bundle.basis.shape[1],
@@ -124,15 +110,11 @@ def analyze(
     todo = wanted & ~store.scored & (store.status != TileStatus.UNREADABLE)
     tally = _Tally(store, wanted, todo, on_progress)
     control = control or RunControl()
-    readers = _Readers(slide, grid, Schedule(grid, todo, control), workers)
+    readers = Readers(slide, grid, Schedule(grid, todo, control), workers)
     with ThreadPoolExecutor(1, "dala-writer") as writer, readers:
         writes: deque[Future[None]] = deque()
-        for batch in _batches(readers, predictor):
-            control.wait_while_paused()
-            if control.is_cancelled:
-                break
-            for block, results in _predict(predictor, batch):
-                writes.append(writer.submit(tally.write, block, results))
+        for block, results in _predicted(readers, predictor, control):
+            writes.append(writer.submit(tally.write, block, results))
             while len(writes) > _WRITES_AHEAD:
                 writes.popleft().result()
         for write in writes:
@@ -152,104 +134,66 @@ def tissue_tiles(slide: Slide, grid: TileGrid) -> NDArray[np.bool_]:
     return inside & (fraction >= MIN_TISSUE)
 
 
-class _Readers:
-    """Threads that read blocks in the schedule's order, a few ahead of their use."""
+def _predicted(
+    readers: Readers, predictor: Predictor, control: RunControl
+) -> Iterator[tuple[Block, TileResults | None]]:
+    """Run the network on full batches across blocks; yield each block when its last tile is done.
 
-    def __init__(self, slide: Slide, grid: TileGrid, schedule: Schedule, workers: int) -> None:
-        self._slide, self._grid, self._schedule = slide, grid, schedule
-        self._queue: queue.Queue[_Block | BaseException | None] = queue.Queue(max(_BLOCKS_AHEAD, workers))
-        self._stopped = threading.Event()
-        self._threads = [threading.Thread(target=self._read, daemon=True, name="dala-reader") for _ in range(workers)]
-
-    def __enter__(self) -> _Readers:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        while any(thread.is_alive() for thread in self._threads):
-            try:  # a reader may wait for room in the queue
-                self._queue.get(timeout=0.05)
-            except queue.Empty:
-                continue
-
-    def __iter__(self) -> Iterator[_Block]:
-        """Yield blocks until every reader has ended; a reader's failure is raised here."""
-        running = len(self._threads)
-        while running:
-            item = self._queue.get()
-            if item is None:
-                running -= 1
-            elif isinstance(item, BaseException):
-                raise item
-            else:
-                yield item
-
-    def _read(self) -> None:
-        try:
-            while not self._stopped.is_set() and (task := self._schedule.take()) is not None:
-                self._queue.put(_read_block(self._slide, self._grid, *task))
-        except BaseException as error:
-            self._queue.put(error)
-        self._queue.put(None)
+    After a cancel, what was predicted of unfinished blocks is yielded too.
+    """
+    waiting: deque[tuple[_Predictions, NDArray[np.uint8]]] = deque()  # tiles, in the order read
+    for block in readers:
+        predictions = _Predictions(block)
+        waiting.extend((predictions, tile) for tile in block.pixels)
+        if not block.tiles:
+            yield block, None
+        while len(waiting) >= predictor.batch_size and _may_go_on(control):
+            yield from _predict(predictor, [waiting.popleft() for _ in range(predictor.batch_size)])
+        if control.is_cancelled:
+            break
+    if waiting and _may_go_on(control):
+        yield from _predict(predictor, [waiting.popleft() for _ in range(len(waiting))])
+    if waiting and waiting[0][0].rows:  # only the first block in the queue can be predicted in part
+        yield waiting[0][0].results()
 
 
-def _read_block(
-    slide: Slide, grid: TileGrid, position: tuple[int, int], tiles: list[tuple[int, int]]
-) -> _Block:
-    """Read a block's tiles at once; where that fails, one by one, to find the unreadable ones."""
-    rows, columns = (sorted({tile[axis] for tile in tiles}) for axis in (0, 1))
-    try:
-        picture = read_tiles(slide, grid, rows[0], columns[0], rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1)
-    except SlideError:
-        pixels, unreadable = [], []
-        for tile in tiles:
-            try:
-                pixels.append(read_tiles(slide, grid, *tile, 1, 1))
-            except SlideError:
-                unreadable.append(tile)
-        read = [tile for tile in tiles if tile not in unreadable]
-        side = grid.tile_px
-        return _Block(position, read, np.array(pixels, np.uint8).reshape(-1, side, side, 3), unreadable)
-    step, side = grid.stride_px, grid.tile_px
-    corners = [((row - rows[0]) * step, (column - columns[0]) * step) for row, column in tiles]
-    return _Block(position, tiles, np.stack([picture[y : y + side, x : x + side] for y, x in corners]), [])
+def _may_go_on(control: RunControl) -> bool:
+    """Hold while paused; return False after a cancel."""
+    control.wait_while_paused()
+    return not control.is_cancelled
 
 
-def _batches(blocks: Iterator[_Block] | _Readers, predictor: Predictor) -> Iterator[list[_Block]]:
-    """Group whole blocks until they fill a batch; a tile's result does not depend on its company."""
-    batch: list[_Block] = []
-    for block in blocks:
-        batch.append(block)
-        if sum(len(member.tiles) for member in batch) >= predictor.batch_size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def _predict(
+    predictor: Predictor, tiles: list[tuple[_Predictions, NDArray[np.uint8]]]
+) -> Iterator[tuple[Block, TileResults]]:
+    """Predict tiles of several blocks; yield those blocks that are complete with them."""
+    prediction = predictor(np.stack([tile for _, tile in tiles]))
+    for index, (predictions, _) in enumerate(tiles):
+        predictions.rows.append((prediction, index))
+        if len(predictions.rows) == len(predictions.block.tiles):
+            yield predictions.results()
 
 
-def _predict(predictor: Predictor, batch: list[_Block]) -> Iterator[tuple[_Block, TileResults | None]]:
-    """Yield each block of a batch with its results."""
-    pixels = np.concatenate([block.pixels for block in batch])
-    prediction = predictor(pixels) if len(pixels) else None
-    start = 0
-    for block in batch:
-        end = start + len(block.tiles)
-        yield block, None if prediction is None else _results(block, prediction, start, end)
-        start = end
+@dataclass
+class _Predictions:
+    """What is known of a block: for its first tiles, the prediction and their row in it."""
 
+    block: Block
+    rows: list[tuple[Prediction, int]] = field(default_factory=list)
 
-def _results(block: _Block, prediction: Prediction, start: int, end: int) -> TileResults:
-    row, column = np.array(block.tiles, np.intp).reshape(-1, 2).T
-    return TileResults(
-        row,
-        column,
-        prediction.probability[start:end],
-        prediction.cam[start:end],
-        prediction.features[start:end],
-        None if prediction.layer4 is None else prediction.layer4[start:end],
-    )
+    def results(self) -> tuple[Block, TileResults]:
+        """Return the block cut to the tiles that are done, and their results."""
+        block = replace(self.block, tiles=self.block.tiles[: len(self.rows)])
+        row, column = np.array(block.tiles, np.intp).T
+        layer4 = [part.layer4[index] for part, index in self.rows if part.layer4 is not None]
+        return block, TileResults(
+            row,
+            column,
+            np.stack([part.probability[index] for part, index in self.rows]),
+            np.stack([part.cam[index] for part, index in self.rows]),
+            np.stack([part.features[index] for part, index in self.rows]),
+            np.stack(layer4) if layer4 else None,
+        )
 
 
 class _Tally:
@@ -271,7 +215,7 @@ class _Tally:
         self._start = time.perf_counter()
         self._report(())
 
-    def write(self, block: _Block, results: TileResults | None) -> None:
+    def write(self, block: Block, results: TileResults | None) -> None:
         self._store.write(block.position, results, block.unreadable)
         self._done += len(block.tiles) + len(block.unreadable)
         self._unreadable += len(block.unreadable)

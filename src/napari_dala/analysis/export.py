@@ -66,21 +66,20 @@ def write_tiles(analysis: Analysis, path: Path) -> None:
     Positions and sizes are level-0 px with 2 decimals; `status` is done, unreadable or todo; the probabilities
     have 6 decimals and are empty where a tile is not done.
     """
-    grid, done = analysis.grid, analysis.analysed
-    left, top = grid.origins()
-    size = [f"{side:.2f}" for side in grid.tile_size]
+    rows, columns = np.nonzero(analysis.analysed | (analysis.status != TileStatus.BACKGROUND))
+    left, top = analysis.grid.origins()
+    width, height = analysis.grid.tile_size
+    unreadable = analysis.status[rows, columns] == TileStatus.UNREADABLE
+    names = np.where(analysis.analysed[rows, columns], "done", np.where(unreadable, "unreadable", "todo"))
+    probabilities = analysis.probability[:, rows, columns].T
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(
         ["minx", "miny", "width", "height", "status", *(f"prob_{name}" for name in analysis.card.class_names)]
     )
-    for row, column in np.argwhere(done | (analysis.status != TileStatus.BACKGROUND)):
-        probabilities = [""] * len(analysis.card.classes)
-        status = "unreadable" if analysis.status[row, column] == TileStatus.UNREADABLE else "todo"
-        if done[row, column]:
-            probabilities = [f"{value:.6f}" for value in analysis.probability[:, row, column]]
-            status = "done"
-        table.writerow([f"{left[column]:.2f}", f"{top[row]:.2f}", *size, status, *probabilities])
+    for x, y, name, values in zip(left[columns], top[rows], names, probabilities.tolist(), strict=True):
+        shown = [f"{value:.6f}" if name == "done" else "" for value in values]
+        table.writerow([f"{x:.2f}", f"{y:.2f}", f"{width:.2f}", f"{height:.2f}", name, *shown])
     write_text(path, text.getvalue())
 
 

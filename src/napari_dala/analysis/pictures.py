@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from math import floor, log10
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +31,7 @@ DT_DEFAULT = DynamicThreshold()
 INK, FAINT, ALARM = (30, 30, 30), (110, 110, 110), (170, 0, 0)
 _STRONGEST = 0.7  # opacity at the top: nuclei stay visible
 _WASH = np.array([[[120, 120, 120, 90]]], np.uint8)  # over tissue that was not analysed
+_WASHED = (207, 207, 207)  # white under it
 _LEGEND_WIDTH = 760
 
 
@@ -183,7 +185,7 @@ def explain_figure(
         (heat(patch, thresholded.map, color, thresholded.contours()), "DT Grad-CAM", cut_of(thresholded)),
     )
     gap, font = 16, ImageFont.load_default(17)
-    notes = _wrapped(warnings, font, 3 * patch.width + 2 * gap)
+    notes = _wrapped(warnings, 17, 3 * patch.width + 2 * gap)
     figure = Image.new(
         "RGB", (3 * patch.width + 4 * gap, patch.height + 84 + 24 * len(notes) + (8 if notes else 0)), "white"
     )
@@ -218,7 +220,7 @@ def _laid(tiles: NDArray[np.uint8], analysis: Analysis, size: tuple[int, int]) -
     margin = np.pad(tiles, ((1, 1), (1, 1), (0, 0)))  # transparent, for what lies beyond the grid
     rows = np.clip(np.floor(y + 0.5), -1, tiles.shape[0]).astype(int) + 1
     columns = np.clip(np.floor(x + 0.5), -1, tiles.shape[1]).astype(int) + 1
-    return margin[rows[:, None], columns]
+    return np.asarray(margin[rows[:, None], columns])
 
 
 def _with_legend(
@@ -228,7 +230,7 @@ def _with_legend(
     width = max(picture.width, _LEGEND_WIDTH)
     unit = max(1.0, width / 1000)  # letters grow with the picture, for a page shrinks it to its width
     font, small = ImageFont.load_default(19 * unit), ImageFont.load_default(16 * unit)
-    notes = _wrapped(analysis.warnings, small, width - 32 * unit)
+    notes = _wrapped(analysis.warnings, 16 * unit, width - 32 * unit)
     figure = Image.new("RGB", (width, picture.height + round((92 + 24 * len(notes)) * unit)), "white")
     picture, todo, unreadable = _with_gaps(picture, analysis)
     figure.paste(picture)
@@ -249,11 +251,11 @@ def _with_legend(
         draw.line((*at(16 + 300 * mark, 38), *at(16 + 300 * mark, 65)), INK, round(3 * unit))
         draw.text(at(16 + min(max(300 * mark, 80), 220), 64), f"threshold {mark:.2f}", INK, small, anchor="ma")
     if unreadable:
-        _cross(draw, (*at(340, 29), *at(358, 47)))
-        draw.text(at(368, 29), f"unreadable ({unreadable})", INK, small)
+        _cross(draw, (*at(340, 40), *at(358, 58)))
+        draw.text(at(368, 40), f"unreadable ({unreadable})", INK, small)
     if todo:
-        draw.rectangle((*at(340, 58), *at(358, 76)), _over(Image.new("RGB", (1, 1), "white"), _WASH).getpixel((0, 0)))
-        draw.text(at(368, 58), f"not analysed ({todo})", INK, small)
+        draw.rectangle((*at(340, 65), *at(358, 83)), _WASHED)
+        draw.text(at(368, 65), f"not analysed ({todo})", INK, small)
     mm_per_px = analysis.grid.slide_size[0] / picture.width * analysis.mpp[0] / 1000
     length = _round_length(0.22 * picture.width * mm_per_px)
     right = picture.width - 16 * unit
@@ -292,15 +294,6 @@ def _round_length(most: float) -> float:
     return float(max(part * power for part in (1, 2, 5) if part * power <= most * 1.000001))
 
 
-def _wrapped(lines: Sequence[str], font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> list[str]:
-    """Break lines between words so that each fits `width` px."""
-    result: list[str] = []
-    for line in lines:
-        rest: list[str] = []
-        for word in line.split():
-            if rest and font.getlength(" ".join([*rest, word])) > width:
-                result.append(" ".join(rest))
-                rest = []
-            rest.append(word)
-        result.append(" ".join(rest))
-    return result
+def _wrapped(lines: Sequence[str], letter: float, width: float) -> list[str]:
+    """Break lines between words so that each fits `width` px, for letters of the default font `letter` px high."""
+    return [part for line in lines for part in wrap(line, max(20, int(width / (0.55 * letter))))]

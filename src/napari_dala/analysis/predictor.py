@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,23 +80,29 @@ class Predictor:
     def forward_cam(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return logits, Grad-CAM of every class, channel means and layer4's map."""
         maps = self.trunk(inputs)
-        logits, cams, means = head_grad_cam(self.network, maps)
-        return logits, cams, means, maps
+        return *head_grad_cam(self.network, maps), maps
 
     def __call__(self, tiles: NDArray[np.uint8]) -> Prediction:
-        """Predict tiles (n, h, w, 3) uint8; when the device is out of memory, in halves."""
-        try:
-            return self._predict(tiles)
-        except torch.OutOfMemoryError:
-            if len(tiles) == 1:
-                raise DalaError("The device has too little memory for one tile; choose the device “cpu”.") from None
+        """Predict tiles (n, h, w, 3) uint8, n > 0, in batches; when the device is out of memory, in smaller ones.
+
+        A tile's results are the same bits in any company: matrix products round differently for another number
+        of rows, so a batch that is not full is filled up with blank tiles.
+        """
+        while True:
+            starts = range(0, len(tiles), self.batch_size)
+            try:
+                return _joined([self._predict(tiles[start : start + self.batch_size]) for start in starts])
+            except torch.OutOfMemoryError:
+                if self.batch_size == 1:
+                    raise DalaError("The device has too little memory for one tile; choose the device “cpu”.") from None
             torch.cuda.empty_cache()
-            self.batch_size = max(1, len(tiles) // 2)
-            return _joined(self(tiles[: self.batch_size]), self(tiles[self.batch_size :]))
+            self.batch_size //= 2
 
     @torch.inference_mode()
     def _predict(self, tiles: NDArray[np.uint8]) -> Prediction:
-        logits, cams, means, maps = self.forward_cam(self.inputs(tiles))
+        count = len(tiles)
+        full = np.concatenate([tiles, np.zeros((self.batch_size - count, *tiles.shape[1:]), np.uint8)])
+        logits, cams, means, maps = (part[:count] for part in self.forward_cam(self.inputs(full)))
         layer4 = None
         if self._basis is not None:
             layer4 = (maps.permute(0, 2, 3, 1).float() @ self._basis).half().cpu().numpy()
@@ -149,18 +156,18 @@ def fold_batch_norm(trunk: nn.Module) -> nn.Module:
     trunk = copy.deepcopy(trunk).eval()
     for module in trunk.modules():
         parts = list(module.named_children())
-        for (name, part), (next_name, following) in zip(parts, parts[1:], strict=False):
+        for (name, part), (next_name, following) in pairwise(parts):
             if isinstance(part, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
                 setattr(module, name, fuse_conv_bn_eval(part, following))
                 setattr(module, next_name, nn.Identity())
     return trunk
 
 
-def _joined(first: Prediction, second: Prediction) -> Prediction:
-    """Put two predictions behind one another."""
+def _joined(parts: list[Prediction]) -> Prediction:
+    """Put predictions behind one another."""
     return Prediction(
-        np.concatenate([first.probability, second.probability]),
-        np.concatenate([first.cam, second.cam]),
-        np.concatenate([first.features, second.features]),
-        None if first.layer4 is None or second.layer4 is None else np.concatenate([first.layer4, second.layer4]),
+        np.concatenate([part.probability for part in parts]),
+        np.concatenate([part.cam for part in parts]),
+        np.concatenate([part.features for part in parts]),
+        None if parts[0].layer4 is None else np.concatenate([part.layer4 for part in parts if part.layer4 is not None]),
     )

@@ -14,7 +14,7 @@ import shapely.geometry
 from napari_dala.errors import AnnotationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -52,7 +52,8 @@ def read_regions(path: str | Path) -> list[Area]:
     except (ValueError, RecursionError) as error:
         raise AnnotationError(f"{path.name}: not a JSON file: {error}") from error
     try:
-        shapes = [shapely.force_2d(shapely.geometry.shape(geometry)) for geometry in _geometries(content)]
+        with np.errstate(invalid="ignore"):  # NaN is refused below
+            shapes = [shapely.force_2d(shapely.geometry.shape(geometry)) for geometry in _geometries(content)]
     except (shapely.errors.ShapelyError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
         raise AnnotationError(
             f"{path.name}: not a GeoJSON file of regions ({type(error).__name__}: {error})"
@@ -69,7 +70,7 @@ def read_regions(path: str | Path) -> list[Area]:
     return regions
 
 
-def tiles_in(regions: list[Area], grid: TileGrid) -> NDArray[np.bool_]:
+def tiles_in(regions: Sequence[Area], grid: TileGrid) -> NDArray[np.bool_]:
     """Return the tiles whose centre lies in a region or on its border.
 
     A region that is too small to hold any centre asks for the tile whose centre is nearest.

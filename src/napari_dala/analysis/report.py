@@ -103,9 +103,9 @@ def write_report(
         _figure(
             cam_overview(slide, analysis, thresholded),
             f"DT Grad-CAM of {target} over the slide",
-            f"DT Grad-CAM ({rule.method}, scope {rule.scope}; {cut_of(thresholded)}): the cells of {analysis.cell_um:.0f} µm that argue most "
-            f"for {target}. It shows what the model looked at; its "
-            "strength is not a probability, and without malignant tissue it still marks the strongest cells.",
+            f"DT Grad-CAM ({rule.method}, scope {rule.scope}; {cut_of(thresholded)}): the cells of "
+            f"{analysis.cell_um:.0f} µm that argue most for {target}. It shows what the model looked at; its strength "
+            "is not a probability, and without malignant tissue it still marks the strongest cells.",
         ),
     )
     sections = [
@@ -187,8 +187,8 @@ def _spot(analysis: Analysis, slide: Slide, thresholded: ThresholdedMap, number:
     grid, card = analysis.grid, analysis.card
     try:
         tile = Image.fromarray(read_tiles(slide, grid, spot.row, spot.column, 1, 1))
-    except SlideError as error:
-        return f"<figure><figcaption>{caption}: {escape(str(error))}</figcaption></figure>"
+    except SlideError:
+        return f"<figure><figcaption>{caption}: its pixels cannot be decoded</figcaption></figure>"
     top, left = spot.row * grid.stride_cells, spot.column * grid.stride_cells
     part = (slice(top, top + grid.cells), slice(left, left + grid.cells))
     shown = replace(thresholded, mask=thresholded.mask[part], map=thresholded.map[part])

@@ -42,7 +42,7 @@ class Summary:
     area_mm2, share
         Their area and their part of all analysed tiles, by class name.
     analysed, unreadable, todo
-        Tissue tiles done, not decodable, and still to do.
+        Tissue tiles done, not decodable, and still to do by this model.
     """
 
     threshold: float
@@ -130,7 +130,8 @@ class Analysis:
     @property
     def analysed(self) -> NDArray[np.bool_]:
         """(rows, columns), True where there is a probability."""
-        return np.isfinite(self.probability[0])
+        there: NDArray[np.bool_] = np.isfinite(self.probability[0])
+        return there
 
     def cam(self, class_index: int) -> NDArray[np.float32]:
         """Return the raw Grad-CAM of one class over the whole grid.
@@ -141,7 +142,7 @@ class Analysis:
         -------
         `grid.cam_shape` float32, in logits; NaN where no tile was analysed.
         """
-        maps = self.store.read("cam")[class_index].astype(np.float32)
+        maps: NDArray[np.float32] = self.store.read("cam")[class_index].astype(np.float32)
         rows, columns = self.grid.shape
         cells, stride = self.grid.cells, self.grid.stride_cells
         tiles = maps.reshape(rows, cells, columns, cells)
@@ -177,7 +178,7 @@ class Analysis:
             share={name: count / analysed if analysed else 0.0 for name, count in counts.items()},
             analysed=analysed,
             unreadable=int((self.status == TileStatus.UNREADABLE).sum()),
-            todo=int(((self.status == TileStatus.TODO) & (classes == 0)).sum()),
+            todo=int(((classes == 0) & np.isin(self.status, (TileStatus.TODO, TileStatus.DONE))).sum()),
         )
 
     def spots(self, threshold: float | None = None, most: int = 50) -> list[Spot]:

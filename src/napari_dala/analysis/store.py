@@ -15,7 +15,7 @@ import json
 from dataclasses import asdict, dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import zarr
@@ -68,7 +68,9 @@ class Setting:
     @classmethod
     def from_attributes(cls, values: dict[str, Any]) -> Setting:
         """Rebuild from what `asdict` gave."""
-        grid = {name: tuple(value) if isinstance(value, list) else value for name, value in values["grid"].items()}
+        grid: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values["grid"].items()
+        }
         return cls(values["fingerprint"], TileGrid(**grid), values["trunk_hash"], values["precision"])
 
 
@@ -103,15 +105,16 @@ class AnalysisStore:
 
     def __init__(self, path: Path, tiles: zarr.Group, head: zarr.Group) -> None:
         self.path = path
-        self.setting = Setting.from_attributes(dict(tiles.attrs["setting"]))  # type: ignore[arg-type]
-        self.bundle_hash = str(head.attrs["bundle_hash"])
-        self.card: dict[str, Any] = dict(head.attrs["card"])  # type: ignore[arg-type]
-        self.slide: dict[str, Any] = dict(tiles.attrs["slide"])  # type: ignore[arg-type]
+        about_tiles, about_head = (
+            cast("dict[str, Any]", tiles.attrs.asdict()),
+            cast("dict[str, Any]", head.attrs.asdict()),
+        )
+        self.setting = Setting.from_attributes(about_tiles["setting"])
+        self.bundle_hash = str(about_head["bundle_hash"])
+        self.card: dict[str, Any] = about_head["card"]
+        self.slide: dict[str, Any] = about_tiles["slide"]
         self._tiles = tiles
-        self._arrays: dict[str, zarr.Array[Any]] = {
-            **{name: array for name, array in tiles.arrays()},
-            **{name: array for name, array in head.arrays()},
-        }
+        self._arrays: dict[str, zarr.Array[Any]] = {**dict(tiles.arrays()), **dict(head.arrays())}
 
     @property
     def grid(self) -> TileGrid:
@@ -247,8 +250,9 @@ def open_store(path: Path) -> AnalysisStore:
     """
     try:
         root = zarr.open_group(path, mode="r")
-        setting, head = root.attrs["latest"]  # type: ignore[misc]
-        return AnalysisStore(Path(path), root[setting], root[f"{setting}/{head}"])  # type: ignore[arg-type]
+        latest: Any = root.attrs["latest"]
+        tiles, head = root[latest[0]], root["/".join(latest)]
+        return AnalysisStore(Path(path), cast("zarr.Group", tiles), cast("zarr.Group", head))
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise DalaError(f"{path}: not an analysis by napari-dala") from error
 

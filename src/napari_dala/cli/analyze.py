@@ -20,7 +20,9 @@ def analyze(
     slides: list[Path] = typer.Argument(help="Slides, photographs or DICOM folders."),
     out: Path = typer.Option(..., "--out", help="Folder for the results, one folder a slide."),
     model: str = typer.Option("default", help="Name or file of a bundle (`dala models list`)."),
-    mpp: float | None = typer.Option(None, help="Micrometres per pixel of the slides, where the file is silent or wrong."),
+    mpp: float | None = typer.Option(
+        None, help="Micrometres per pixel of the slides, where the file is silent or wrong."
+    ),
     overlap: float = typer.Option(0.0, min=0.0, max=0.9, help="Part of a tile's side shared with its neighbour."),
     region: Path | None = typer.Option(None, help="GeoJSON of regions to analyse, level-0 pixels."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:1, mps."),

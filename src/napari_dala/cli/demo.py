@@ -17,7 +17,7 @@ def demo(
     out: Path = typer.Option(Path("dala-demo"), "--out", help="Folder for the headless results."),
 ) -> None:
     """Draw the teaching slide and analyse it: in napari where there is a display, else into a folder."""
-    from napari_dala.slide.teaching import cached_teaching_slide
+    from napari_dala.slide.teaching_cache import cached_teaching_slide
 
     typer.echo("Drawing the teaching slide (a drawing of tissue, not a patient's)...")
     slide = cached_teaching_slide(side)
@@ -25,7 +25,9 @@ def demo(
         try:
             from napari_dala.plugin.demo import show_demo
         except ImportError as error:
-            raise DalaError(f"napari's window cannot open ({error}); install napari-dala[all], or use --headless") from error
+            raise DalaError(
+                f"napari's window cannot open ({error}); install napari-dala[all], or use --headless"
+            ) from error
         show_demo(slide)
         return
     from napari_dala.cli.analyze import analyze_slides

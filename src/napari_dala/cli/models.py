@@ -59,9 +59,7 @@ def import_(
     if file.suffix.lower() in (".pt", ".pth"):
         if mpp is None:
             raise BundleError(f"{file.name}: a state dict does not say its resolution; give it with --mpp")
-        infos = [
-            ClassInfo(name=part.strip(), color=color) for part, color in zip(classes.split(","), cycle(_COLORS))
-        ]
+        infos = [ClassInfo(name=part.strip(), color=color) for part, color in zip(classes.split(","), cycle(_COLORS))]
         bundle = import_checkpoint(file, classes=infos, mpp=mpp, tile_px=tile_px, name=name or file.stem)
         typer.echo(str(install_model(bundle, name)))
     else:

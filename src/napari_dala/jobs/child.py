@@ -52,7 +52,7 @@ class Child:
         self._ids = count(1)
         self._closing = False
         self._lock = threading.Lock()
-        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  (open as long as the child lives)
+        self._errors = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(
             [sys.executable, "-m", module],
             stdin=subprocess.PIPE,

@@ -9,9 +9,8 @@ import numpy as np
 from napari.layers import Image, Labels
 from napari.utils.colormaps import Colormap, DirectLabelColormap
 
-from napari_dala.analysis.pictures import colormap
+from napari_dala.analysis.pictures import DT_DEFAULT, colormap
 from napari_dala.analysis.result import Analysis, overlay_mean
-from napari_dala.model.threshold import DynamicThreshold, ThresholdedMap
 from napari_dala.plugin.slide_layers import to_slide
 from napari_dala.slide.tiles import BLOCK
 
@@ -23,8 +22,11 @@ if TYPE_CHECKING:
     from napari.layers import Layer
     from numpy.typing import ArrayLike, NDArray
 
+    from napari_dala.model.threshold import DynamicThreshold, ThresholdedMap
+
     Frame = tuple[tuple[float, float], tuple[float, float]]
 
+PROBABILITY_OPACITY, CAM_OPACITY = 0.5, 0.65  # both together leave the nuclei visible
 _PLACEMENT = ("scale", "translate", "rotate", "shear", "affine", "units")
 
 
@@ -44,7 +46,7 @@ class Explanation:
 
     class_index: int
     thresholded: bool = True
-    rule: DynamicThreshold = DynamicThreshold()
+    rule: DynamicThreshold = DT_DEFAULT
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,9 @@ class ResultLayers:
             analysis.probability[(slice(None), *tiles)] = np.where(scored, store.read("probability", block), np.nan)
             cells = self.analysis.grid.cells
             there = scored.repeat(cells, 0).repeat(cells, 1)
-            self._cams[(slice(None), *_slices(block, BLOCK * cells))] = np.where(there, store.read("cam", block), np.nan)
+            self._cams[(slice(None), *_slices(block, BLOCK * cells))] = np.where(
+                there, store.read("cam", block), np.nan
+            )
         self.probability.refresh(extent=False)
         self._show_classes()
         self._show_cam()
@@ -173,8 +177,8 @@ class ResultLayers:
     def tile_cam(self, row: int, column: int) -> NDArray[np.float32]:
         """Return what the Grad-CAM layer shows of one tile, (cells, cells), 0 to 1."""
         cells, stride = self.analysis.grid.cells, self.analysis.grid.stride_cells
-        whole = np.asarray(self.cam.data)
-        return whole[row * stride : row * stride + cells, column * stride : column * stride + cells]
+        rows, columns = (slice(at * stride, at * stride + cells) for at in (row, column))
+        return np.asarray(self.cam.data[rows, columns], np.float32)
 
     def tile_at(self, world: ArrayLike) -> tuple[int, int] | None:
         """Return (row, column) of the analysed tile whose middle is nearest to a world position, or None."""
@@ -209,6 +213,7 @@ class ResultLayers:
             name=f"{target.name.capitalize()} probability{note}",
             colormap=_colors(card.target_class, self.analysis),
             contrast_limits=(0, 1),
+            opacity=PROBABILITY_OPACITY,
             blending="translucent",
             rgb=False,
             multiscale=False,
@@ -232,6 +237,7 @@ class ResultLayers:
             colormap=_colors(self.explanation.class_index, self.analysis),
             contrast_limits=(0, 1),
             interpolation2d="linear",
+            opacity=CAM_OPACITY,
             blending="translucent",
             rgb=False,
             multiscale=False,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from napari.layers import Layer
 from napari.utils.history import get_open_history, update_open_history
 from napari.utils.notifications import show_error
-from qtpy.QtWidgets import QFileDialog
+from qtpy.QtWidgets import QApplication, QFileDialog
 
 from napari_dala.errors import SlideError
 from napari_dala.plugin.reader import slide_layer
@@ -22,7 +22,7 @@ _PATTERNS = " ".join(f"*{suffix}" for suffix in (*OPENSLIDE_SUFFIXES, *TIFF_SUFF
 def open_slide_dialog(viewer: Viewer) -> None:
     """Ask for a slide or photograph and add it to the viewer; of a DICOM slide, choose any of its files."""
     path, _ = QFileDialog.getOpenFileName(
-        viewer.window._qt_window, "Open slide", get_open_history()[0], f"Slides ({_PATTERNS});;All files (*)"
+        QApplication.activeWindow(), "Open slide", get_open_history()[0], f"Slides ({_PATTERNS});;All files (*)"
     )
     if not path:
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from napari.utils import cancelable_progress
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 from superqt.utils import create_worker
 
 from napari_dala.plugin.layers import LoadedAnalysis, load
@@ -51,10 +51,14 @@ class AnalysisRun(QObject):
         self._loading = False
         self._shown = False
         self._end: tuple[Outcome, str] | None = None
-        self._bar: Any = None
+        # First, for napari handles events, clicks among them, while it adds a bar to its activity dock.
+        self._request = 0
+        self._bar = cancelable_progress(
+            total=0, desc=f"Analysing {layer.name}", cancel_callback=self.cancel, leave=False
+        )
         self._show_timer = _once(self, _SHOW_MS, self._show)
         self._look_timer = _once(self, _LOOK_MS, self._look)
-        child.event.connect(self._on_event)
+        child.told.connect(self._on_event)
         viewer = session.viewer
         for name in ("center", "zoom"):
             getattr(viewer.scene.camera.events, name).connect(self._on_camera)
@@ -98,7 +102,9 @@ class AnalysisRun(QObject):
             return
         if self._latest and not self._shown:
             self._loading = True
-            create_worker(load, self._latest["path"], _connect={"returned": self._on_loaded, "errored": self._on_failed})
+            create_worker(
+                load, self._latest["path"], _connect={"returned": self._on_loaded, "errored": self._on_failed}
+            )
             return
         if self._blocks and self._session.results_of(self.layer) is not None:
             blocks, self._blocks = self._blocks, set()
@@ -123,13 +129,10 @@ class AnalysisRun(QObject):
 
     def _show_progress(self) -> None:
         """Show the run in napari's activity dock too."""
-        total, done = self._latest["total"], self._latest["done"]
-        if self._bar is None and self._end is None:
-            self._bar = cancelable_progress(
-                total=total, desc=f"Analysing {self.layer.name}", cancel_callback=self.cancel, leave=False
-            )
-        if self._bar is not None and done > self._bar.n:
-            self._bar.update(done - self._bar.n)
+        if self._bar.total != self._latest["total"]:
+            self._bar.total = self._latest["total"]
+        if self._latest["done"] > self._bar.n:
+            self._bar.update(self._latest["done"] - self._bar.n)
 
     def _on_camera(self) -> None:
         if not self._look_timer.isActive():
@@ -145,12 +148,13 @@ class AnalysisRun(QObject):
             self._stop("cancelled", "")
 
     def _finish(self) -> None:
+        if not self.is_running:
+            return
         self.is_running = False
         self._show_timer.stop()
         self._look_timer.stop()
-        self._child.event.disconnect(self._on_event)
-        if self._bar is not None:
-            self._bar.close()
+        self._child.told.disconnect(self._on_event)
+        self._bar.close()
 
 
 def _once(owner: QObject, interval: int, call: Any) -> QTimer:

@@ -18,7 +18,7 @@ from napari_dala.errors import DalaError
 from napari_dala.files import replacing
 from napari_dala.plugin.reader import slide_layer
 from napari_dala.slide.open import open_slide
-from napari_dala.slide.teaching import teaching_slide
+from napari_dala.slide.teaching_cache import cached_teaching_slide
 from napari_dala.workspace import cache_folder
 
 if TYPE_CHECKING:
@@ -34,10 +34,8 @@ _TIMEOUT_S = 15
 
 def teaching_sample() -> list[LayerData]:
     """Return the drawn teaching slide, drawing it the first time."""
-    path = _samples_folder() / "teaching-slide.tiff"
-    if not path.exists():
-        _window_alive(partial(teaching_slide, path), "Drawing the teaching slide, this once")
-    return [slide_layer(open_slide(path))]
+    _window_alive(cached_teaching_slide, "Drawing the teaching slide, this once")
+    return [slide_layer(open_slide(cached_teaching_slide()))]
 
 
 def cmu_sample() -> list[LayerData]:

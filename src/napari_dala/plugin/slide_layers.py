@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pint
 import tifffile
 from napari.layers import Image
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    import pint
     from napari.components import ViewerModel
     from napari.layers import Layer, Shapes
     from numpy.typing import ArrayLike
@@ -157,8 +157,9 @@ def _mpp_of(layer: Image) -> tuple[float, float] | None:
     """Return um per pixel (x, y) from a layer's scale, where its units are lengths."""
     if not all(_is_length(unit) for unit in layer.units[-2:]):
         return None
-    um = pint.get_application_registry().Unit("um")
-    y, x = (abs(float(scale)) * (1 * unit).to(um).magnitude for scale, unit in zip(layer.scale, layer.units, strict=True))
+    y, x = (
+        abs(float(scale)) * (1 * unit).to("um").magnitude for scale, unit in zip(layer.scale, layer.units, strict=True)
+    )
     return x, y
 
 

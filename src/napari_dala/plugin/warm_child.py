@@ -6,7 +6,7 @@ import atexit
 import threading
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QObject, Qt, Signal
+from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 
 from napari_dala.jobs.child import Child
 
@@ -25,9 +25,9 @@ class WarmChild(QObject):
         Run as `python -m <module>`.
     """
 
-    event = Signal(int, str, object)
+    told = Signal(int, str, object)
     """(request id, event name, payload) as `jobs.child.Child` gives them, in the main thread."""
-    _heard = Signal(object, int, str, object)
+    _heard = Signal(object, int, str, object)  # from the reader thread
 
     def __init__(self, module: str = WORKER) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class WarmChild(QObject):
         self._holders = 0
         self.about: dict[str, Any] = {}
         """What the child said of itself: device, precision, torch; empty until it is ready."""
-        self._heard.connect(self._on_heard, Qt.ConnectionType.QueuedConnection)
+        self._heard.connect(self._on_heard)  # of a thread of its own: queued to this one
 
     def hold(self, widget: QWidget) -> None:
         """Keep the child warm as long as `widget` exists."""
@@ -72,7 +72,7 @@ class WarmChild(QObject):
             return  # the last words of one that was closed
         if number == 0:
             self.about = payload if name == "ready" else {}
-        self.event.emit(number, name, payload)
+        self.told.emit(number, name, payload)
 
     def _let_go(self) -> None:
         self._holders -= 1

@@ -20,7 +20,8 @@ def write_geojson(path: str, layers: list[LayerData]) -> list[str]:
     path
         The file to write.
     layers
-        Any of an analysis' probability, class and Grad-CAM layers; others are passed over.
+        Any of an analysis' probability, class and Grad-CAM layers; others are passed over. The regions are those
+        at the operating threshold that they show: `metadata["dala_threshold"]`, or the bundle's.
 
     Returns
     -------
@@ -31,10 +32,14 @@ def write_geojson(path: str, layers: list[LayerData]) -> list[str]:
     DalaError
         When the layers hold no analysis, or more than one.
     """
-    held = [attributes["metadata"].get("dala_analysis") for _, attributes, _ in layers]
-    analyses = {id(analysis): analysis for analysis in held if analysis is not None}
-    if len(analyses) != 1:
-        problem = "layers of several analyses" if analyses else "no layer of an analysis"
+    held = {
+        id(metadata["dala_analysis"]): metadata
+        for metadata in (attributes["metadata"] for _, attributes, _ in layers)
+        if "dala_analysis" in metadata
+    }
+    if len(held) != 1:
+        problem = "layers of several analyses" if held else "no layer of an analysis"
         raise DalaError(f"{Path(path).name}: {problem} selected; select the probability layer and save again")
-    write_regions(analyses.popitem()[1], Path(path))
+    _, metadata = held.popitem()
+    write_regions(metadata["dala_analysis"], Path(path), metadata.get("dala_threshold"))
     return [path]

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from PIL import Image
 
+from napari_dala.errors import SlideError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -92,6 +94,7 @@ class Slide(ABC):
         self.facts = facts
         self.levels = facts.levels
         self.objective_power = facts.objective_power
+        self._thumbnail: tuple[int, NDArray[np.uint8]] | None = None
         self.mpp: tuple[float, float] | None
         self.mpp_source: MppSource | None
         if mpp is not None:
@@ -126,7 +129,7 @@ class Slide(ABC):
             When these pixels cannot be decoded.
         """
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  (a picture in memory holds no file)
         """Release the file."""
 
     def __enter__(self) -> Slide:
@@ -148,7 +151,9 @@ class Slide(ABC):
     @cached_property
     def fingerprint(self) -> str:
         """32 hexadecimal digits that identify the file's content without reading it whole."""
-        return fingerprint_of(self.path) if self.path else hashlib.sha256(self.thumbnail(1024).tobytes()).hexdigest()[:32]
+        return (
+            fingerprint_of(self.path) if self.path else hashlib.sha256(self.thumbnail(1024).tobytes()).hexdigest()[:32]
+        )
 
     @property
     def properties(self) -> dict[str, object]:
@@ -175,21 +180,51 @@ class Slide(ABC):
         return max(fine_enough, key=lambda i: self.levels[i].downsample, default=0)
 
     def thumbnail(self, max_side: int) -> NDArray[np.uint8]:
-        """Return the whole slide with its longer side at most `max_side` px, (h, w, 3) uint8."""
+        """Return the whole slide with its longer side at most `max_side` px, (h, w, 3) uint8.
+
+        What cannot be decoded is shown in the background's colour.
+        """
+        if self._thumbnail is None or self._thumbnail[0] != max_side:
+            self._thumbnail = (max_side, self._draw_thumbnail(max_side))
+        return self._thumbnail[1]
+
+    def _draw_thumbnail(self, max_side: int) -> NDArray[np.uint8]:
         width, height = self.dimensions
         shrink = max(1.0, max(width, height) / max_side)
         size = (max(1, round(width / shrink)), max(1, round(height / shrink)))
         index = self.level_for(shrink)
         level = self.levels[index]
-        # Strips, because a slide with one level would not fit into memory as a whole.
-        rows = max(1, min(level.height, (1 << 26) // (3 * level.width)))
         factor = max(1, int(shrink / level.downsample))
-        rows = max(factor, rows // factor * factor)
-        strips = []
-        for top in range(0, level.height, rows):
-            strip = self.read(0, round(top * level.downsample), level.width, min(rows, level.height - top), index)
-            strips.append(np.asarray(Image.fromarray(strip).reduce(factor)))
+        # In strips, because a slide of one level would not fit into memory as a whole.
+        rows = max(1, (1 << 26) // (3 * level.width * factor)) * factor
+        strips = [
+            np.asarray(
+                Image.fromarray(self._read_what_can_be(top, min(rows, level.height - top), index)).reduce(factor)
+            )
+            for top in range(0, level.height, rows)
+        ]
         return np.asarray(Image.fromarray(np.concatenate(strips)).resize(size, Image.Resampling.BILINEAR))
+
+    def _read_what_can_be(self, top: int, rows: int, index: int) -> NDArray[np.uint8]:
+        """Read a strip of a level; where that fails tile by tile, the bad ones left as background."""
+        level = self.levels[index]
+        y = round(top * level.downsample)
+        try:
+            return self.read(0, y, level.width, rows, index)
+        except SlideError:
+            strip = np.empty((rows, level.width, 3), np.uint8)
+            strip[:] = self.facts.background
+        wide, high = level.tile
+        for down in range(-(top % high), rows, high):
+            first, last = max(0, down), min(rows, down + high)
+            for left in range(0, level.width, wide):
+                right = min(level.width, left + wide)
+                x, y = round(left * level.downsample), round((top + first) * level.downsample)
+                try:
+                    strip[first:last, left:right] = self.read(x, y, right - left, last - first, index)
+                except SlideError:
+                    continue
+        return strip
 
 
 def fingerprint_of(path: Path) -> str:

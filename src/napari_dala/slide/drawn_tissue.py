@@ -73,10 +73,29 @@ class DrawnTissue:
 
         Returns
         -------
-        (len(ys), len(xs)) uint8 of indices into `CLASSES`
+        (len(ys), len(xs)) uint8 of indices into `teaching.CLASSES`
         """
         labels = 1 + (self.field("malignant", xs, ys) > 0).astype(np.uint8)
         return np.where(self.field("tissue", xs, ys) > 0, labels, 0).astype(np.uint8)
+
+    def field(self, name: str, xs: FloatArray, ys: FloatArray) -> FloatArray:
+        """Interpolate a field at every crossing of the columns `xs` and the rows `ys` (level-0 px).
+
+        Parameters
+        ----------
+        name
+            "tissue" and "malignant" are about distances inside an outline (px); `_fields` tells of the others.
+        xs, ys
+            Sorted positions.
+
+        Returns
+        -------
+        (len(ys), len(xs)) float32
+        """
+        first_x, across = _spline_matrix(xs / _NODE + _NODE_MARGIN)
+        first_y, down = _spline_matrix(ys / _NODE + _NODE_MARGIN)
+        nodes = self._fields[name][first_y : first_y + down.shape[1], first_x : first_x + across.shape[1]]
+        return np.asarray((down @ nodes) @ across.T)
 
     def draw(self, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
         """Draw a rectangle whose top left corner is at level-0 pixel (x, y).
@@ -108,8 +127,9 @@ class DrawnTissue:
 
     def rows(self, first: int, count: int) -> NDArray[np.uint8]:
         """Draw `count` rows of the slide from row `first` on: (count, side_px, 3) uint8."""
-        return np.concatenate([self.draw(x, first, min(_BLOCK, self.side_px - x), count)
-                               for x in range(0, self.side_px, _BLOCK)], axis=1)
+        return np.concatenate(
+            [self.draw(x, first, min(_BLOCK, self.side_px - x), count) for x in range(0, self.side_px, _BLOCK)], axis=1
+        )
 
     def _draw_nests(self, stain: FloatArray, grain: FloatArray, xs: FloatArray, ys: FloatArray) -> None:
         """Lay the amphophilic cytoplasm of the malignant nests over the stroma."""
@@ -163,12 +183,12 @@ class DrawnTissue:
         infiltrate = 0.10 + 0.35 * ((malignant > -70) & (malignant < 0))
         for (px, py, chance, pick), turn, lymphoid in zip(cells, turns, infiltrate, strict=True):
             if chance < lymphoid:
-                stamp = self._lymphocytes[int(pick * 8)]
+                cell = self._lymphocytes[int(pick * 8)]
             elif chance < 0.62:
-                stamp = self._spindles[3 * (round(turn / np.pi * 16) % 16) + int(pick * 3)]
+                cell = self._spindles[3 * (round(turn / np.pi * 16) % 16) + int(pick * 3)]
             else:
                 continue
-            canvas.paste(stamp, int(px), int(py))
+            canvas.paste(cell, int(px), int(py))
 
     def _draw_glands(self, canvas: Canvas) -> None:
         """Stamp ducts, and the small acini of lobules, where benign tissue has room for them whole."""
@@ -209,13 +229,6 @@ class DrawnTissue:
         slope_x = (self._at("shear", x + 4, y) - self._at("shear", x - 4, y)) / 8 - sin
         slope_y = (self._at("shear", x, y + 4) - self._at("shear", x, y - 4)) / 8 + cos
         return np.asarray(np.arctan2(-slope_x, slope_y))
-
-    def _field(self, name: str, xs: FloatArray, ys: FloatArray) -> FloatArray:
-        """Interpolate a field at every crossing of columns and rows: (len(ys), len(xs))."""
-        first_x, across = _spline_matrix(xs / _NODE + _NODE_MARGIN)
-        first_y, down = _spline_matrix(ys / _NODE + _NODE_MARGIN)
-        nodes = self._fields[name][first_y : first_y + down.shape[1], first_x : first_x + across.shape[1]]
-        return np.asarray((down @ nodes) @ across.T)
 
     def _at(self, name: str, x: FloatArray, y: FloatArray) -> FloatArray:
         """Interpolate a field at points."""
@@ -316,4 +329,3 @@ def _colours(stain: FloatArray) -> NDArray[np.uint8]:
     table = SLIDE_WHITE * np.exp(-haematoxylin * _HAEMATOXYLIN - eosin * _EOSIN) + 0.5
     steps = np.clip(stain * (255 / most) + 0.5, 0, 255).astype(np.uint16)
     return np.asarray(table.astype(np.uint8)[steps[0] * 256 + steps[1]])
-

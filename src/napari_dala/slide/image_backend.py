@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from skimage.io import imread
+from PIL import Image
 
 from napari_dala.errors import SlideError
 from napari_dala.slide.base import Level, Slide, SlideFacts, read_inside
@@ -29,6 +29,7 @@ class ImageSlide(Slide):
         super().__init__(path, SlideFacts((Level(width, height, 1.0, (512, 512)),), vendor="image"), mpp)
 
     def read(self, x: int, y: int, width: int, height: int, level: int = 0) -> NDArray[np.uint8]:
+        """See `Slide.read`."""
         return read_inside(
             lambda left, top, right, bottom: self._pixels[top:bottom, left:right],
             (x, y, width, height),
@@ -40,9 +41,12 @@ class ImageSlide(Slide):
 def open_image(path: Path, mpp: float | tuple[float, float] | None = None) -> ImageSlide:
     """Read a PNG, JPEG or BMP file whole."""
     try:
-        pixels = imread(path)
+        with Image.open(path) as picture:
+            deep = picture.mode.startswith(("I", "F"))
+            plain = picture if deep or picture.mode in ("L", "RGB", "RGBA") else picture.convert("RGBA")
+            pixels = np.asarray(plain)
     except Exception as error:  # decoders raise what they like
-        raise SlideError(f"{path.name}: not a picture that can be read: {error}") from error
+        raise SlideError(f"{path.name}: not a picture that can be read, or damaged") from error
     return ImageSlide(pixels, path, mpp)
 
 

@@ -48,6 +48,7 @@ class OpenSlideSlide(Slide):
         return self._open()
 
     def read(self, x: int, y: int, width: int, height: int, level: int = 0) -> NDArray[np.uint8]:
+        """See `Slide.read`."""
         handle = getattr(self._local, "handle", None) or self._open()
         try:
             try:
@@ -56,15 +57,19 @@ class OpenSlideSlide(Slide):
                 region = self._reopen().read_region((x, y), level, (width, height))
         except openslide.OpenSlideError as error:
             self._reopen()
-            raise SlideError(f"{self.name}: pixels at ({x}, {y}) of level {level} cannot be decoded: {error}") from error
+            raise SlideError(
+                f"{self.name}: pixels at ({x}, {y}) of level {level} cannot be decoded ({error})"
+            ) from error
         rgba = np.asarray(region)
         alpha = rgba[..., 3:]
         if alpha.min() == 255:
             return np.ascontiguousarray(rgba[..., :3])
         over = np.asarray(self.facts.background, np.uint16) * (255 - alpha.astype(np.uint16))
-        return ((rgba[..., :3] * alpha.astype(np.uint16) + over + 127) // 255).astype(np.uint8)
+        blended: NDArray[np.uint8] = ((rgba[..., :3] * alpha.astype(np.uint16) + over + 127) // 255).astype(np.uint8)
+        return blended
 
     def close(self) -> None:
+        """See `Slide.close`."""
         with self._lock:
             while self._handles:
                 self._handles.pop().close()

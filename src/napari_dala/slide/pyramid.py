@@ -78,7 +78,9 @@ class _LevelPixels:
         self._downsample = level.downsample
 
     def __getitem__(self, key: tuple[slice, slice, slice]) -> NDArray[np.uint8]:
-        (top, bottom, _), (left, right, _) = (part.indices(size) for part, size in zip(key, self.shape[:2], strict=False))
+        (top, bottom, _), (left, right, _) = (
+            part.indices(size) for part, size in zip(key, self.shape[:2], strict=False)
+        )
         x, y = round(left * self._downsample), round(top * self._downsample)
         try:
             pixels = self._slide.read(x, y, right - left, bottom - top, self._index)

@@ -18,7 +18,7 @@ FloatArray = NDArray[Any]  # of float32, or of float64 for positions
 
 
 class Area(NamedTuple):
-    """A rectangle in level-0 px."""
+    """A rectangle in level-0 px: its top left corner and its size."""
 
     x: int
     y: int
@@ -26,24 +26,42 @@ class Area(NamedTuple):
     height: int
 
     def grown(self, margin: int) -> Area:
+        """Give the area with `margin` px more on every side."""
         return Area(self.x - margin, self.y - margin, self.width + 2 * margin, self.height + 2 * margin)
 
     def holds(self, x: FloatArray, y: FloatArray) -> NDArray[np.bool_]:
+        """Tell which points lie in the area: booleans of the shape of `x` and `y`."""
         inside: NDArray[np.bool_] = (x >= self.x) & (x < self.x + self.width)
         return inside & (y >= self.y) & (y < self.y + self.height)
 
 
 class Stamp(NamedTuple):
-    """Something drawn once and pasted often: stain becomes stain * keep + ink."""
+    """Something drawn once and pasted often: stain becomes stain * keep + ink.
 
-    ink: FloatArray  # (3, side, side): haematoxylin, eosin, and zeros for the third plane of a canvas
-    keep: FloatArray  # (side, side)
+    Attributes
+    ----------
+    ink
+        (3, side, side) float32: haematoxylin, eosin, and zeros for the third plane of a canvas.
+    keep
+        (side, side) float32 in [0, 1].
+    """
+
+    ink: FloatArray
+    keep: FloatArray
 
 
 class Canvas(NamedTuple):
-    """Stain amounts of an area. A third plane, where there is one, gathers how much shows through."""
+    """Stain amounts of an area, drawn on in place.
 
-    stain: FloatArray  # (2 or 3, height, width)
+    Attributes
+    ----------
+    stain
+        (2 or 3, height, width) float32: haematoxylin, eosin and, where there is a third plane, how much shows through.
+    area
+        Where the planes lie.
+    """
+
+    stain: FloatArray
     area: Area
 
     def paste(self, stamp: Stamp, x: int, y: int) -> None:
@@ -60,12 +78,26 @@ class Canvas(NamedTuple):
 
 
 def stamp(cover: FloatArray, haematoxylin: FloatArray | float, eosin: FloatArray | float) -> Stamp:
+    """Give the stamp that lays amounts of the two stains over what is there.
+
+    Parameters
+    ----------
+    cover
+        (side, side) in [0, 1]: how far the stamp hides what it is pasted on.
+    haematoxylin, eosin
+        Amounts where the stamp covers, of the shape of `cover` or one for all.
+    """
     ink = np.stack([cover * haematoxylin, cover * eosin, 0 * cover]).astype(np.float32)
     return Stamp(ink, (1 - cover).astype(np.float32))
 
 
 def poses(stamp: Stamp, rng: np.random.Generator) -> Iterator[Stamp]:
-    """Give three of the eight rotations and reflections of a stamp."""
+    """Give three of the eight rotations and reflections of a stamp, chosen by `rng`.
+
+    Yields
+    ------
+    Stamp
+    """
     for pose in rng.choice(8, 3, replace=False):
         turned = (np.rot90(planes, pose % 4, (-2, -1))[..., :: 1 if pose < 4 else -1] for planes in stamp)
         yield Stamp(*map(np.ascontiguousarray, turned))
@@ -78,9 +110,33 @@ def _waves(rng: np.random.Generator, strength: float) -> Callable[[Any], Any]:
     return lambda angle: sum(s * np.cos(k * angle + p) for k, s, p in zip(order, size, phase, strict=True))
 
 
-def nucleus(rng: np.random.Generator, length: float, width: float, turn: float, depth: float = 1.0,
-             irregular: float = 0.05, chromatin: float = 0.10, nucleoli: int = 0) -> Stamp:
-    """Draw an oval nucleus; `length` and `width` are half axes in px, `depth` its haematoxylin."""
+def nucleus(
+    rng: np.random.Generator,
+    length: float,
+    width: float,
+    turn: float,
+    depth: float = 1.0,
+    irregular: float = 0.05,
+    chromatin: float = 0.10,
+    nucleoli: int = 0,
+) -> Stamp:
+    """Draw an oval nucleus.
+
+    Parameters
+    ----------
+    rng
+        Draws outline and chromatin.
+    length, width
+        Half axes in px.
+    turn
+        Direction of the long axis, in radians.
+    depth
+        Amount of haematoxylin.
+    irregular, chromatin
+        How far the outline leaves the oval, and the stain its mean, as shares of them.
+    nucleoli
+        How many.
+    """
     side = int(length * (1.4 + 2 * irregular)) + 3
     y, x = np.mgrid[-side : side + 1, -side : side + 1].astype(np.float32)
     u, v = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
@@ -96,19 +152,35 @@ def nucleus(rng: np.random.Generator, length: float, width: float, turn: float, 
 
 
 def malignant_nucleus(rng: np.random.Generator) -> Stamp:
-    """Draw a pleomorphic nucleus, 8 to 15 um long: dark and clumped, or vesicular with nucleoli."""
+    """Draw a pleomorphic nucleus, 8 to 15 um long: dark and clumped, or vesicular with nucleoli.
+
+    All of it is drawn from `rng`.
+    """
     length = rng.triangular(7.5, 10, 15.5)
     vesicular = rng.random() < 0.4
-    return nucleus(rng, length, length * rng.uniform(0.58, 0.95), rng.uniform(0, np.pi),
-                    depth=rng.uniform(0.72, 0.95) if vesicular else rng.uniform(1.0, 1.55),
-                    irregular=rng.uniform(0.08, 0.30), chromatin=0.16,
-                    nucleoli=int(rng.integers(1, 3)) if vesicular else 0)
+    return nucleus(
+        rng,
+        length,
+        length * rng.uniform(0.58, 0.95),
+        rng.uniform(0, np.pi),
+        depth=rng.uniform(0.72, 0.95) if vesicular else rng.uniform(1.0, 1.55),
+        irregular=rng.uniform(0.08, 0.30),
+        chromatin=0.16,
+        nucleoli=int(rng.integers(1, 3)) if vesicular else 0,
+    )
 
 
 def gland(rng: np.random.Generator, radius: float, wall: float) -> Stamp:
     """Draw a benign gland: a lumen, columnar cells with regular basal nuclei, flat myoepithelium, a basement membrane.
 
-    `radius` is from the middle to the basement membrane and `wall` the height of the epithelium, in px.
+    Parameters
+    ----------
+    rng
+        Draws the folds of the outline, the secretion and the nuclei.
+    radius
+        From the middle to the basement membrane, in px.
+    wall
+        Height of the epithelium, in px.
     """
     side = int(radius * 1.25) + 14
     y, x = np.mgrid[-side : side + 1, -side : side + 1].astype(np.float32)
@@ -129,13 +201,18 @@ def gland(rng: np.random.Generator, radius: float, wall: float) -> Stamp:
         count = int(2 * np.pi * (radius - below) / spacing)
         for turn in 2 * np.pi * (np.arange(count) + rng.uniform(-0.15, 0.15, count)) / count:
             place = radius * (1 + bulge(turn)) - below + rng.normal(0, 0.8)
-            nucleus = nucleus(rng, *half_axes, turn + tangential * np.pi, depth=depth * rng.uniform(0.88, 1.0))
-            canvas.paste(nucleus, round(place * np.cos(turn)), round(place * np.sin(turn)))
+            oval = nucleus(rng, *half_axes, turn + tangential * np.pi, depth=depth * rng.uniform(0.88, 1.0))
+            canvas.paste(oval, round(place * np.cos(turn)), round(place * np.sin(turn)))
     return Stamp(np.concatenate([canvas.stain[:2], np.zeros((1, *x.shape), np.float32)]), canvas.stain[2].copy())
 
 
 def fibre_texture(rng: np.random.Generator, side: int = 1024) -> FloatArray:
-    """Give a seamless square of combed, crimped fibres along x, of mean 0 and deviation 1."""
+    """Give a seamless square of combed, crimped fibres along x.
+
+    Returns
+    -------
+    (side, side) float32 of mean 0 and deviation 1
+    """
     noise = np.zeros((side, side), np.float32)
     for weight, thin, long in ((1.0, 1.4, 24), (1.2, 3.0, 50), (0.9, 8.0, 90)):
         white = rng.standard_normal((side, side), np.float32)
@@ -147,6 +224,11 @@ def fibre_texture(rng: np.random.Generator, side: int = 1024) -> FloatArray:
 
 
 def grain_texture(rng: np.random.Generator, side: int = 512) -> FloatArray:
-    """Give a seamless square of fine isotropic noise, of deviation 1."""
+    """Give a seamless square of fine isotropic noise.
+
+    Returns
+    -------
+    (side, side) float32 of deviation 1
+    """
     noise = gaussian_filter(rng.standard_normal((side, side)), 1.4, mode="wrap")
     return np.asarray(noise / noise.std(), np.float32)

@@ -103,15 +103,17 @@ def _truth_polygons(tissue: DrawnTissue) -> dict[str, Any]:
     for label, inside in ((1, np.minimum(inside_tissue, -malignant)), (2, np.minimum(inside_tissue, malignant))):
         for rings in _polygons(inside, step):
             name = f"napari-dala teaching slide {tissue.side_px} {tissue.seed} {len(features)}"
-            features.append({
-                "type": "Feature",
-                "id": str(uuid.uuid5(uuid.NAMESPACE_OID, name)),
-                "geometry": {"type": "Polygon", "coordinates": rings},
-                "properties": {
-                    "objectType": "annotation",
-                    "classification": {"name": CLASSES[label], "color": list(COLORS[label])},
-                },
-            })
+            features.append(
+                {
+                    "type": "Feature",
+                    "id": str(uuid.uuid5(uuid.NAMESPACE_OID, name)),
+                    "geometry": {"type": "Polygon", "coordinates": rings},
+                    "properties": {
+                        "objectType": "annotation",
+                        "classification": {"name": CLASSES[label], "color": list(COLORS[label])},
+                    },
+                }
+            )
     return {"type": "FeatureCollection", "features": features}
 
 
@@ -141,10 +143,20 @@ def _write_pyramid(path: Path, side: int, rows: Callable[[int, int], NDArray[np.
         for level in range(16):
             halved = scratch.enter_context(tempfile.TemporaryFile(dir=path.parent))
             per_cm = 1e4 / (MPP * 2**level)
-            tif.write(_tiles(rows, side, halved), shape=(side, side, 3), dtype=np.uint8, tile=(_TILE, _TILE),
-                      photometric="rgb", compression="jpeg", compressionargs={"level": 85}, metadata=None,
-                      subfiletype=1 if level else 0, resolution=(per_cm, per_cm), resolutionunit="CENTIMETER",
-                      software="napari-dala teaching slide")
+            tif.write(
+                _tiles(rows, side, halved),
+                shape=(side, side, 3),
+                dtype=np.uint8,
+                tile=(_TILE, _TILE),
+                photometric="rgb",
+                compression="jpeg",
+                compressionargs={"level": 85},
+                metadata=None,
+                subfiletype=1 if level else 0,
+                resolution=(per_cm, per_cm),
+                resolutionunit="CENTIMETER",
+                software="napari-dala teaching slide",
+            )
             if side <= _COARSEST:
                 return
             side //= 2

@@ -65,12 +65,15 @@ class TiffSlide(Slide):
         return SlideFacts(levels, _mpp(self._tiff), None, "tiff")
 
     def read(self, x: int, y: int, width: int, height: int, level: int = 0) -> NDArray[np.uint8]:
+        """See `Slide.read`."""
         at = self.levels[level]
         box = (round(x / at.downsample), round(y / at.downsample), width, height)
         try:
             return read_inside(lambda *inside: self._pixels(level, *inside), box, at, self.facts.background)
         except Exception as error:  # codecs raise what they like
-            raise SlideError(f"{self.name}: pixels at ({x}, {y}) of level {level} cannot be decoded: {error}") from error
+            raise SlideError(
+                f"{self.name}: pixels at ({x}, {y}) of level {level} cannot be decoded ({error})"
+            ) from error
 
     def _pixels(self, level: int, left: int, top: int, right: int, bottom: int) -> NDArray[np.uint8]:
         array = self._arrays[level]
@@ -81,6 +84,7 @@ class TiffSlide(Slide):
         return pixels[..., :3] if pixels.ndim == 3 and pixels.shape[-1] >= 3 else _as_rgb(pixels)
 
     def close(self) -> None:
+        """See `Slide.close`."""
         self._tiff.close()
 
 

@@ -131,7 +131,7 @@ class TileGrid:
     def origins(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Left edges (columns,) and top edges (rows,) of the tiles, level-0 px."""
         rows, columns = self.shape
-        return np.arange(columns) * self.stride[0], np.arange(rows) * self.stride[1]
+        return np.arange(columns, dtype=np.float64) * self.stride[0], np.arange(rows, dtype=np.float64) * self.stride[1]
 
     def inside_fraction(self) -> NDArray[np.float64]:
         """Part of each tile's area that lies on the slide, (rows, columns)."""

@@ -1,0 +1,84 @@
+"""Make the pictures of docs/images from the real window, over the drawn teaching slide.
+
+xvfb-run -s "-screen 0 1600x1000x24" python scripts/screenshots.py [FOLDER]
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari import Viewer
+
+IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
+SIZE = (1600, 1000)
+PLUGIN = "napari-dala"
+
+
+def main(folder: Path) -> None:
+    """Drive the docks as a user would and save the window after each step."""
+    import napari
+
+    folder.mkdir(parents=True, exist_ok=True)
+    viewer = napari.Viewer()
+    viewer.window.resize(*SIZE)
+    viewer.open_sample(PLUGIN, "teaching")
+    _, analyze = viewer.window.add_plugin_dock_widget(PLUGIN, "Analyze slide")
+    shoot(viewer, folder / "open.png")
+    wait_until(analyze.run_button.isEnabled)
+    analyze.run_button.click()
+    wait_until(lambda: not analyze.is_running)
+    shoot(viewer, folder / "analyze.png")
+    show_strongest_spot(viewer, analyze)
+    shoot(viewer, folder / "spot.png")
+    _, explain = viewer.window.add_plugin_dock_widget(PLUGIN, "Explain", tabify=True)
+    explain.explain_at(tuple(viewer.scene.camera.center[-2:]))
+    shoot(viewer, folder / "explain.png")
+    viewer.close()
+
+
+def show_strongest_spot(viewer: Viewer, analyze: Any) -> None:
+    """Jump to the first spot of the list, near enough to see nuclei."""
+    analyze.panel.next_button.click()
+    viewer.scene.camera.zoom = 2.0  # screen px per um
+
+
+def shoot(viewer: Viewer, path: Path) -> None:
+    """Save the whole window once it has come to rest."""
+    rest(1.5)
+    viewer.screenshot(path, canvas_only=False, flash=False)
+    print(path)
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 600) -> None:
+    """Let the window work until something holds."""
+    end = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > end:
+            raise TimeoutError(f"not so after {seconds:.0f} s")
+        rest(0.1)
+
+
+def rest(seconds: float) -> None:
+    """Let the window work for a while."""
+    from qtpy.QtWidgets import QApplication
+
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        QApplication.processEvents()
+        time.sleep(0.01)
+
+
+if __name__ == "__main__":
+    with ExitStack() as stack:  # napari's and our own settings as on a fresh machine
+        os.environ["NAPARI_CONFIG"] = ""
+        os.environ.setdefault("DALA_WORKSPACE", stack.enter_context(tempfile.TemporaryDirectory()))
+        main(Path(sys.argv[1]) if len(sys.argv) > 1 else IMAGES)

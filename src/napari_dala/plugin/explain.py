@@ -1,0 +1,227 @@
+"""The dock "Explain": which tissue the model looked at, and what it says of one tile."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, get_args
+from weakref import WeakMethod
+
+from PIL import Image as Picture
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QImage, QPixmap
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QLabel, QVBoxLayout, QWidget
+from superqt import QLabeledDoubleSlider
+
+from napari_dala.analysis.pictures import cut_of, heat
+from napari_dala.errors import SlideError
+from napari_dala.model.threshold import DynamicThreshold, Method, Scope
+from napari_dala.plugin.layers import Explanation
+from napari_dala.plugin.legend import Legend, Note
+from napari_dala.plugin.session import session_of
+from napari_dala.plugin.warm_child import warm_child
+from napari_dala.slide.tiles import read_tiles
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import napari
+    from napari.utils.events import Event
+
+    from napari_dala.plugin.layers import ResultLayers
+
+_SIDE = 150  # px, each of the two small pictures
+_METHODS = {
+    "otsu": "Otsu (from the histogram)",
+    "mean_std": "Mean + standard deviation",
+    "percentile": "Percentile 80",
+    "max_fraction": "Half of the maximum",
+}
+_SCOPES = {"slide": "Whole slide together", "tile": "Each tile by itself"}
+_CLICK_HINT = "Click the tissue to see what the model says of that tile."
+_NOTHING = "Nothing to explain yet: analyse the slide first (Analyze slide)."
+
+
+class ExplainWidget(QWidget):
+    """Chooses what the Grad-CAM layer shows, without running the model, and explains the tile that is clicked.
+
+    Parameters
+    ----------
+    viewer
+        Where the slide is.
+    """
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self._session = session_of(viewer)
+        warm_child().hold(self)
+        self._tile: tuple[int, int] | None = None
+        self._results: ResultLayers | None = None
+        self.class_box, self.show_box, self.method_box, self.scope_box = (QComboBox() for _ in range(4))
+        self.show_box.addItems(["What stands out (DT)", "The whole map (raw)"])
+        for method in get_args(Method):
+            self.method_box.addItem(_METHODS[method], method)
+        for scope in get_args(Scope):
+            self.scope_box.addItem(_SCOPES[scope], scope)
+        self.strength = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
+        self.strength.setRange(0, 3)
+        self.strength.setDecimals(2)
+        self.strength.setToolTip("Factor on the threshold: more keeps less")
+        self.min_area = QDoubleSpinBox()
+        self.min_area.setRange(0, 1e6)
+        self.min_area.setDecimals(0)
+        self.min_area.setSingleStep(256)
+        self.min_area.setSuffix(" µm²")
+        self.min_area.setToolTip("Smaller islands are dropped")
+        self.nothing = Note("offer")
+        self.cut, self.picture, self.probabilities = QLabel(), QLabel(), QLabel()
+        self.problem = Note("error")
+        self.legend = Legend()
+        self._arrange()
+        for box in (self.class_box, self.show_box, self.method_box, self.scope_box):
+            box.currentIndexChanged.connect(self._explain)
+        for slider in (self.strength, self.min_area):
+            slider.valueChanged.connect(self._explain)
+        self._session.results_changed.connect(self.refresh)
+        self._session.slides_changed.connect(self.refresh)
+        self._session.viewer.mouse_drag_callbacks.append(_on_click(WeakMethod(self.explain_at)))
+        self.refresh()
+
+    def _arrange(self) -> None:
+        self.setMinimumWidth(340)
+        self.cut.setWordWrap(True)
+        self.probabilities.setWordWrap(True)
+        self.probabilities.setTextFormat(Qt.TextFormat.RichText)
+        self.controls = QWidget()
+        form = QFormLayout(self.controls)
+        form.setContentsMargins(0, 0, 0, 0)
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        form.addRow("Class", self.class_box)
+        form.addRow("Show", self.show_box)
+        form.addRow("Threshold", self.method_box)
+        form.addRow("Scale", self.scope_box)
+        form.addRow("Strength", self.strength)
+        form.addRow("Least area", self.min_area)
+        form.addRow(self.cut)
+        form.addRow(self.legend)
+        form.addRow(self.picture)
+        form.addRow(self.probabilities)
+        layout = QVBoxLayout(self)
+        layout.addWidget(self.nothing)
+        layout.addWidget(self.controls)
+        layout.addWidget(self.problem)
+        layout.addStretch()
+
+    @property
+    def explanation(self) -> Explanation:
+        """What the controls say."""
+        rule = DynamicThreshold(
+            self.method_box.currentData(), self.scope_box.currentData(), self.strength.value(), self.min_area.value()
+        )
+        return Explanation(self.class_box.currentIndex(), self.show_box.currentIndex() == 0, rule)
+
+    def refresh(self) -> None:
+        """Show the current slide's results."""
+        results = self._session.results
+        if results is not self._results:
+            self._results, self._tile = results, None
+            self._show_controls()
+        self.nothing.say(_NOTHING if results is None else "")
+        self.controls.setVisible(results is not None)
+        if results is None:
+            return
+        thresholded, shown = results.thresholded, results.explanation
+        entry = results.analysis.card.classes[shown.class_index]
+        kind = f"DT Grad-CAM: {cut_of(thresholded)}" if shown.thresholded else "Grad-CAM: the whole map"
+        self.cut.setText(f"{kind} of the analysed tissue" if shown.thresholded else kind)
+        ends = ("just kept", "strongest") if shown.thresholded else ("none", "strongest")
+        self.legend.show_class(f"Evidence for {entry.name}", entry.color, ends, opacity=results.cam.opacity)
+        self._show_tile()
+
+    def explain_at(self, world: tuple[float, ...]) -> None:
+        """Explain the analysed tile at a world position, if there is one."""
+        tile = None if self._results is None else self._results.tile_at(world)
+        if tile is not None:
+            self._tile = tile
+            self._show_tile()
+
+    def _explain(self) -> None:
+        self._session.explain(self.explanation)
+
+    def _show_controls(self) -> None:
+        """Set the controls to what the results show."""
+        if self._results is None:
+            return
+        shown, card = self._results.explanation, self._results.analysis.card
+        boxes = (self.class_box, self.show_box, self.method_box, self.scope_box, self.strength, self.min_area)
+        for box in boxes:
+            box.blockSignals(True)
+        self.class_box.clear()
+        self.class_box.addItems([f"{name}{'' if card.trained else ' (untrained)'}" for name in card.class_names])
+        self.class_box.setCurrentIndex(shown.class_index)
+        self.show_box.setCurrentIndex(0 if shown.thresholded else 1)
+        self.method_box.setCurrentIndex(self.method_box.findData(shown.rule.method))
+        self.scope_box.setCurrentIndex(self.scope_box.findData(shown.rule.scope))
+        self.strength.setValue(shown.rule.strength)
+        self.min_area.setValue(shown.rule.min_area_um2)
+        for box in boxes:
+            box.blockSignals(False)
+
+    def _show_tile(self) -> None:
+        """Show the clicked tile beside its map, and its probabilities."""
+        results, slide = self._results, self._session.slide
+        self.problem.say("")
+        self.picture.setVisible(self._tile is not None)
+        if results is None or slide is None or self._tile is None:
+            self.probabilities.setText(_CLICK_HINT)
+            return
+        analysis, (row, column) = results.analysis, self._tile
+        try:
+            pixels = read_tiles(slide, analysis.grid, row, column, 1, 1)
+        except SlideError as error:
+            self.problem.say(str(error))
+            return
+        card = analysis.card
+        tile = Picture.fromarray(pixels).resize((_SIDE, _SIDE), Picture.Resampling.LANCZOS)
+        with_map = heat(tile, results.tile_cam(row, column), card.classes[results.explanation.class_index].color)
+        self.picture.setPixmap(_side_by_side(tile, with_map))
+        (step_y, step_x), (first_y, first_x) = analysis.grid.tile_frame
+        x, y = first_x + column * step_x, first_y + row * step_y
+        lines = [
+            f"<b>{entry.name} {value:.1%}</b>"
+            if index == results.class_at(row, column)
+            else f"{entry.name} {value:.1%}"
+            for index, (entry, value) in enumerate(zip(card.classes, analysis.probability[:, row, column], strict=True))
+        ]
+        lines.append(
+            f"Tile in row {row + 1}, column {column + 1}; centre {x * analysis.mpp[0] / 1000:.2f}, "
+            f"{y * analysis.mpp[1] / 1000:.2f} mm ({x:.0f}, {y:.0f} px)"
+        )
+        if card.warning:
+            lines.append(card.warning.capitalize())
+        self.probabilities.setText("<br>".join(lines))
+
+
+def _side_by_side(left: Picture.Image, right: Picture.Image) -> QPixmap:
+    gap = 4
+    both = Picture.new("RGBA", (left.width + gap + right.width, left.height))
+    both.paste(left, (0, 0))
+    both.paste(right, (left.width + gap, 0))
+    image = QImage(both.tobytes(), both.width, both.height, 4 * both.width, QImage.Format.Format_RGBA8888)
+    return QPixmap.fromImage(image.copy())
+
+
+def _on_click(explain: WeakMethod[Callable[[tuple[float, ...]], None]]) -> Callable[..., Iterator[None]]:
+    """Return a mouse callback that tells a click from a drag, and leaves clicks that draw to their layer."""
+
+    def callback(viewer: napari.components.ViewerModel, event: Event) -> Iterator[None]:
+        active = viewer.layers.selection.active
+        drawing = active is not None and active.mode != "pan_zoom"
+        dragged = False
+        yield
+        while event.type == "mouse_move":
+            dragged = True
+            yield
+        method = explain()
+        if method is not None and event.button == 1 and not drawing and not dragged:
+            method(tuple(event.position))
+
+    return callback

@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from napari_dala.analysis.engine import analyze
+from napari_dala.analysis.predictor import Predictor
+from napari_dala.analysis.result import Analysis
+from napari_dala.analysis.run_control import Progress, RunControl
+from napari_dala.analysis.store import TileStatus, open_store
+from napari_dala.errors import DalaError, SlideError
+from napari_dala.model.bundle import load_model
+from napari_dala.slide import open_slide
+
+# isort: split
+import torch
+from shapely import box
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SMALL_REGION = "slides/CMU-1-Small-Region.svs"
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return Predictor(load_model("default"))
+
+
+@pytest.fixture(scope="module")
+def whole(mosaic: Path, predictor: Predictor, tmp_path_factory: pytest.TempPathFactory) -> Analysis:
+    """An uninterrupted run over the mosaic."""
+    with open_slide(mosaic) as slide:
+        return analyze(slide, predictor, tmp_path_factory.mktemp("whole"))
+
+
+def _same(first: Analysis, second: Analysis) -> None:
+    for name in ("status", "scored", "probability", "cam", "features"):
+        assert np.array_equal(first.store.read(name), second.store.read(name), equal_nan=name in ("probability", "cam"))
+
+
+def test_every_tissue_tile_of_a_real_slide_is_done_once(
+    shared_data: Path, predictor: Predictor, tmp_path: Path
+) -> None:
+    reports: list[Progress] = []
+    with open_slide(shared_data / SMALL_REGION) as slide:
+        first = analyze(slide, predictor, tmp_path, on_progress=reports.append)
+        tissue = first.status != TileStatus.BACKGROUND
+        assert 0.2 < tissue.mean() < 0.8
+        assert (first.status[tissue] == TileStatus.DONE).all()
+        assert reports[0].done == 0
+        assert reports[-1].done == reports[-1].total == tissue.sum()
+        found = first.probability[:, tissue]
+        assert np.isfinite(found).all()
+        assert np.abs(found.sum(0) - 1).max() < 1e-6
+        assert np.isnan(first.probability[:, ~tissue]).all()
+
+        reports.clear()
+        again = analyze(slide, predictor, tmp_path, on_progress=reports.append)
+        assert len(reports) == 1  # nothing was left to do
+        assert reports[0].done == reports[0].total
+        _same(first, again)
+
+
+def test_stored_maps_are_those_of_the_network(mosaic: Path, predictor: Predictor, whole: Analysis) -> None:
+    from napari_dala.slide.tiles import read_tiles
+
+    row, column = np.argwhere(whole.analysed)[7]
+    with open_slide(mosaic) as slide:
+        tile = read_tiles(slide, whole.grid, row, column, 1, 1)
+    alone = predictor(tile[None])
+    assert np.array_equal(whole.probability[:, row, column], alone.probability[0])
+    cells = whole.grid.cells
+    part = whole.store.read("cam")[:, row * cells : (row + 1) * cells, column * cells : (column + 1) * cells]
+    assert np.array_equal(part, alone.cam[0].astype(np.float16))
+    means = torch.from_numpy(whole.store.read("features")[row, column]).float()
+    logits = predictor.network.head_from_means(means[None]).detach()
+    again = predictor.bundle.probabilities(logits)[0].numpy()
+    assert again == pytest.approx(whole.probability[:, row, column], abs=2e-3)  # means are kept in float16
+
+
+def test_a_run_killed_part_way_and_resumed_equals_an_uninterrupted_one(
+    mosaic: Path, whole: Analysis, tmp_path: Path
+) -> None:
+    command = [
+        sys.executable,
+        "-c",
+        "from napari_dala.cli import main; main()",
+        "analyze",
+        str(mosaic),
+        "--out",
+        str(tmp_path),
+    ]
+    run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    done = 0
+    while done < 16:
+        assert run.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+        stores = list(tmp_path.glob("*/analysis.zarr"))
+        try:
+            done = int((open_store(stores[0]).status == TileStatus.DONE).sum()) if stores else 0
+        except DalaError:
+            done = 0  # being made
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    folder = next(tmp_path.glob("*/analysis.zarr")).parent
+    part = Analysis.open(folder)
+    assert 0 < part.analysed.sum() < whole.analysed.sum()
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    _same(Analysis.open(folder), whole)
+
+
+def test_an_undecodable_tile_is_marked_and_the_rest_is_right(
+    broken_mosaic: tuple[Path, tuple[int, int]], predictor: Predictor, whole: Analysis, tmp_path: Path
+) -> None:
+    path, (x, y) = broken_mosaic
+    reports: list[Progress] = []
+    with open_slide(path) as slide:
+        found = analyze(slide, predictor, tmp_path, on_progress=reports.append)
+    unreadable = found.status == TileStatus.UNREADABLE
+    assert 0 < unreadable.sum() == reports[-1].unreadable <= 16
+    left, top = found.grid.origins()
+    width, height = found.grid.tile_size
+    touches = (left[None] < x + 512) & (left[None] + width > x) & (top[:, None] < y + 512) & (top[:, None] + height > y)
+    assert (unreadable <= touches).all()
+    assert np.isnan(found.probability[:, unreadable]).all()
+    rest = found.analysed
+    assert (rest == (whole.analysed & ~unreadable)).all()
+    assert np.array_equal(found.probability[:, rest], whole.probability[:, rest])
+    assert any(f"{unreadable.sum()} tile(s)" in warning for warning in found.warnings)
+
+
+def test_cancel_keeps_what_was_done(mosaic: Path, predictor: Predictor, whole: Analysis, tmp_path: Path) -> None:
+    control = RunControl()
+
+    def stop_soon(progress: Progress) -> None:
+        if progress.done:
+            control.cancel()
+
+    with open_slide(mosaic) as slide:
+        part = analyze(slide, predictor, tmp_path, on_progress=stop_soon, control=control)
+        assert 0 < part.analysed.sum() < whole.analysed.sum()
+        _same(analyze(slide, predictor, tmp_path), whole)
+
+
+def test_tiles_in_view_come_first_and_moving_the_view_reorders(
+    mosaic: Path, predictor: Predictor, tmp_path: Path
+) -> None:
+    side = 4608
+    views = [(0.0, side / 2 - 500, 1000.0, side / 2 + 500), (side - 1000.0, side / 2 - 500, side, side / 2 + 500)]
+    control = RunControl()
+    control.look_at(views[0])
+    order: list[tuple[int, int]] = []
+
+    def note(progress: Progress) -> None:
+        order.extend(progress.blocks)
+        if len(order) == 1:
+            control.look_at(views[1])
+
+    with open_slide(mosaic) as slide:
+        grid = analyze(slide, predictor, tmp_path, on_progress=note, control=control).grid
+    step = 4 * grid.stride[0]
+    in_view = [
+        view[0] < (column + 1) * step and column * step < view[2]
+        for (_, column), view in zip(order, views, strict=False)
+    ]
+    assert in_view[0]
+    columns = [column for _, column in order]
+    late = columns[4:6]  # one in hand, two read ahead, then the new view
+    assert all((column + 1) * step > views[1][0] for column in late)
+
+
+def test_only_the_region_is_done_and_the_rest_can_follow(
+    mosaic: Path, predictor: Predictor, whole: Analysis, tmp_path: Path
+) -> None:
+    with open_slide(mosaic) as slide:
+        part = analyze(slide, predictor, tmp_path, region=[box(1200, 1200, 3000, 2600)])
+        (step_y, step_x), (first_y, first_x) = part.grid.tile_frame
+        row, column = np.nonzero(part.analysed)
+        assert ((first_x + column * step_x > 1200) & (first_x + column * step_x < 3000)).all()
+        assert ((first_y + row * step_y > 1200) & (first_y + row * step_y < 2600)).all()
+        assert part.summary().todo == whole.analysed.sum() - part.analysed.sum()
+        _same(analyze(slide, predictor, tmp_path), whole)
+
+
+def test_settings_and_models_never_mix(mosaic: Path, predictor: Predictor, whole: Analysis, tmp_path: Path) -> None:
+    with open_slide(mosaic) as slide:
+        region = [box(1000, 1000, 2200, 2200)]
+        first = analyze(slide, predictor, tmp_path, region=region)
+        other = analyze(slide, predictor, tmp_path, region=region, overlap=0.5)
+        assert other.grid.stride_cells == 4  # half of 7, rounded to whole cells
+        assert other.store.setting.key != first.store.setting.key
+        assert other.cam(1).shape == other.grid.cam_shape
+        assert Analysis.open(tmp_path).grid == other.grid  # what was done last opens
+        fp32 = analyze(slide, Predictor(predictor.bundle, precision="fp32"), tmp_path, region=region)
+        assert (fp32.store.setting.key != first.store.setting.key) == (predictor.precision != "fp32")
+        there = first.analysed
+        assert np.abs(fp32.probability[:, there] - first.probability[:, there]).max() < 0.02
+
+
+def test_a_slide_without_tissue_is_done_at_once(predictor: Predictor, tmp_path: Path) -> None:
+    blank = open_slide(np.full((900, 900, 3), 243, np.uint8), mpp=0.5)
+    blank.is_photograph = False
+    reports: list[Progress] = []
+    found = analyze(blank, predictor, tmp_path, on_progress=reports.append)
+    assert not found.analysed.any()
+    assert reports[-1].total == 0
+    assert found.summary().share == {"benign": 0.0, "malignant": 0.0}
+
+
+def test_a_photograph_is_analysed_whole(shared_data: Path, predictor: Predictor, tmp_path: Path) -> None:
+    path = next((shared_data / "breakhis-100x").rglob("SOB_M_*.jpg"))
+    with pytest.raises(SlideError, match="--mpp"), open_slide(path) as slide:
+        analyze(slide, predictor, tmp_path)
+    with open_slide(path, mpp=0.197) as slide:
+        assert analyze(slide, predictor, tmp_path).analysed.all()
+
+
+def test_devices_and_precisions_that_are_not_there_are_refused(predictor: Predictor) -> None:
+    with pytest.raises(DalaError, match="there is: cpu"):
+        Predictor(predictor.bundle, device="cuda:7")
+    with pytest.raises(DalaError, match="no-such"):
+        Predictor(predictor.bundle, device="no-such")
+    with pytest.raises(DalaError, match="fp32"):
+        Predictor(predictor.bundle, precision="fp8")
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiles = np.random.default_rng(0).integers(0, 255, (6, 224, 224, 3), np.uint8)
+    expected = predictor(tiles)
+    real = Predictor._predict
+
+    def small(self: Predictor, tiles: np.ndarray) -> object:
+        if len(tiles) > 2:
+            raise torch.OutOfMemoryError
+        return real(self, tiles)
+
+    monkeypatch.setattr(Predictor, "_predict", small)
+    monkeypatch.setattr(predictor, "batch_size", 16)
+    found = predictor(tiles)
+    assert np.array_equal(found.probability, expected.probability)
+    assert np.array_equal(found.cam, expected.cam)
+    assert predictor.batch_size <= 3
+
+
+def test_folding_batch_norm_changes_nothing_that_matters(predictor: Predictor) -> None:
+    exact = Predictor(predictor.bundle, precision="fp32")
+    tiles = np.random.default_rng(1).integers(0, 255, (2, 224, 224, 3), np.uint8)
+    inputs = exact.inputs(tiles)
+    with torch.no_grad():
+        plain = predictor.bundle.network(inputs)
+    assert torch.allclose(exact.forward(inputs), plain, atol=1e-4)
+    assert torch.allclose(exact.forward_cam(inputs)[0], plain, atol=1e-4)

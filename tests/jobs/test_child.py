@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+from napari_dala.jobs.child import Child
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+ECHO = """
+import os, sys, time
+from napari_dala.errors import DalaError
+from napari_dala.jobs.child import serve
+
+def echo(request, **arguments):
+    print("a library speaks")  # must not enter the protocol
+    request.emit("half", **arguments)
+    return arguments
+
+def wait(request):
+    heard = []
+    request.listen(lambda verb, arguments: heard.append(verb))
+    request.emit("waiting")
+    while "cancel" not in heard:
+        time.sleep(0.01)
+    return {"heard": heard}
+
+def fail(request, kind):
+    if kind == "known":
+        raise DalaError("slide.svs: broken")
+    raise RuntimeError("unforeseen")
+
+def die(request):
+    print("out of luck", file=sys.stderr, flush=True)
+    os._exit(3)
+
+serve({"echo": echo, "wait": wait, "fail": fail, "die": die}, lambda: {"pid": os.getpid(), "nice": os.nice(0)})
+"""
+
+
+class _Events:
+    def __init__(self) -> None:
+        self.queue: queue.Queue[tuple[int, str, dict[str, Any]]] = queue.Queue()
+
+    def __call__(self, number: int, name: str, payload: dict[str, Any]) -> None:
+        self.queue.put((number, name, payload))
+
+    def next(self) -> tuple[int, str, dict[str, Any]]:
+        return self.queue.get(timeout=20)
+
+
+@pytest.fixture
+def child(tmp_path: Path) -> Iterator[tuple[Child, _Events, dict[str, Any]]]:
+    (tmp_path / "echo_child.py").write_text(ECHO)
+    events = _Events()
+    made = Child("echo_child", events, {"PYTHONPATH": str(tmp_path)})
+    number, name, payload = events.next()
+    assert (number, name) == (0, "ready")
+    yield made, events, payload
+    made.close()
+    assert not made.is_alive
+
+
+def test_requests_are_answered_in_order_and_prints_stay_out(child: tuple[Child, _Events, dict[str, Any]]) -> None:
+    made, events, ready = child
+    assert ready["nice"] >= 10
+    first, second = made.request("echo", text="µ"), made.request("echo", text="b")
+    assert [events.next() for _ in range(4)] == [
+        (first, "half", {"text": "µ"}),
+        (first, "result", {"text": "µ"}),
+        (second, "half", {"text": "b"}),
+        (second, "result", {"text": "b"}),
+    ]
+
+
+def test_a_running_and_a_queued_request_can_be_told(child: tuple[Child, _Events, dict[str, Any]]) -> None:
+    made, events, _ = child
+    running, queued = made.request("wait"), made.request("wait")
+    assert events.next() == (running, "waiting", {})
+    made.tell(queued, "cancel")
+    made.tell(running, "look_at", view=None)
+    made.tell(running, "cancel")
+    assert events.next() == (running, "result", {"heard": ["look_at", "cancel"]})
+    assert events.next() == (queued, "waiting", {})
+    assert events.next() == (queued, "result", {"heard": ["cancel"]})
+
+
+def test_failures_are_one_line_and_the_child_goes_on(child: tuple[Child, _Events, dict[str, Any]]) -> None:
+    made, events, _ = child
+    first, second = made.request("fail", kind="known"), made.request("fail", kind="other")
+    assert events.next() == (first, "error", {"message": "slide.svs: broken"})
+    assert events.next() == (second, "error", {"message": "RuntimeError: unforeseen"})
+    third = made.request("echo")
+    assert events.next()[:2] == (third, "half")
+
+
+def test_a_child_that_dies_says_why(child: tuple[Child, _Events, dict[str, Any]]) -> None:
+    made, events, _ = child
+    made.request("die")
+    assert events.next() == (0, "died", {"reason": "out of luck"})
+    made.request("echo")  # no harm
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_the_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "echo_child.py").write_text(ECHO)
+    parent = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import time\n"
+            "from napari_dala.jobs.child import Child\n"
+            "def say(number, name, payload):\n"
+            "    print(payload.get('pid'), flush=True)\n"
+            "child = Child('echo_child', say)\n"
+            "child.request('wait')\n"
+            "time.sleep(60)\n",
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    assert parent.stdout is not None
+    with parent.stdout:
+        pid = int(parent.stdout.readline())
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+        deadline = time.monotonic() + 10
+        while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
