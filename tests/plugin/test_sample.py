@@ -13,7 +13,6 @@ from napari._app_model import get_app_model
 
 from napari_dala.errors import DalaError
 from napari_dala.plugin import sample
-from napari_dala.slide import teaching_cache
 from napari_dala.slide.teaching_cache import cached_teaching_slide
 from napari_dala.workspace import cache_folder
 
@@ -42,10 +41,11 @@ def choose(name: str) -> None:
 
 
 def test_the_teaching_slide_is_drawn_once(viewer: Viewer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sample, "cached_teaching_slide", partial(cached_teaching_slide, side_px=512))
+    monkeypatch.setattr(sample, "cached_teaching_slide", partial(cached_teaching_slide, 512))
     choose("teaching")
-    monkeypatch.setattr(teaching_cache, "teaching_slide", None)
+    drawn = cached_teaching_slide(512).stat().st_mtime_ns
     choose("teaching")
+    assert cached_teaching_slide(512).stat().st_mtime_ns == drawn
     assert [layer.data.shape for layer in viewer.layers] == [(512, 512, 3)] * 2
     assert viewer.layers[0].metadata["dala_slide"].mpp == (0.5, 0.5)
 

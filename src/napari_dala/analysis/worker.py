@@ -28,6 +28,7 @@ class Worker:
     def __init__(self) -> None:
         self._key: tuple[str, str, str] | None = None
         self._predictor: Predictor | None = None
+        self._all_threads = torch.get_num_threads()
 
     def prepare(self) -> dict[str, Any]:
         """Load the default model and run it once, so that the first analysis starts at once."""
@@ -52,25 +53,29 @@ class Worker:
         slide: str,
         out: str,
         model: str = "default",
-        mpp: float | None = None,
+        mpp: float | list[float] | None = None,
         region: list[list[list[float]]] | None = None,
         overlap: float = 0.0,
         device: str = "auto",
         precision: str = "auto",
-        workers: int = 1,
+        threads: int = 0,
         view: list[float] | None = None,
     ) -> dict[str, Any]:
-        """Analyse a slide; progress events name the store's folder, so that it can be read while it grows."""
+        """Analyse a slide; progress events name the store's folder, so that it can be read while it grows.
+
+        `threads` are the processor's for the network, 0 for all of them; the rest is as in `engine.analyze`.
+        """
         control = RunControl()
         if view:
             control.look_at((view[0], view[1], view[2], view[3]))
         request.listen(lambda verb, arguments: _steer(control, verb, arguments))
+        torch.set_num_threads(threads or self._all_threads)
         predictor = self.predictor(model, device, precision)
 
         def report(progress: Progress) -> None:
             request.emit("progress", path=out, device=str(predictor.device), **asdict(progress))
 
-        with open_slide(slide, mpp=mpp) as opened:
+        with open_slide(slide, mpp=(mpp[0], mpp[1]) if isinstance(mpp, list) else mpp) as opened:
             polygons = None if region is None else [Polygon(ring) for ring in region]
             analyze(
                 opened,
@@ -78,7 +83,6 @@ class Worker:
                 out,
                 region=polygons,
                 overlap=overlap,
-                workers=workers,
                 on_progress=report,
                 control=control,
             )

@@ -157,10 +157,14 @@ def parse_card(metadata: dict[str, str], path: Path) -> ModelCard:
     except json.JSONDecodeError as error:
         raise BundleError(f"{path.name}: its model card is not JSON ({error})") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the whole"
-        reason = first["msg"].removeprefix("Value error, ")
-        raise BundleError(f"{path.name}: its model card is not valid: {where}: {reason}") from None
+        raise BundleError(f"{path.name}: its model card is not valid: {first_problem(error)}") from None
+
+
+def first_problem(error: ValidationError) -> str:
+    """Return the first thing wrong with a card, in a few words."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "the whole"
+    return f"{where}: {first['msg'].removeprefix('Value error, ')}"
 
 
 def _what_is_wrong(path: Path, error: Exception) -> str:

@@ -29,10 +29,13 @@ class ModelEntry:
     problem: str | None = None
 
 
-def list_models() -> list[ModelEntry]:
-    """Return the built-in model and the bundles in the workspace by name; a damaged one carries its problem."""
+def list_models(folder: str | Path | None = None) -> list[ModelEntry]:
+    """Return the built-in model and the bundles in the workspace by name; a damaged one carries its problem.
+
+    `folder` is the workspace, the usual one by default.
+    """
     entries = [ModelEntry("untrained", None, UNTRAINED_CARD)]
-    for path in sorted(models_folder().glob(f"[!.]*{SUFFIX}")):
+    for path in sorted(models_folder(folder).glob(f"[!.]*{SUFFIX}")):
         try:
             entries.append(ModelEntry(path.stem, path, read_card(path)))
         except BundleError as error:

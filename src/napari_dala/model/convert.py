@@ -8,12 +8,13 @@ from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from napari_dala.errors import BundleError
 from napari_dala.files import replacing
 from napari_dala.model.bundle import ModelBundle, load_bundle, seeded_network
-from napari_dala.model.card import IMAGENET_MEAN, IMAGENET_STD, ClassInfo, ModelCard
+from napari_dala.model.card import IMAGENET_MEAN, IMAGENET_STD, ClassInfo, ModelCard, first_problem
 from napari_dala.model.catalog import SUFFIX, installed_path
 from napari_dala.model.weights import network_from, weights_of
 
@@ -59,8 +60,7 @@ def import_checkpoint(
     ------
     BundleError
         If the file is missing, is not such a checkpoint, holds more than tensors, or its weights do not fit.
-    pydantic.ValidationError
-        If the settings do not make a valid card (a ValueError).
+        Or if the settings do not make a valid card.
     """
     path = Path(path)
     weights = _state_dict(path)
@@ -68,16 +68,19 @@ def import_checkpoint(
     training: dict[str, Any] = {"imported_from": path.name}
     if trunk_only:
         training |= {"trunk": "imported, torchvision layout", "attention and head": "random, seed 0"}
-    card = ModelCard(
-        name=name,
-        classes=tuple(classes),
-        mpp=mpp,
-        tile_px=tile_px,
-        mean=mean,
-        std=std,
-        trained=not trunk_only,
-        training=training,
-    )
+    try:
+        card = ModelCard(
+            name=name,
+            classes=tuple(classes),
+            mpp=mpp,
+            tile_px=tile_px,
+            mean=mean,
+            std=std,
+            trained=not trunk_only,
+            training=training,
+        )
+    except ValidationError as error:
+        raise BundleError(f"{path.name}: {first_problem(error)}") from None
     if trunk_only:
         trunk = {f"trunk.{key}": tensor for key, tensor in weights.items() if not key.startswith("fc.")}
         fresh = weights_of(seeded_network(len(classes)))

@@ -148,7 +148,7 @@ class AnalyzeWidget(QWidget):
         self._show_state()
 
     def _list_models(self) -> None:
-        self._entries = list_models()
+        self._entries = list_models(load_preferences().workspace)
         with signals_blocked(self.model_box):
             self.model_box.clear()
             self.model_box.addItems([entry.name for entry in self._entries])
@@ -198,6 +198,7 @@ class AnalyzeWidget(QWidget):
             "region": self._region(layer),
             "device": preferences.device,
             "precision": preferences.precision,
+            "threads": preferences.threads,
         }
 
     def _region(self, layer: Image) -> list[list[list[float]]] | None:

@@ -133,7 +133,7 @@ class ExplainWidget(QWidget):
         kind = f"DT Grad-CAM: {cut_of(thresholded)}" if shown.thresholded else "Grad-CAM: the whole map"
         self.cut.setText(f"{kind} of the analysed tissue" if shown.thresholded else kind)
         ends = ("just kept", "strongest") if shown.thresholded else ("none", "strongest")
-        self.legend.show_class(f"Evidence for {entry.name}", entry.color, ends, opacity=results.cam.opacity)
+        self.legend.show_class(f"Evidence for {entry.name}", entry.color, ends)
         self._show_tile()
 
     def explain_at(self, world: tuple[float, ...]) -> None:

@@ -181,14 +181,18 @@ class ResultLayers:
         return np.asarray(self.cam.data[rows, columns], np.float32)
 
     def tile_at(self, world: ArrayLike) -> tuple[int, int] | None:
-        """Return (row, column) of the analysed tile whose middle is nearest to a world position, or None."""
-        x, y = to_slide(self.slide_layer, world)
-        (step_y, step_x), (first_y, first_x) = self.analysis.grid.tile_frame
-        row, column = round((y - first_y) / step_y), round((x - first_x) / step_x)
-        rows, columns = self.analysis.grid.shape
-        if not (0 <= row < rows and 0 <= column < columns and self.analysis.analysed[row, column]):
-            return None
-        return row, column
+        """Return (row, column) of the analysed tile around a world position, the one best centred, or None."""
+        grid = self.analysis.grid
+        tile = []
+        for at, step, first, count in zip(
+            to_slide(self.slide_layer, world)[::-1], *grid.tile_frame, grid.shape, strict=True
+        ):
+            index = min(max(round((at - first) / step), 0), count - 1)
+            if abs(at - first - index * step) > first:  # the first tile's centre is half a tile from the edge
+                return None
+            tile.append(index)
+        row, column = tile
+        return (row, column) if self.analysis.analysed[row, column] else None
 
     def describe(self, world: ArrayLike) -> str:
         """Return class and probabilities at a world position as a few words; empty where there are none."""

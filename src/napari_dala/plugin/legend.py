@@ -38,11 +38,9 @@ class Legend(QWidget):
         self._mark: float | None = None
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
-    def show_class(
-        self, title: str, color: Color, ends: tuple[str, str], *, opacity: float = 1.0, mark: float | None = None
-    ) -> None:
-        """Show a class' colours as a layer of this opacity shows them, what their ends mean, and a threshold."""
-        rgba = colormap(color) * (1, 1, 1, opacity)
+    def show_class(self, title: str, color: Color, ends: tuple[str, str], mark: float | None = None) -> None:
+        """Show a class' colours, what their ends mean and, as a line, the operating threshold."""
+        rgba = colormap(color)
         pixels = rgba[:, :3] * rgba[:, 3:] + _TISSUE * (1 - rgba[:, 3:])
         self._pixels = np.round(pixels * 255).astype(np.uint8)[None]
         self._title, self._ends, self._mark = title, ends, mark

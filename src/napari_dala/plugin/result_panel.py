@@ -106,8 +106,7 @@ class ResultPanel(QWidget):
             f"Probability of {target.name}",
             target.color,
             (_low_end(analysis), target.name),
-            opacity=results.probability.opacity,
-            mark=results.threshold,
+            results.threshold,
         )
         self._tabulate(analysis, analysis.summary(results.threshold))
         self.warning.say("\n".join(analysis.warnings))

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import atexit
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 
 from napari_dala.jobs.child import Child
-
-if TYPE_CHECKING:
-    from qtpy.QtWidgets import QWidget
 
 WORKER = "napari_dala.analysis.worker"
 
@@ -38,10 +35,10 @@ class WarmChild(QObject):
         """What the child said of itself: device, precision, torch; empty until it is ready."""
         self._heard.connect(self._on_heard)  # of a thread of its own: queued to this one
 
-    def hold(self, widget: QWidget) -> None:
-        """Keep the child warm as long as `widget` exists."""
+    def hold(self, owner: QObject) -> None:
+        """Keep the child warm as long as `owner`, a dock, exists."""
         self._holders += 1
-        widget.destroyed.connect(self._let_go)
+        owner.destroyed.connect(self._let_go)
         self._running()
 
     def request(self, action: str, **arguments: Any) -> int:

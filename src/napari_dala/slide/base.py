@@ -60,6 +60,8 @@ class SlideFacts:
         The scanner's or file format's name.
     background
         Colour (red, green, blue) of what was never scanned.
+    identity
+        What identifies the slide where one file's bytes do not: arrays have none, a DICOM slide has many.
     """
 
     levels: tuple[Level, ...]
@@ -67,6 +69,7 @@ class SlideFacts:
     objective_power: float | None = None
     vendor: str = "unknown"
     background: tuple[int, int, int] = (255, 255, 255)
+    identity: bytes | None = None
 
 
 class Slide(ABC):
@@ -151,9 +154,10 @@ class Slide(ABC):
     @cached_property
     def fingerprint(self) -> str:
         """32 hexadecimal digits that identify the file's content without reading it whole."""
-        return (
-            fingerprint_of(self.path) if self.path else hashlib.sha256(self.thumbnail(1024).tobytes()).hexdigest()[:32]
-        )
+        if self.facts.identity is not None:
+            return hashlib.sha256(self.facts.identity).hexdigest()[:32]
+        assert self.path is not None
+        return fingerprint_of(self.path)
 
     @property
     def properties(self) -> dict[str, object]:
@@ -228,15 +232,13 @@ class Slide(ABC):
 
 
 def fingerprint_of(path: Path) -> str:
-    """Hash the size, the first and the last 64 KiB of a file, or of every DICOM file of a folder."""
-    digest = hashlib.sha256()
-    for file in sorted(path.glob("*.dcm")) if path.is_dir() else [path]:
-        size = file.stat().st_size
-        digest.update(size.to_bytes(8, "little"))
-        with file.open("rb") as stream:
-            digest.update(stream.read(_HASHED_BYTES))
-            stream.seek(max(0, size - _HASHED_BYTES))
-            digest.update(stream.read(_HASHED_BYTES))
+    """Hash the size, the first and the last 64 KiB of a file."""
+    size = path.stat().st_size
+    digest = hashlib.sha256(size.to_bytes(8, "little"))
+    with path.open("rb") as file:
+        digest.update(file.read(_HASHED_BYTES))
+        file.seek(max(0, size - _HASHED_BYTES))
+        digest.update(file.read(_HASHED_BYTES))
     return digest.hexdigest()[:32]
 
 

@@ -26,7 +26,9 @@ class ImageSlide(Slide):
     ) -> None:
         self._pixels = _rgb(np.asarray(pixels), path.name if path else "array")
         height, width = self._pixels.shape[:2]
-        super().__init__(path, SlideFacts((Level(width, height, 1.0, (512, 512)),), vendor="image"), mpp)
+        identity = None if path else str(self._pixels.shape).encode() + self._pixels.tobytes()
+        facts = SlideFacts((Level(width, height, 1.0, (512, 512)),), vendor="image", identity=identity)
+        super().__init__(path, facts, mpp)
 
     def read(self, x: int, y: int, width: int, height: int, level: int = 0) -> NDArray[np.uint8]:
         """See `Slide.read`."""

@@ -98,11 +98,13 @@ def _facts(handle: openslide.OpenSlide) -> SlideFacts:
         for i, (size, downsample) in enumerate(zip(handle.level_dimensions, handle.level_downsamples, strict=True))
     )
     mpp_x, mpp_y = number(openslide.PROPERTY_NAME_MPP_X), number(openslide.PROPERTY_NAME_MPP_Y)
+    vendor = properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown")
     colour = properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR, "FFFFFF")
     return SlideFacts(
         levels,
         (mpp_x, mpp_y) if mpp_x and mpp_y else None,
         number(openslide.PROPERTY_NAME_OBJECTIVE_POWER),
-        properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown"),
+        vendor,
         (int(colour[0:2], 16), int(colour[2:4], 16), int(colour[4:6], 16)),
+        properties[openslide.PROPERTY_NAME_QUICKHASH1].encode() if vendor == "dicom" else None,
     )

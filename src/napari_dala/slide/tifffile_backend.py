@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
@@ -31,6 +32,8 @@ class TiffSlide(Slide):
     def __init__(self, path: Path, mpp: float | tuple[float, float] | None = None) -> None:
         with _complaints() as complaints:
             self._tiff = tifffile.TiffFile(path)
+            weakref.finalize(self, self._tiff.close)
+            weakref.finalize(self, self._tiff.close)
             try:
                 facts = self._open()
                 if complaints:

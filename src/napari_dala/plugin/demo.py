@@ -1,0 +1,26 @@
+"""`dala demo` with a display: a napari window in which the teaching slide is being analysed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import napari
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def open_demo(slide: Path) -> napari.Viewer:
+    """Open a viewer with the slide and both docks, and press Run."""
+    viewer = napari.Viewer(title="napari-dala: demo")
+    viewer.open(slide, plugin="napari-dala")
+    viewer.window.add_plugin_dock_widget("napari-dala", "Explain", tabify=False)
+    _, analyze = viewer.window.add_plugin_dock_widget("napari-dala", "Analyze slide", tabify=True)
+    analyze.run()
+    return viewer
+
+
+def show_demo(slide: Path) -> None:
+    """Show the demo until its window is closed."""
+    open_demo(slide)
+    napari.run()

@@ -1,0 +1,251 @@
+"""From the Run button to the map, with the real child."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from napari_dala.analysis.result import Analysis
+from napari_dala.analysis.store import TileStatus
+from napari_dala.plugin.analyze import SHAPE, VIEW
+from napari_dala.plugin.slide_layers import to_slide, to_world, view_of
+from napari_dala.slide import open_slide
+from napari_dala.slide.tiles import TileGrid
+from napari_dala.workspace import slide_folder
+from PIL import Image as Picture
+from qtpy.QtCore import Qt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from napari_dala.plugin.analyze import AnalyzeWidget
+
+    Finished = Callable[[AnalyzeWidget], None]
+
+
+def press(qtbot: Any, button: Any) -> None:
+    assert button.isEnabled()
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def roles(viewer: Any) -> dict[str, Any]:
+    found = {layer.metadata["dala_role"]: layer for layer in viewer.layers if "dala_role" in layer.metadata}
+    assert len(found) == len(viewer.layers) - 1 or "shapes" in str(viewer.layers).lower()
+    return found
+
+
+def test_analyse_a_slide(qtbot: Any, docks: Any, small_slide: Path, finished: Finished) -> None:
+    viewer, dock = docks.viewer, docks.analyze
+    assert not dock.run_button.isEnabled()
+    assert "untrained" in dock.model_warning.text().lower()
+    viewer.open(small_slide, plugin="napari-dala")
+    press(qtbot, dock.run_button)
+    assert dock.cancel_button.isEnabled()
+    assert not dock.run_button.isEnabled()
+    finished(dock)
+    assert dock.error.text() == ""
+    assert dock.run_button.isEnabled()
+    assert "tiles/s" in dock.progress_text.text()
+    assert "fp32" in dock.device.text() or "bf16" in dock.device.text()
+
+    layers = roles(viewer)
+    analysis = Analysis.open(slide_folder(open_slide(small_slide).fingerprint) / "analyses")
+    summary = analysis.summary()
+    assert summary.analysed > 10
+    assert summary.todo == 0
+    np.testing.assert_array_equal(layers["probability"].data, analysis.probability[1])
+    np.testing.assert_array_equal(layers["class"].data, analysis.class_map())
+    shown = np.isfinite(analysis.cam(1))
+    assert (np.asarray(layers["cam"].data)[~shown] == 0).all()
+    assert layers["cam"].data.max() > 0.9
+    assert f"{summary.analysed} tissue tiles" in dock.panel.counts.text()
+    texts = [dock.panel.table.itemAt(i).widget().text() for i in range(dock.panel.table.count())]
+    assert f"{summary.area_mm2['malignant']:.2f} mm²" in texts
+    assert "untrained" in dock.panel.warning.text()
+
+    # Threshold, summary and spots follow the slider, without the child.
+    asked = dock._child._child._ids
+    dock.panel.threshold.setValue(0.0)
+    assert (np.asarray(layers["class"].data)[analysis.analysed] == 2).all()
+    assert "100%" in [dock.panel.table.itemAt(i).widget().text() for i in range(dock.panel.table.count())]
+    spots = analysis.spots(0.0)
+    qtbot.waitUntil(lambda: dock.panel.spots.count() == len(spots), timeout=5000)
+    assert dock._child._child._ids is asked
+
+    # Spots move the camera, round and round.
+    layer = docks.analyze._session.layer
+    for step in range(len(spots) + 1):
+        press(qtbot, dock.panel.next_button)
+        spot = spots[step % len(spots)]
+        np.testing.assert_allclose(viewer.scene.camera.center[-2:], to_world(layer, spot.x, spot.y))
+    press(qtbot, dock.panel.previous_button)
+    spot = spots[-1]
+    np.testing.assert_allclose(viewer.scene.camera.center[-2:], to_world(layer, spot.x, spot.y))
+    dock.panel.threshold.setValue(1.0)
+    qtbot.waitUntil(lambda: dock.panel.spots.count() == 0, timeout=5000)
+
+    # Hovering says class and probability, whichever layer is selected.
+    viewer.mouse_over_canvas = True
+    for active in (layer, layers["cam"], viewer.add_shapes()):
+        viewer.layers.selection.active = active
+        viewer.cursor.position = to_world(layer, spot.x, spot.y)
+        viewer.update_status_from_cursor()
+        value = analysis.probability[1, spot.row, spot.column]
+        assert f"malignant {value:.0%}" in viewer.status["coordinates"]
+    viewer.cursor.position = (-1000, -1000)
+    viewer.update_status_from_cursor()
+    assert "malignant" not in viewer.status["coordinates"]
+
+    # One key hides the overlays and brings them back as they were.
+    layers["cam"].visible = False
+    for expected in (False, True):
+        qtbot.keyClick(viewer.window._qt_viewer.canvas.native, Qt.Key.Key_H)
+        assert [layers[role].visible for role in ("probability", "class", "cam")] == [expected, False, False]
+
+
+def test_cancel_and_go_on(qtbot: Any, docks: Any, large_slide: Path, finished: Finished) -> None:
+    dock = docks.analyze
+    docks.viewer.open(large_slide, plugin="napari-dala")
+    press(qtbot, dock.run_button)
+    qtbot.waitUntil(lambda: dock._session.results is not None, timeout=120_000)
+    press(qtbot, dock.cancel_button)
+    finished(dock)
+    assert "Stopped" in dock.progress_text.text()
+    assert dock.error.text() == ""
+    done = dock._session.results.analysis.summary().analysed
+    assert 0 < dock._session.results.analysis.summary().todo
+    before = dock._session.results.analysis.probability.copy()
+
+    dock.extent_box.setCurrentText(VIEW)  # a corner, to be quick
+    docks.viewer.scene.camera.zoom *= 6
+    press(qtbot, dock.run_button)
+    finished(dock)
+    after = dock._session.results.analysis.probability
+    assert np.isfinite(after[0]).sum() >= done
+    np.testing.assert_array_equal(after[:, np.isfinite(before[0])], before[:, np.isfinite(before[0])])
+
+
+def test_what_is_in_view_comes_first_and_panning_changes_the_order(
+    qtbot: Any, docks: Any, large_slide: Path, finished: Finished
+) -> None:
+    viewer, dock = docks.viewer, docks.analyze
+    viewer.open(large_slide, plugin="napari-dala")
+    layer = viewer.layers[0]
+    grid = TileGrid.over(open_slide(large_slide), 224, 0.5)
+    left, top = grid.origins()
+
+    def look_at(x: float, y: float) -> np.ndarray:
+        viewer.scene.camera.center = (0, *to_world(layer, x, y))
+        view = view_of(viewer, layer)
+        inside_x = (left + grid.tile_size[0] > view[0]) & (left < view[2])
+        inside_y = (top + grid.tile_size[1] > view[1]) & (top < view[3])
+        return np.asarray(inside_y[:, None] & inside_x[None])
+
+    def done() -> np.ndarray:
+        return np.asarray(dock._session.results.analysis.analysed)
+
+    viewer.scene.camera.zoom = min(viewer.canvas.size) / (900 * layer.scale[0])  # about four tiles across
+    first_view = look_at(1000, 1500)
+    press(qtbot, dock.run_button)
+    qtbot.waitUntil(lambda: dock._session.results is not None and done().any(), timeout=120_000)
+    assert first_view[done()].any()
+    second_view = look_at(2300, 1300)
+    told = done()
+    wanted = second_view & (dock._session.results.analysis.status == TileStatus.TODO)
+    assert wanted.any()
+    qtbot.waitUntil(lambda: not (wanted & ~done()).any(), timeout=120_000)
+    news = done() & ~told
+    assert dock._session.results.analysis.summary().todo > 30, "others are still to do"
+    # Newly done: the view's blocks of 4 x 4, and those that were already being read when the camera moved.
+    blocks = {(row // 4, column // 4) for row, column in np.argwhere(news)}
+    seen = {(row // 4, column // 4) for row, column in np.argwhere(wanted)}
+    assert len(blocks - seen) <= 5
+    press(qtbot, dock.cancel_button)
+    finished(dock)
+
+
+def test_a_picture_without_file_or_resolution(qtbot: Any, docks: Any, small_slide: Path, finished: Finished) -> None:
+    viewer, dock = docks.viewer, docks.analyze
+    pixels = open_slide(small_slide).read(200, 200, 500, 460)
+    layer = viewer.add_image(pixels, rgb=True, name="field")
+    shapes = viewer.add_shapes([[[230, 0], [230, 200], [459, 200], [459, 0]]], shape_type="polygon")
+    viewer.layers.selection.active = layer
+    assert not dock.run_button.isEnabled()
+    assert "micrometres per pixel" in dock.ask_mpp.text()
+    qtbot.keyClicks(dock.mpp_box, "0.5")
+    dock.mpp_box.setValue(0.5)
+    dock.extent_box.setCurrentText(SHAPE)
+    press(qtbot, dock.run_button)
+    assert "No shape is selected" in dock.error.text()
+    shapes.selected_data = {0}
+    press(qtbot, dock.run_button)
+    finished(dock)
+    assert dock.error.text() == ""
+    assert layer.scale.tolist() == [0.5, 0.5]
+    assert {str(unit) for other in viewer.layers for unit in other.units} == {"micrometer"}
+    corner = shapes.data_to_world(shapes.data[0][1])
+    assert to_slide(layer, corner) == pytest.approx((200.5, 230.5))
+    assert not dock.ask_mpp.text()
+    probability = next(l for l in viewer.layers if l.metadata.get("dala_role") == "probability").data
+    assert np.isfinite(probability).tolist() == [[False, False], [True, False]]
+    written = list(slide_folder(layer.metadata["dala_slide"].fingerprint).glob("pixels.tif"))
+    np.testing.assert_array_equal(open_slide(written[0]).read(0, 0, 500, 460), pixels)
+
+
+def test_a_photograph_that_napari_opened(qtbot: Any, docks: Any, tmp_path: Path, small_slide: Path) -> None:
+    path = tmp_path / "field.png"
+    Picture.fromarray(open_slide(small_slide).read(0, 0, 300, 260)).save(path)
+    docks.viewer.open(path, plugin="napari")
+    slide = docks.analyze._session.slide
+    assert slide.path == path
+    docks.viewer.layers[0].scale, docks.viewer.layers[0].units = (250, 250), ("nm", "nm")
+    assert docks.analyze._session.slide.mpp == pytest.approx((0.25, 0.25))
+
+
+def test_the_last_result_is_offered(qtbot: Any, docks: Any, small_slide: Path, painted: Any) -> None:
+    slide = open_slide(small_slide)
+    painted(slide_folder(slide.fingerprint) / "analyses", TileGrid.over(slide, 224, 0.5), fingerprint=slide.fingerprint)
+    dock = docks.analyze
+    assert not dock.offer.text()
+    docks.viewer.open(small_slide, plugin="napari-dala")
+    assert "analysed before" in dock.offer.text()
+    press(qtbot, dock.offer_button)
+    qtbot.waitUntil(lambda: dock._session.results is not None, timeout=20_000)
+    assert not dock.offer.text()
+    assert dock.panel.spots.count() == 1
+    assert dock.panel.spots.item(0).text().split()[1] == "90%"
+    docks.viewer.layers.remove(docks.viewer.layers[0])
+    assert len(docks.viewer.layers) == 0, "results go with their slide"
+    assert not dock.run_button.isEnabled()
+
+
+def test_docks_follow_the_selected_slide(qtbot: Any, docks: Any, small_slide: Path, large_slide: Path) -> None:
+    dock = docks.analyze
+    docks.viewer.open(small_slide, plugin="napari-dala")
+    docks.viewer.open(large_slide, plugin="napari-dala")
+    small, large = docks.viewer.layers
+    assert dock.layer_box.currentText() == "large"
+    docks.viewer.layers.selection.active = small
+    assert dock.layer_box.currentText() == "small"
+    dock.layer_box.setCurrentIndex(dock.layer_box.findText("large"))
+    dock.layer_box.activated.emit(dock.layer_box.currentIndex())
+    assert docks.viewer.layers.selection.active is large
+    docks.viewer.add_shapes()
+    assert dock.layer_box.currentText() == "large"
+
+
+def test_errors_are_one_line_in_the_dock(qtbot: Any, docks: Any, small_slide: Path, finished: Finished) -> None:
+    dock = docks.analyze
+    docks.viewer.add_image(np.zeros((50, 60, 3), np.float32), rgb=True, name="floats")
+    assert "8-bit RGB" in dock.error.text()
+    assert not dock.run_button.isEnabled()
+    docks.viewer.open(small_slide, plugin="napari-dala")
+    assert dock.error.text() == ""
+    docks.viewer.layers[-1].metadata["dala_slide"].path = small_slide.with_name("moved away.tif")
+    press(qtbot, dock.run_button)
+    finished(dock)
+    assert "moved away.tif" in dock.error.text()
+    assert "\n" not in dock.error.text()
+    assert dock.run_button.isEnabled()

@@ -1,0 +1,108 @@
+"""The Explain dock changes the map without the model, and says what the model found in a tile."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from napari_dala.plugin.layers import load
+from napari_dala.plugin.slide_layers import to_world
+from napari_dala.slide import open_slide
+from napari_dala.slide.tiles import TileGrid
+from qtpy.QtCore import QPoint, Qt
+from scipy.ndimage import gaussian_filter
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def shown(docks: Any, small_slide: Path, painted: Any, tmp_path: Path) -> Any:
+    """A slide with results of random smooth maps."""
+    docks.viewer.open(small_slide, plugin="napari-dala")
+    slide = open_slide(small_slide)
+    store = painted(tmp_path, TileGrid.over(slide, 224, 0.5))
+    cam = np.random.default_rng(0).normal(size=store._arrays["cam"].shape)
+    store._arrays["cam"][:] = gaussian_filter(cam, (0, 1.5, 1.5)) * 10
+    docks.results = docks.explain._session.show(docks.viewer.layers[0], load(tmp_path))
+    return docks
+
+
+def kept(docks: Any) -> int:
+    return int((np.asarray(docks.results.cam.data) > 0).sum())
+
+
+def test_nothing_to_explain_yet(docks: Any) -> None:
+    assert "analyse the slide first" in docks.explain.nothing.text()
+    assert not docks.explain.controls.isVisible()
+
+
+def test_each_control_changes_the_map(shown: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    dock = shown.explain
+    monkeypatch.setattr(dock._session.__class__, "show", None)  # nothing is computed or loaded again
+    start = kept(shown)
+    assert f"kept {shown.results.thresholded.kept_fraction:.0%}" in dock.cut.text()
+    assert f"T = {shown.results.thresholded.threshold:.2f}" in dock.cut.text()
+    dock.strength.setValue(1.6)
+    assert 0 < kept(shown) < start
+    assert f"kept {shown.results.thresholded.kept_fraction:.0%}" in dock.cut.text()
+    dock.strength.setValue(1)
+    dock.min_area.setValue(10_000)
+    assert kept(shown) < start
+    dock.min_area.setValue(400)
+    assert kept(shown) == start
+    otsu = shown.results.thresholded.threshold
+    dock.method_box.setCurrentIndex(dock.method_box.findData("percentile"))
+    assert shown.results.thresholded.threshold != otsu
+    dock.scope_box.setCurrentIndex(dock.scope_box.findData("tile"))
+    assert np.shape(shown.results.thresholded.threshold) == (5, 5)
+    dock.show_box.setCurrentIndex(1)
+    assert shown.results.cam.name == "Grad-CAM: malignant"
+    np.testing.assert_array_equal(shown.results.cam.data, shown.results.thresholded.scaled)
+    before = np.asarray(shown.results.cam.data).copy()
+    dock.class_box.setCurrentIndex(0)
+    assert shown.results.cam.name == "Grad-CAM: benign"
+    assert not np.array_equal(shown.results.cam.data, before)
+
+
+def click(qtbot: Any, viewer: Any, world: tuple[float, float], *, drag: int = 0) -> None:
+    """Press and release the mouse over a world position, as the user does."""
+    canvas = viewer.window._qt_viewer.canvas
+    camera = viewer.scene.camera
+    offset = (np.subtract(world, camera.center[-2:]) * camera.zoom) + np.asarray(viewer.canvas.size) / 2
+    at = QPoint(round(offset[1]), round(offset[0]))
+    qtbot.mouseMove(canvas.native, at)
+    qtbot.mousePress(canvas.native, Qt.MouseButton.LeftButton, pos=at)
+    if drag:
+        for step in (drag // 2, drag):
+            qtbot.mouseMove(canvas.native, at + QPoint(step, 0))
+    qtbot.mouseRelease(canvas.native, Qt.MouseButton.LeftButton, pos=at + QPoint(drag, 0))
+
+
+def test_a_click_explains_the_tile(qtbot: Any, shown: Any) -> None:
+    dock, viewer = shown.explain, shown.viewer
+    assert "Click the tissue" in dock.probabilities.text()
+    layer = viewer.layers[0]
+    x, y = 4 * 224 + 112, 4 * 224 + 100
+    click(qtbot, viewer, to_world(layer, x, y))
+    assert dock._tile == (4, 4)
+    assert "malignant 90.0%" in dock.probabilities.text()
+    assert "row 5, column 5" in dock.probabilities.text()
+    assert "0.50, 0.50 mm" in dock.probabilities.text()
+    picture = dock.picture.pixmap().toImage()
+    assert picture.width() > 2 * picture.height()
+    dock.strength.setValue(3)
+    assert dock.picture.pixmap().toImage() != picture, "the small map follows the controls"
+
+    click(qtbot, viewer, to_world(layer, 112, 112))
+    assert dock._tile == (0, 0)
+    click(qtbot, viewer, to_world(layer, x, y), drag=40)
+    assert dock._tile == (0, 0), "a drag pans the view"
+    shapes = viewer.add_shapes()
+    shapes.mode = "add_rectangle"
+    click(qtbot, viewer, to_world(layer, x, y))
+    assert dock._tile == (0, 0), "while drawing a click draws"
+    shapes.mode = "pan_zoom"
+    click(qtbot, viewer, to_world(layer, -100, -100))
+    assert dock._tile == (0, 0)

@@ -1,0 +1,199 @@
+"""The result layers lie on the tissue they speak of, show what the store holds, and follow it while it grows."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from napari.layers import Image
+
+from napari_dala.analysis.result import Analysis
+from napari_dala.analysis.store import TileResults, TileStatus
+from napari_dala.model.card import UNTRAINED_CARD
+from napari_dala.model.threshold import DynamicThreshold
+from napari_dala.plugin.layers import Explanation, ResultLayers, load
+from napari_dala.slide.tiles import TileGrid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def laid_over(slide_layer: Image, folder: Path) -> ResultLayers:
+    viewer = ViewerModel()
+    viewer.add_layer(slide_layer)
+    return ResultLayers(viewer.layers, slide_layer, load(folder))
+
+
+def slide_layer(grid: TileGrid, **placement: Any) -> Image:
+    width, height = grid.slide_size
+    return Image(np.zeros((height // 8, width // 8, 3), np.uint8)[:1, :1], rgb=True, **placement)
+
+
+GRIDS = {
+    "model's own mpp": TileGrid((2000, 1500), 224, (1.0, 1.0), 7),
+    "finer slide": TileGrid((5000, 4100), 224, (0.5 / 0.236, 0.5 / 0.236), 7),
+    "coarser in y than in x": TileGrid((2000, 1500), 224, (0.5 / 0.4, 0.5 / 0.45), 7),
+    "overlap": TileGrid((2000, 1500), 224, (0.5 / 0.4, 0.5 / 0.4), 4),
+}
+PLACEMENTS: dict[str, dict[str, Any]] = {
+    "pixels": {},
+    "micrometres": {"scale": (0.236, 0.236), "units": ("um", "um")},
+    "scaled and moved": {"scale": (3.0, 2.0), "translate": (-70.0, 1234.5)},
+    "turned": {"scale": (0.5, 0.5), "translate": (10, 20), "rotate": 30, "affine": [[0, -1, 5], [1, 0, 7], [0, 0, 1]]},
+}
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("grid", GRIDS)
+def test_far_corner_lies_on_its_tissue(tmp_path: Path, painted: Any, grid: str, placement: str) -> None:
+    tiles = GRIDS[grid]
+    painted(tmp_path, tiles)
+    slide = slide_layer(tiles, **PLACEMENTS[placement])
+    results = laid_over(slide, tmp_path)
+    left, top = (edges[-1] for edges in tiles.origins())
+    width, height = tiles.tile_size
+
+    tile = np.argwhere(np.asarray(results.probability.data) > 0.5)
+    assert tile.tolist() == [[shape - 1 for shape in tiles.shape]]
+    on_slide = (top + height / 2 - 0.5, left + width / 2 - 0.5)  # napari's pixel centres are at whole numbers
+    for layer in (results.probability, results.classes):
+        np.testing.assert_allclose(layer.data_to_world(tile[0]), slide.data_to_world(on_slide), atol=1e-6)
+
+    cell = np.argwhere(results.raw_cam(1) > 0)
+    assert cell.tolist() == [[shape - 1 for shape in tiles.cam_shape]]
+    side = (height / 7, width / 7)
+    on_slide = (top + height - side[0] / 2 - 0.5, left + width - side[1] / 2 - 0.5)
+    np.testing.assert_allclose(results.cam.data_to_world(cell[0]), slide.data_to_world(on_slide), atol=1e-6)
+    # and the pixel is as large as the cell: its far corner is the tile's
+    np.testing.assert_allclose(
+        results.cam.data_to_world(cell[0] + 0.5),
+        slide.data_to_world((top + height - 0.5, left + width - 0.5)),
+        atol=1e-6,
+    )
+    assert results.tile_at(slide.data_to_world(on_slide)) == tuple(tile[0])
+
+
+def test_layers_follow_the_slide_layer(tmp_path: Path, painted: Any) -> None:
+    grid = GRIDS["overlap"]
+    painted(tmp_path, grid)
+    slide = slide_layer(grid)
+    results = laid_over(slide, tmp_path)
+    slide.scale, slide.translate, slide.units = (0.4, 0.4), (30, 40), ("um", "um")
+    np.testing.assert_allclose(
+        results.probability.data_to_world((0, 0)), slide.data_to_world(np.subtract(grid.tile_frame[1], 0.5))
+    )
+    assert {layer.units for layer in results.all} == {slide.units}
+
+
+def test_overlapping_maps_are_composed_as_the_analysis_does(tmp_path: Path, painted: Any) -> None:
+    store = painted(tmp_path, GRIDS["overlap"])
+    store._arrays["cam"][:] = np.random.default_rng(0).random(store._arrays["cam"].shape)
+    results = laid_over(slide_layer(store.grid), tmp_path)
+    np.testing.assert_allclose(results.raw_cam(1), Analysis(store).cam(1), rtol=1e-6)
+
+
+def test_what_was_not_analysed_is_transparent(tmp_path: Path, painted: Any) -> None:
+    store = painted(tmp_path, GRIDS["model's own mpp"])
+    store._arrays["scored"][0, 0] = 0
+    results = laid_over(slide_layer(store.grid), tmp_path)
+    assert np.isnan(results.probability.data[0, 0])
+    assert results.probability.colormap.map(np.array([np.nan, 0.0]))[:, 3].tolist() == [0, 0]
+    assert results.classes.data[0, 0] == 0
+    assert not results.cam.data[:7, :7].any()
+    assert results.tile_at(results.slide_layer.data_to_world((100, 100))) is None
+
+
+def test_the_names_say_what_is_shown_and_by_whom(tmp_path: Path, painted: Any) -> None:
+    painted(tmp_path, GRIDS["overlap"])
+    results = laid_over(slide_layer(GRIDS["overlap"]), tmp_path)
+    assert [layer.name for layer in results.all] == [
+        "DT Grad-CAM: malignant",
+        "Predicted class",
+        "Malignant probability",
+    ]
+    assert [layer.metadata["dala_role"] for layer in results.all] == ["cam", "class", "probability"]
+    assert [layer.visible for layer in results.all] == [True, False, True]
+    painted(tmp_path / "untrained", GRIDS["overlap"], UNTRAINED_CARD)
+    results = laid_over(slide_layer(GRIDS["overlap"]), tmp_path / "untrained")
+    assert all("(untrained)" in layer.name for layer in results.all)
+
+
+def test_they_lie_above_the_slide_and_leave_the_selection(tmp_path: Path, painted: Any) -> None:
+    painted(tmp_path, GRIDS["overlap"])
+    viewer = ViewerModel()
+    slide = viewer.add_layer(slide_layer(GRIDS["overlap"]))
+    shapes = viewer.add_shapes()
+    viewer.layers.selection = {slide}
+    results = ResultLayers(viewer.layers, slide, load(tmp_path))
+    assert list(viewer.layers) == [slide, results.probability, results.classes, results.cam, shapes]
+    assert viewer.layers.selection == {slide}
+    results.remove()
+    assert list(viewer.layers) == [slide, shapes]
+
+
+def test_new_tiles_appear_from_the_store(tmp_path: Path, painted: Any) -> None:
+    store = painted(tmp_path, GRIDS["model's own mpp"])
+    store._arrays["scored"][:] = 0
+    store._arrays["status"][:] = TileStatus.TODO
+    results = laid_over(slide_layer(store.grid), tmp_path)
+    assert np.isnan(results.probability.data).all()
+    probability = np.array([[0.2, 0.8]], np.float32)
+    cam = np.stack([np.zeros((7, 7)), np.arange(49.0).reshape(7, 7)])[None]
+    row, column = np.array([5]), np.array([6])
+    store.write((1, 1), TileResults(row, column, probability, cam, np.zeros((1, 2048))), [(5, 7)])
+    results.add([(1, 1)])
+    assert np.argwhere(np.isfinite(results.probability.data)).tolist() == [[5, 6]]
+    assert results.probability.data[5, 6] == pytest.approx(0.8)
+    assert results.classes.data[5, 6] == 2
+    assert results.cam.data[35:42, 42:49].max() == 1
+    summary = results.analysis.summary()
+    assert (summary.analysed, summary.unreadable) == (1, 1)
+    assert "malignant" in results.describe(results.probability.data_to_world((5, 6)))
+
+
+def test_threshold_and_explanation_need_no_model(tmp_path: Path, painted: Any) -> None:
+    painted(tmp_path, GRIDS["model's own mpp"])
+    results = laid_over(slide_layer(GRIDS["model's own mpp"]), tmp_path)
+    assert (np.asarray(results.classes.data) == 2).sum() == 1
+    results.set_threshold(0.05)
+    assert (np.asarray(results.classes.data) == 2).all()
+    results.explain(Explanation(1, True, DynamicThreshold(min_area_um2=0)))
+    assert results.cam.data[-1, -1] == 1
+    results.explain(Explanation(1, True, DynamicThreshold(min_area_um2=1000)))
+    assert not results.cam.data.any()
+    results.explain(Explanation(0, thresholded=False))
+    assert results.cam.name == "Grad-CAM: benign"
+
+
+def test_a_layer_that_the_user_removed_is_left_alone(tmp_path: Path, painted: Any) -> None:
+    painted(tmp_path, GRIDS["overlap"])
+    results = laid_over(slide_layer(GRIDS["overlap"]), tmp_path)
+    results._layers.remove(results.cam)
+    results.add([(0, 0)])
+    results.set_threshold(0.3)
+    results.remove()
+
+
+@pytest.mark.parametrize("scope", ["slide", "tile"])
+def test_10_000_tiles_are_shown_within_50_ms(tmp_path: Path, painted: Any, scope: Any) -> None:
+    grid = TileGrid((22400, 22400), 224, (1.0, 1.0), 7)
+    store = painted(tmp_path, grid)
+    store._arrays["cam"][:] = np.random.default_rng(0).random(store._arrays["cam"].shape)
+    results = laid_over(slide_layer(grid), tmp_path)
+    rule = DynamicThreshold(scope=scope)
+
+    def fastest(call: Callable[[], None]) -> float:
+        times = []
+        for _ in range(5):
+            start = time.perf_counter()
+            call()
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    assert fastest(lambda: results.set_threshold(0.4)) < 0.05
+    assert fastest(lambda: results.explain(Explanation(1, True, rule))) < 0.05 * (1 if scope == "slide" else 2)
+    assert fastest(lambda: results.add([(3, 3)])) < 0.05 * (1 if scope == "slide" else 2)
