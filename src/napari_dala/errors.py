@@ -17,3 +17,7 @@ class BundleError(DalaError):
 
 class AnnotationError(DalaError):
     """A GeoJSON file of regions cannot be used."""
+
+
+class JobError(DalaError):
+    """A job's folder cannot be read or written, or the job is not in a state to do what was asked."""

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     import napari
     from napari.layers import Image
+    from qtpy.QtGui import QShowEvent
 
     from napari_dala.model.catalog import ModelEntry
     from napari_dala.slide import Slide
@@ -79,7 +80,7 @@ class AnalyzeWidget(QWidget):
         self._arrange()
         self._connect()
         self._list_models()
-        self._show_child()
+        self._show_device()
         self.refresh()
 
     def _arrange(self) -> None:
@@ -119,7 +120,7 @@ class AnalyzeWidget(QWidget):
         self.cancel_button.clicked.connect(self.cancel)
         self.offer_button.clicked.connect(self._show_last)
         self._session.slides_changed.connect(self.refresh)
-        self._child.told.connect(self._show_child)
+        self._child.told.connect(self._show_device)
 
     # What is chosen
 
@@ -133,6 +134,10 @@ class AnalyzeWidget(QWidget):
         """The chosen model."""
         row = self.model_box.currentIndex()
         return self._entries[row] if 0 <= row < len(self._entries) else None
+
+    def showEvent(self, event: QShowEvent | None) -> None:  # noqa: D102
+        self._list_models()  # one may have been imported or trained meanwhile
+        super().showEvent(event)
 
     def refresh(self) -> None:
         """Follow the viewer's layers and selection."""
@@ -148,10 +153,12 @@ class AnalyzeWidget(QWidget):
         self._show_state()
 
     def _list_models(self) -> None:
+        chosen = self.model_box.currentText()
         self._entries = list_models(load_preferences().workspace)
         with signals_blocked(self.model_box):
             self.model_box.clear()
             self.model_box.addItems([entry.name for entry in self._entries])
+            self.model_box.setCurrentIndex(max(0, self.model_box.findText(chosen)))
         self._show_model()
 
     def _choose_layer(self, row: int) -> None:
@@ -264,7 +271,7 @@ class AnalyzeWidget(QWidget):
         self.offer_button.setVisible(offered)
         self.offer_button.setEnabled(offered)
 
-    def _show_child(self) -> None:
+    def _show_device(self) -> None:
         about = self._child.about
         where = f"{about['device']} ({about['precision']})" if about else "the model is being loaded…"
         self.device.setText(f"Runs on: {where}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, get_args
 from weakref import WeakMethod
 
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import napari
+    import numpy as np
     from napari.utils.events import Event
+    from numpy.typing import NDArray
 
     from napari_dala.plugin.layers import ResultLayers
 
@@ -35,6 +38,7 @@ _METHODS = {
     "percentile": "Percentile 80",
     "max_fraction": "Half of the maximum",
 }
+_STILL = 4  # px that a hand may move in a click
 _SCOPES = {"slide": "Whole slide together", "tile": "Each tile by itself"}
 _CLICK_HINT = "Click the tissue to see what the model says of that tile."
 _NOTHING = "Nothing to explain yet: analyse the slide first (Analyze slide)."
@@ -54,6 +58,7 @@ class ExplainWidget(QWidget):
         self._session = session_of(viewer)
         warm_child().hold(self)
         self._tile: tuple[int, int] | None = None
+        self._pixels: NDArray[np.uint8] | None = None
         self._results: ResultLayers | None = None
         self.class_box, self.show_box, self.method_box, self.scope_box = (QComboBox() for _ in range(4))
         self.show_box.addItems(["What stands out (DT)", "The whole map (raw)"])
@@ -123,6 +128,7 @@ class ExplainWidget(QWidget):
         results = self._session.results
         if results is not self._results:
             self._results, self._tile = results, None
+            self.problem.say("")
             self._show_controls()
         self.nothing.say(_NOTHING if results is None else "")
         self.controls.setVisible(results is not None)
@@ -139,9 +145,16 @@ class ExplainWidget(QWidget):
     def explain_at(self, world: tuple[float, ...]) -> None:
         """Explain the analysed tile at a world position, if there is one."""
         tile = None if self._results is None else self._results.tile_at(world)
-        if tile is not None:
-            self._tile = tile
-            self._show_tile()
+        slide = self._session.slide
+        if tile is None or slide is None or self._results is None:
+            return
+        self._tile, self._pixels = tile, None
+        self.problem.say("")
+        try:
+            self._pixels = read_tiles(slide, self._results.analysis.grid, *tile, 1, 1)
+        except SlideError as error:
+            self.problem.say(str(error))
+        self._show_tile()
 
     def _explain(self) -> None:
         self._session.explain(self.explanation)
@@ -167,22 +180,17 @@ class ExplainWidget(QWidget):
 
     def _show_tile(self) -> None:
         """Show the clicked tile beside its map, and its probabilities."""
-        results, slide = self._results, self._session.slide
-        self.problem.say("")
-        self.picture.setVisible(self._tile is not None)
-        if results is None or slide is None or self._tile is None:
+        results = self._results
+        self.picture.setVisible(self._tile is not None and self._pixels is not None)
+        if results is None or self._tile is None:
             self.probabilities.setText(_CLICK_HINT)
             return
         analysis, (row, column) = results.analysis, self._tile
-        try:
-            pixels = read_tiles(slide, analysis.grid, row, column, 1, 1)
-        except SlideError as error:
-            self.problem.say(str(error))
-            return
         card = analysis.card
-        tile = Picture.fromarray(pixels).resize((_SIDE, _SIDE), Picture.Resampling.LANCZOS)
-        with_map = heat(tile, results.tile_cam(row, column), card.classes[results.explanation.class_index].color)
-        self.picture.setPixmap(_side_by_side(tile, with_map))
+        if self._pixels is not None:
+            tile = Picture.fromarray(self._pixels).resize((_SIDE, _SIDE), Picture.Resampling.LANCZOS)
+            with_map = heat(tile, results.tile_cam(row, column), card.classes[results.explanation.class_index].color)
+            self.picture.setPixmap(_side_by_side(tile, with_map))
         (step_y, step_x), (first_y, first_x) = analysis.grid.tile_frame
         x, y = first_x + column * step_x, first_y + row * step_y
         lines = [
@@ -215,13 +223,12 @@ def _on_click(explain: WeakMethod[Callable[[tuple[float, ...]], None]]) -> Calla
     def callback(viewer: napari.components.ViewerModel, event: Event) -> Iterator[None]:
         active = viewer.layers.selection.active
         drawing = active is not None and active.mode != "pan_zoom"
-        dragged = False
+        pressed = event.pos
         yield
         while event.type == "mouse_move":
-            dragged = True
             yield
         method = explain()
-        if method is not None and event.button == 1 and not drawing and not dragged:
+        if method is not None and event.button == 1 and not drawing and math.dist(event.pos, pressed) <= _STILL:
             method(tuple(event.position))
 
     return callback

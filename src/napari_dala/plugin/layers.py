@@ -167,7 +167,7 @@ class ResultLayers:
 
     def raw_cam(self, class_index: int) -> NDArray[np.float32]:
         """Return a class' raw Grad-CAM over the whole grid, as `Analysis.cam` does, from memory."""
-        cams = self._cams[class_index].astype(np.float32)
+        cams: NDArray[np.float32] = self._cams[class_index].astype(np.float32)
         grid = self.analysis.grid
         if grid.stride_cells == grid.cells:
             return cams
@@ -178,7 +178,8 @@ class ResultLayers:
         """Return what the Grad-CAM layer shows of one tile, (cells, cells), 0 to 1."""
         cells, stride = self.analysis.grid.cells, self.analysis.grid.stride_cells
         rows, columns = (slice(at * stride, at * stride + cells) for at in (row, column))
-        return np.asarray(self.cam.data[rows, columns], np.float32)
+        shown: NDArray[np.float32] = self.cam.data[rows, columns]
+        return shown
 
     def tile_at(self, world: ArrayLike) -> tuple[int, int] | None:
         """Return (row, column) of the analysed tile around a world position, the one best centred, or None."""

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 from superqt import QLabeledDoubleSlider
-from superqt.utils import QSignalDebouncer, signals_blocked
+from superqt.utils import QSignalThrottler, signals_blocked
 
 from napari_dala.plugin.legend import Legend, Note, swatch
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari_dala.analysis.result import Analysis, Spot, Summary
     from napari_dala.plugin.session import Session
 
-_SPOTS_MS = 300  # the list follows once the map has been still for so long
+_SPOTS_MS = 300  # between updates of the list
 
 
 class ResultPanel(QWidget):
@@ -65,7 +65,7 @@ class ResultPanel(QWidget):
         session.step_asked.connect(self._step)
         session.results_changed.connect(self.refresh)
         session.slides_changed.connect(self.refresh)
-        self._later = QSignalDebouncer(parent=self)
+        self._later = QSignalThrottler(parent=self)
         self._later.setTimeout(_SPOTS_MS)
         self._later.triggered.connect(self._list_spots)
         self._shown: Analysis | None = None
@@ -176,7 +176,7 @@ class ResultPanel(QWidget):
         """Select the next or previous spot, round and round."""
         if self._spots:
             row = self.spots.currentRow()
-            self.spots.setCurrentRow((row + step if row >= 0 else min(step, 0)) % len(self._spots) if row >= 0 else 0)
+            self.spots.setCurrentRow((row + step if row >= 0 else min(0, step)) % len(self._spots))
 
     def _go(self, row: int) -> None:
         results = self._session.results

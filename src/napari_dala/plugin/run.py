@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from napari.utils import cancelable_progress
@@ -73,9 +74,13 @@ class AnalysisRun(QObject):
     def abandon(self) -> None:
         """Cancel and hear no more of it; for when nobody is left to be told."""
         self.cancel()
-        self._finish()
+        self.is_running = False
+        with suppress(RuntimeError):  # the window is gone, its activity dock too
+            self._bar.close()
 
     def _on_event(self, number: int, name: str, payload: dict[str, Any]) -> None:
+        if not self.is_running:
+            return
         if number == 0 and name == "died":
             self._stop("failed", f"The analysis process ended: {payload['reason']}. Run goes on where it stopped.")
         elif number != self._request:
@@ -113,8 +118,7 @@ class AnalysisRun(QObject):
             self._show_progress()
             self.progressed.emit(self._latest)
         if self._end is not None:
-            self._finish()
-            self.ended.emit(*self._end)
+            self._finish(*self._end)
 
     def _on_loaded(self, loaded: LoadedAnalysis) -> None:
         self._loading, self._shown = False, True
@@ -145,16 +149,14 @@ class AnalysisRun(QObject):
     def _on_removed(self) -> None:
         if self.is_running and self.layer not in self._session.viewer.layers:
             self.cancel()
-            self._stop("cancelled", "")
+            self._finish("cancelled", "")
 
-    def _finish(self) -> None:
-        if not self.is_running:
-            return
+    def _finish(self, outcome: Outcome, message: str) -> None:
         self.is_running = False
         self._show_timer.stop()
         self._look_timer.stop()
-        self._child.told.disconnect(self._on_event)
         self._bar.close()
+        self.ended.emit(outcome, message)
 
 
 def _once(owner: QObject, interval: int, call: Any) -> QTimer:

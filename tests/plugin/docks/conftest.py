@@ -11,7 +11,6 @@ from napari_dala.analysis.store import Setting, TileStatus, create_store
 from napari_dala.model.card import UNTRAINED_CARD
 from napari_dala.plugin.warm_child import warm_child
 from napari_dala.slide.teaching import teaching_slide
-from napari_dala.slide.tiles import TileGrid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from napari_dala.plugin.analyze import AnalyzeWidget
     from napari_dala.plugin.explain import ExplainWidget
     from napari_dala.plugin.warm_child import WarmChild
+    from napari_dala.slide.tiles import TileGrid
 
 PATIENCE_MS = 120_000  # for a child on a busy machine
 TRAINED_CARD = UNTRAINED_CARD.model_copy(update={"trained": True, "name": "painted"})

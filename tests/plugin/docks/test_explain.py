@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from qtpy.QtCore import QPoint, Qt
+from scipy.ndimage import gaussian_filter
+
 from napari_dala.plugin.layers import load
 from napari_dala.plugin.slide_layers import to_world
 from napari_dala.slide import open_slide
 from napari_dala.slide.tiles import TileGrid
-from qtpy.QtCore import QPoint, Qt
-from scipy.ndimage import gaussian_filter
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,7 +93,7 @@ def test_a_click_explains_the_tile(qtbot: Any, shown: Any) -> None:
     assert "0.50, 0.50 mm" in dock.probabilities.text()
     picture = dock.picture.pixmap().toImage()
     assert picture.width() > 2 * picture.height()
-    dock.strength.setValue(3)
+    dock.show_box.setCurrentIndex(1)
     assert dock.picture.pixmap().toImage() != picture, "the small map follows the controls"
 
     click(qtbot, viewer, to_world(layer, 112, 112))

@@ -178,13 +178,11 @@ def test_a_layer_that_the_user_removed_is_left_alone(tmp_path: Path, painted: An
     results.remove()
 
 
-@pytest.mark.parametrize("scope", ["slide", "tile"])
-def test_10_000_tiles_are_shown_within_50_ms(tmp_path: Path, painted: Any, scope: Any) -> None:
+def test_10_000_tiles_are_shown_within_50_ms(tmp_path: Path, painted: Any) -> None:
     grid = TileGrid((22400, 22400), 224, (1.0, 1.0), 7)
     store = painted(tmp_path, grid)
     store._arrays["cam"][:] = np.random.default_rng(0).random(store._arrays["cam"].shape)
     results = laid_over(slide_layer(grid), tmp_path)
-    rule = DynamicThreshold(scope=scope)
 
     def fastest(call: Callable[[], None]) -> float:
         times = []
@@ -195,5 +193,7 @@ def test_10_000_tiles_are_shown_within_50_ms(tmp_path: Path, painted: Any, scope
         return min(times)
 
     assert fastest(lambda: results.set_threshold(0.4)) < 0.05
-    assert fastest(lambda: results.explain(Explanation(1, True, rule))) < 0.05 * (1 if scope == "slide" else 2)
-    assert fastest(lambda: results.add([(3, 3)])) < 0.05 * (1 if scope == "slide" else 2)
+    assert fastest(lambda: results.explain(Explanation(1, True, DynamicThreshold(strength=1.2)))) < 0.05
+    assert fastest(lambda: results.add([(3, 3)])) < 0.05
+    # Otsu for each tile by itself is the one dearer control.
+    assert fastest(lambda: results.explain(Explanation(1, True, DynamicThreshold(scope="tile")))) < 0.1

@@ -1,0 +1,317 @@
+"""A job seen from outside: a folder, and a process of its own that outlives whoever started it.
+
+    job.json         what is to be done: kind, command, config, created, version; written once
+    state.json       where it stands
+    progress.jsonl   one event a line, appended
+    control          the last request: pause, resume or cancel
+    log.txt          standard output and error
+    checkpoints/     what a further start continues from
+    result/          what came of it
+    lock             held by whoever runs it
+
+`Job` is for the window and the command line, `napari_dala.jobs.run.JobRun` for the process that does the work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from napari_dala.errors import JobError
+from napari_dala.files import write_json, write_text
+from napari_dala.jobs.state import JobState, ProcessMark, Status, job_errors, one_line, read_json, run_lock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+_POLL_S = 0.1
+_TAIL = 4096  # bytes of the log that are searched for its last line
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job's folder, whoever created it and whoever runs it.
+
+    Make one with `Job.create` or `Job.open`. Every method may be called from any process; the folder is all they share.
+
+    Attributes
+    ----------
+    folder
+        Absolute path.
+    kind
+        What sort of job it is, such as "finetune".
+    config
+        What the job needs to know, as JSON.
+    command
+        The program and its arguments; paths in it are absolute, for it runs in `folder`.
+    created
+        When the folder was made.
+    version
+        The napari-dala that made it.
+    """
+
+    folder: Path
+    kind: str
+    config: dict[str, Any]
+    command: tuple[str, ...]
+    created: datetime
+    version: str
+
+    @classmethod
+    def create(cls, folder: str | Path, kind: str, config: Mapping[str, Any], command: Sequence[str]) -> Job:
+        """Make the folder of a new job, whole or not at all; nothing runs yet.
+
+        Raises
+        ------
+        JobError
+            If `folder` is there and not empty, or cannot be written.
+        """
+        folder = Path(folder).expanduser().absolute()
+        description = {
+            "kind": kind,
+            "command": list(command),
+            "created": datetime.now(UTC).isoformat(timespec="microseconds"),
+            "version": version("napari-dala"),
+            "config": dict(config),
+        }
+        temporary = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
+        with job_errors(folder):
+            if folder.exists():
+                if not folder.is_dir() or any(folder.iterdir()):
+                    raise JobError(f"{folder}: is there already and not empty; choose another folder")
+                folder.rmdir()
+            try:
+                temporary.mkdir(parents=True)
+                write_json(temporary / "job.json", description)
+                for name in ("checkpoints", "result"):
+                    (temporary / name).mkdir()
+                JobState(Status.QUEUED).write(temporary)
+                temporary.rename(folder)
+            except BaseException:
+                shutil.rmtree(temporary, ignore_errors=True)
+                raise
+        return cls.open(folder)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Job:
+        """Open the folder of a job, running or not; `JobError` if it is not one."""
+        folder = Path(folder).expanduser().absolute()
+        stored = read_json(folder / "job.json")
+        try:
+            job = cls(
+                folder=folder,
+                kind=str(stored["kind"]),
+                config=dict(stored["config"]),
+                command=tuple(stored["command"]),
+                created=datetime.fromisoformat(stored["created"]),
+                version=str(stored["version"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise JobError(f"{folder / 'job.json'}: not the description of a job ({error!r})") from error
+        JobState.read(folder)
+        return job
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder that a further start continues from."""
+        return self.folder / "checkpoints"
+
+    @property
+    def result(self) -> Path:
+        """The folder of what came of the job."""
+        return self.folder / "result"
+
+    @property
+    def state(self) -> JobState:
+        """Where the job stands now, its process looked for: a job said to run whose process is gone is interrupted."""
+        state = JobState.read(self.folder)
+        if not state.is_live or (state.process and state.process.process()):
+            return state
+        state = JobState.read(self.folder)  # it may have ended well since
+        if not state.is_live:
+            return state
+        if state.status is Status.QUEUED:
+            return replace(state, status=Status.FAILED, message=f"could not start: {self._last_words()}")
+        return replace(state, status=Status.INTERRUPTED, message=f"ended unexpectedly: {self._last_words()}")
+
+    @property
+    def status(self) -> Status:
+        """Where the job stands now, in one word."""
+        return self.state.status
+
+    def start(self) -> None:
+        """Run the command in a process of its own, at lowered priority; it outlives this one.
+
+        After an interruption, a cancel or a failure this continues in the same folder.
+
+        Raises
+        ------
+        JobError
+            If the job runs already or is done, or its folder cannot be written; the state is then as it was.
+        """
+        with run_lock(self.folder):
+            status = self.status
+            if self.state.is_live:
+                raise JobError(f"{self.folder}: this job is {status} already")
+            if status is Status.DONE:
+                raise JobError(f"{self.folder}: this job is done; make a new one to go further")
+            with job_errors(self.folder):
+                (self.folder / "control").unlink(missing_ok=True)
+            process = self._spawn()
+            try:
+                JobState(Status.QUEUED, "starting", ProcessMark.of(process.pid)).write(self.folder)
+            except BaseException:
+                process.kill()
+                process.wait()
+                raise
+        # Waited for, it leaves no zombie and Popen has nothing to warn of.
+        threading.Thread(target=process.wait, daemon=True, name="dala-job").start()
+
+    def pause(self) -> None:
+        """Ask the process to hold still after the batch it is at; `JobError` if none runs."""
+        if not self.state.is_live:
+            raise JobError(f"{self.folder}: this job is {self.status}, there is nothing to pause")
+        self._ask("pause")
+
+    def resume(self) -> None:
+        """Go on: a paused job in its process, one that has stopped before its end in a new one."""
+        if self.state.is_live:
+            self._ask("resume")
+        else:
+            self.start()
+
+    def cancel(self) -> None:
+        """Ask the process to stop after the batch it is at; a job that waits or was interrupted is cancelled at once."""
+        if self.state.is_live:
+            self._ask("cancel")
+        elif self.status in (Status.QUEUED, Status.INTERRUPTED):
+            with run_lock(self.folder):
+                replace(self.state, status=Status.CANCELLED, message="").write(self.folder)
+
+    def kill(self) -> None:
+        """End a process that does not answer, and its children, at once; the job is then interrupted."""
+        mark = self.state.process if self.state.is_live else None
+        process = mark.process() if mark else None
+        if process is None:
+            return
+        with contextlib.suppress(psutil.Error):
+            family = [process, *process.children(recursive=True)]
+            for one in family:
+                with contextlib.suppress(psutil.Error):
+                    one.kill()
+            psutil.wait_procs(family, timeout=5)
+
+    def wait(self, timeout: float | None = None) -> Status:
+        """Wait until the job no longer runs, `timeout` seconds at most, and return where it stands then."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while (state := self.state).is_live and (deadline is None or time.monotonic() < deadline):
+            time.sleep(_POLL_S)
+        return state.status
+
+    def events(self, since: int = 0) -> tuple[list[dict[str, Any]], int]:
+        """Return what the process has reported, and where to read on.
+
+        Parameters
+        ----------
+        since
+            The offset that the last call returned; 0 for everything.
+
+        Returns
+        -------
+        events : list of dict
+            Each with the "time" (seconds since 1970) it was reported at. A line that is half-written is not among them.
+        offset : int
+            In bytes, for the next call.
+        """
+        path = self.folder / "progress.jsonl"
+        if not path.exists():
+            return [], since
+        with job_errors(path), path.open("rb") as file:
+            file.seek(since)
+            data = file.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        return [json.loads(line) for line in whole.splitlines()], since + len(whole)
+
+    def _ask(self, request: str) -> None:
+        path = self.folder / "control"
+        with job_errors(path):
+            write_text(path, request)
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        # Nothing in the job's folder, where it runs, shall be taken for a module.
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
+        with job_errors(self.folder / "log.txt"), (self.folder / "log.txt").open("ab") as log:
+            try:
+                process = subprocess.Popen(
+                    self.command,
+                    cwd=self.folder,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    creationflags=_creation_flags(),
+                )
+            except OSError as error:
+                raise JobError(f"{self.command[0]}: cannot be run ({error.strerror or error})") from error
+        if sys.platform != "win32":
+            with contextlib.suppress(psutil.Error):
+                psutil.Process(process.pid).nice(10)
+        return process
+
+    def _last_words(self) -> str:
+        try:
+            with (self.folder / "log.txt").open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+                lines = file.read().decode(errors="replace").splitlines()
+        except OSError:
+            lines = []
+        last = one_line("\n".join(reversed(lines)))
+        return f"log.txt ends with “{last}”" if last else "log.txt is empty"
+
+
+def _creation_flags() -> int:
+    if sys.platform == "win32":
+        # A hidden console, not none: with none each data loader worker would open a window.
+        return (
+            subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.BELOW_NORMAL_PRIORITY_CLASS
+        )
+    return 0
+
+
+def jobs_in(folder: str | Path, on_skip: Callable[[str], object] = logging.getLogger(__name__).warning) -> list[Job]:
+    """Return the jobs whose folders lie in `folder`, newest first.
+
+    Parameters
+    ----------
+    folder
+        May be absent.
+    on_skip
+        Told, in one line, about each damaged folder that is left out.
+    """
+    jobs = []
+    folder = Path(folder)
+    with job_errors(folder):
+        inside = sorted(folder.iterdir()) if folder.is_dir() else []
+    for one in inside:
+        if one.is_dir() and not one.name.startswith("."):
+            try:
+                jobs.append(Job.open(one))
+            except JobError as error:
+                on_skip(str(error))
+    return sorted(jobs, key=lambda job: job.created, reverse=True)
