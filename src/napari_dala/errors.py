@@ -21,3 +21,7 @@ class AnnotationError(DalaError):
 
 class JobError(DalaError):
     """A job's folder cannot be read or written, or the job is not in a state to do what was asked."""
+
+
+class DatasetError(DalaError):
+    """A folder is not the data set it should be, or its images cannot be split as asked."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from napari_dala.slide import Slide
 
 MIN_TISSUE = 0.1  # part of a tile that must be tissue
+_MASK_PX_PER_TILE = 16
 _WRITES_AHEAD = 4
 
 
@@ -130,7 +131,8 @@ def tissue_tiles(slide: Slide, grid: TileGrid) -> NDArray[np.bool_]:
         return inside
     left, top = grid.origins()
     width, height = grid.tile_size
-    fraction = tissue_mask(slide).fraction(left[None, :], top[:, None], width, height)
+    mask = tissue_mask(slide, min(2048, max(512, _MASK_PX_PER_TILE * max(grid.shape))))
+    fraction = mask.fraction(left[None, :], top[:, None], width, height)
     return inside & (fraction >= MIN_TISSUE)
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PRECISIONS = ("auto", "fp32", "bf16")
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-_BATCH = {"cpu": 16, "cuda": 128, "mps": 64}
+_BATCH = {"cpu": 8, "cuda": 128, "mps": 64}
 
 
 @dataclass(frozen=True)

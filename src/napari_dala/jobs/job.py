@@ -17,10 +17,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import shutil
-import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -34,13 +31,16 @@ import psutil
 
 from napari_dala.errors import JobError
 from napari_dala.files import write_json, write_text
-from napari_dala.jobs.state import JobState, ProcessMark, Status, job_errors, one_line, read_json, run_lock
+from napari_dala.jobs.process import ProcessMark, last_words, start_detached
+from napari_dala.jobs.state import JobState, Status, job_errors, read_json, run_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+_log = logging.getLogger(__name__)
+
 _POLL_S = 0.1
-_TAIL = 4096  # bytes of the log that are searched for its last line
+_PATIENCE_S = 1.0  # for a process that has written its last state to let go of the lock
 
 
 @dataclass(frozen=True)
@@ -94,13 +94,14 @@ class Job:
             if folder.exists():
                 if not folder.is_dir() or any(folder.iterdir()):
                     raise JobError(f"{folder}: is there already and not empty; choose another folder")
-                folder.rmdir()
             try:
                 temporary.mkdir(parents=True)
                 write_json(temporary / "job.json", description)
                 for name in ("checkpoints", "result"):
                     (temporary / name).mkdir()
                 JobState(Status.QUEUED).write(temporary)
+                if folder.exists():
+                    folder.rmdir()
                 temporary.rename(folder)
             except BaseException:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -140,14 +141,16 @@ class Job:
     def state(self) -> JobState:
         """Where the job stands now, its process looked for: a job said to run whose process is gone is interrupted."""
         state = JobState.read(self.folder)
-        if not state.is_live or (state.process and state.process.process()):
-            return state
-        state = JobState.read(self.folder)  # it may have ended well since
-        if not state.is_live:
-            return state
-        if state.status is Status.QUEUED:
-            return replace(state, status=Status.FAILED, message=f"could not start: {self._last_words()}")
-        return replace(state, status=Status.INTERRUPTED, message=f"ended unexpectedly: {self._last_words()}")
+        while state.is_live and not (state.process and state.process.process()):
+            again = JobState.read(self.folder)
+            if again == state:
+                begun = state.status is not Status.QUEUED
+                status, what = (
+                    (Status.INTERRUPTED, "ended unexpectedly") if begun else (Status.FAILED, "could not start")
+                )
+                return replace(state, status=status, message=f"{what}: {last_words(self.folder / 'log.txt')}")
+            state = again  # it ended well, or was started again, while its process was looked for
+        return state
 
     @property
     def status(self) -> Status:
@@ -164,15 +167,17 @@ class Job:
         JobError
             If the job runs already or is done, or its folder cannot be written; the state is then as it was.
         """
-        with run_lock(self.folder):
-            status = self.status
-            if self.state.is_live:
-                raise JobError(f"{self.folder}: this job is {status} already")
-            if status is Status.DONE:
-                raise JobError(f"{self.folder}: this job is done; make a new one to go further")
-            with job_errors(self.folder):
+        self._check_startable()
+        with run_lock(self.folder, _PATIENCE_S):
+            self._check_startable()
+            log = self.folder / "log.txt"
+            with job_errors(log):
                 (self.folder / "control").unlink(missing_ok=True)
-            process = self._spawn()
+                log.touch()
+            try:
+                process = start_detached(self.command, self.folder, log)
+            except OSError as error:
+                raise JobError(f"{self.command[0]}: cannot be run ({error.strerror or error})") from error
             try:
                 JobState(Status.QUEUED, "starting", ProcessMark.of(process.pid)).write(self.folder)
             except BaseException:
@@ -184,8 +189,9 @@ class Job:
 
     def pause(self) -> None:
         """Ask the process to hold still after the batch it is at; `JobError` if none runs."""
-        if not self.state.is_live:
-            raise JobError(f"{self.folder}: this job is {self.status}, there is nothing to pause")
+        state = self.state
+        if not state.is_live:
+            raise JobError(f"{self.folder}: this job is {state.status}, there is nothing to pause")
         self._ask("pause")
 
     def resume(self) -> None:
@@ -196,17 +202,18 @@ class Job:
             self.start()
 
     def cancel(self) -> None:
-        """Ask the process to stop after the batch it is at; a job that waits or was interrupted is cancelled at once."""
-        if self.state.is_live:
+        """Ask the process to stop after the batch it is at; without one, give up a queued or interrupted job."""
+        state = self.state
+        if state.is_live:
             self._ask("cancel")
-        elif self.status in (Status.QUEUED, Status.INTERRUPTED):
+        elif state.status in (Status.QUEUED, Status.INTERRUPTED):
             with run_lock(self.folder):
-                replace(self.state, status=Status.CANCELLED, message="").write(self.folder)
+                replace(state, status=Status.CANCELLED, message="").write(self.folder)
 
     def kill(self) -> None:
-        """End a process that does not answer, and its children, at once; the job is then interrupted."""
-        mark = self.state.process if self.state.is_live else None
-        process = mark.process() if mark else None
+        """End a process that does not answer, and its children, at once; a job that had begun is then interrupted."""
+        state = self.state
+        process = state.process.process() if state.is_live and state.process else None
         if process is None:
             return
         with contextlib.suppress(psutil.Error):
@@ -239,62 +246,32 @@ class Job:
             In bytes, for the next call.
         """
         path = self.folder / "progress.jsonl"
-        if not path.exists():
-            return [], since
-        with job_errors(path), path.open("rb") as file:
-            file.seek(since)
-            data = file.read()
+        data = b""
+        if path.exists():
+            with job_errors(path), path.open("rb") as file:
+                file.seek(since)
+                data = file.read()
         whole = data[: data.rfind(b"\n") + 1]
-        return [json.loads(line) for line in whole.splitlines()], since + len(whole)
+        events = []
+        for line in whole.splitlines():
+            with contextlib.suppress(ValueError):  # a power cut may leave anything
+                events.append(json.loads(line))
+        return events, since + len(whole)
+
+    def _check_startable(self) -> None:
+        state = self.state
+        if state.is_live:
+            raise JobError(f"{self.folder}: this job is {state.status} already")
+        if state.status is Status.DONE:
+            raise JobError(f"{self.folder}: this job is done; make a new one to go further")
 
     def _ask(self, request: str) -> None:
         path = self.folder / "control"
         with job_errors(path):
             write_text(path, request)
 
-    def _spawn(self) -> subprocess.Popen[bytes]:
-        # Nothing in the job's folder, where it runs, shall be taken for a module.
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
-        with job_errors(self.folder / "log.txt"), (self.folder / "log.txt").open("ab") as log:
-            try:
-                process = subprocess.Popen(
-                    self.command,
-                    cwd=self.folder,
-                    env=environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                    creationflags=_creation_flags(),
-                )
-            except OSError as error:
-                raise JobError(f"{self.command[0]}: cannot be run ({error.strerror or error})") from error
-        if sys.platform != "win32":
-            with contextlib.suppress(psutil.Error):
-                psutil.Process(process.pid).nice(10)
-        return process
 
-    def _last_words(self) -> str:
-        try:
-            with (self.folder / "log.txt").open("rb") as file:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
-                lines = file.read().decode(errors="replace").splitlines()
-        except OSError:
-            lines = []
-        last = one_line("\n".join(reversed(lines)))
-        return f"log.txt ends with “{last}”" if last else "log.txt is empty"
-
-
-def _creation_flags() -> int:
-    if sys.platform == "win32":
-        # A hidden console, not none: with none each data loader worker would open a window.
-        return (
-            subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.BELOW_NORMAL_PRIORITY_CLASS
-        )
-    return 0
-
-
-def jobs_in(folder: str | Path, on_skip: Callable[[str], object] = logging.getLogger(__name__).warning) -> list[Job]:
+def jobs_in(folder: str | Path, on_skip: Callable[[str], object] = _log.warning) -> list[Job]:
     """Return the jobs whose folders lie in `folder`, newest first.
 
     Parameters

@@ -10,16 +10,17 @@ import sys
 import threading
 import time
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import psutil
 
 from napari_dala.errors import DalaError, JobError
 from napari_dala.jobs.job import Job
-from napari_dala.jobs.state import JobState, ProcessMark, Status, job_errors, one_line, run_lock
+from napari_dala.jobs.process import ProcessMark
+from napari_dala.jobs.state import JobState, Status, job_errors, one_line, run_lock
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import FrameType, TracebackType
 
 _POLL_S = 0.1
@@ -42,7 +43,7 @@ class JobRun:
     Raises
     ------
     JobError
-        On entering: it is not a job's folder, another process runs it, it is done, or it cannot be written.
+        If it is not a job's folder; on entering, if another process runs it, it is done or it cannot be written.
 
     Examples
     --------
@@ -67,7 +68,7 @@ class JobRun:
         with ExitStack() as stack:
             stack.enter_context(run_lock(folder, _PATIENCE_S))
             state = self.job.state
-            if state.is_live and not (state.process and self._descends_from(state.process)):
+            if state.is_live and not (state.process and _descends_from(state.process)):
                 raise JobError(f"{folder}: another process is running this job")
             if state.status is Status.DONE:
                 raise JobError(f"{folder}: this job is done; make a new one to go further")
@@ -79,9 +80,10 @@ class JobRun:
                 self._progress = stack.enter_context(path.open("ab+", buffering=0))
                 self._progress.seek(0)
                 self._progress.truncate(self._progress.read().rfind(b"\n") + 1)  # a crash may have torn the last line
-            self._write(Status.RUNNING)
             if threading.current_thread() is threading.main_thread():
-                stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, self._terminate))
+                before = signal.signal(signal.SIGTERM, self._terminate)
+                stack.callback(signal.signal, signal.SIGTERM, before or signal.SIG_DFL)
+            self._write(Status.RUNNING)
             self._stack = stack.pop_all()
         return self
 
@@ -158,15 +160,16 @@ class JobRun:
     def _write(self, status: Status, message: str | None = None) -> None:
         JobState(status, self._message if message is None else message, self._me).write(self.job.folder)
 
-    def _descends_from(self, mark: ProcessMark) -> bool:
-        # The process that was started may be a launcher: a shell, or the python.exe of a Windows venv.
-        me = psutil.Process()
-        return mark.pid in (me.pid, *(parent.pid for parent in me.parents()))
-
     def _terminate(self, signum: int, frame: FrameType | None) -> None:
         if self._cancelled:
             raise SystemExit(128 + signum)  # it was asked before and does not look
         self._cancelled = True
+
+
+def _descends_from(mark: ProcessMark) -> bool:
+    """Tell whether this process was started, or launched by what was started: a shell, a venv's python.exe."""
+    me = psutil.Process()
+    return mark.pid in (me.pid, *(parent.pid for parent in me.parents()))
 
 
 def _plain(value: Any) -> Any:

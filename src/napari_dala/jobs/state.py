@@ -1,4 +1,4 @@
-"""What a job's folder says about its job: the state, whose process it is, and the lock that lets one process run it."""
+"""What a job's folder says about its job: its state, and the lock that lets one process at a time run it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import psutil
-
 from napari_dala.errors import JobError
 from napari_dala.files import write_json
+from napari_dala.jobs.process import ProcessMark
 
 if sys.platform == "win32":
     import msvcrt
@@ -26,8 +25,6 @@ else:
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-_CLOCK_S = 2.0  # the kernel derives create times from the wall clock, which is stepped now and then
 
 _WHY = {
     errno.ENOSPC: "the disk is full; free some space and start the job again",
@@ -47,36 +44,6 @@ class Status(StrEnum):
     FAILED = "failed"
     DONE = "done"
     INTERRUPTED = "interrupted"
-
-
-@dataclass(frozen=True)
-class ProcessMark:
-    """A process of this machine that no other is taken for, once its pid is given out again.
-
-    Attributes
-    ----------
-    pid
-        Process id.
-    created
-        When the process started, seconds since 1970.
-    """
-
-    pid: int
-    created: float
-
-    @classmethod
-    def of(cls, pid: int) -> ProcessMark:
-        """Mark the process that has this id now; raises `psutil.Error` where there is none."""
-        return cls(pid, psutil.Process(pid).create_time())
-
-    def process(self) -> psutil.Process | None:
-        """Return the process while it lives, else None; a zombie does not live."""
-        try:
-            found = psutil.Process(self.pid)
-            same = abs(found.create_time() - self.created) < _CLOCK_S
-            return found if same and found.status() != psutil.STATUS_ZOMBIE else None
-        except psutil.Error:
-            return None
 
 
 @dataclass(frozen=True)

@@ -158,6 +158,8 @@ class ResultLayers:
     def set_threshold(self, threshold: float) -> None:
         """Draw the class map for another operating threshold."""
         self.threshold = threshold
+        for layer in self.all:
+            layer.metadata["dala_threshold"] = threshold
         self._show_classes()
 
     def explain(self, explanation: Explanation) -> None:
@@ -251,7 +253,7 @@ class ResultLayers:
         return probability, classes, cam
 
     def _metadata(self, role: str) -> dict[str, Any]:
-        return {"dala_analysis": self.analysis, "dala_role": role}
+        return {"dala_analysis": self.analysis, "dala_role": role, "dala_threshold": self.threshold}
 
     def _cam_name(self) -> str:
         card, shown = self.analysis.card, self.explanation

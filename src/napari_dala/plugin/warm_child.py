@@ -9,11 +9,8 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 
 from napari_dala.jobs.child import Child
-from napari_dala.plugin.settings import load_preferences
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
 WORKER = "napari_dala.analysis.worker"
 
 
@@ -24,17 +21,15 @@ class WarmChild(QObject):
     ----------
     module
         Run as `python -m <module>`.
-    environment
-        Asked at each start for variables to add to this process's.
     """
 
     told = Signal(int, str, object)
     """(request id, event name, payload) as `jobs.child.Child` gives them, in the main thread."""
     _heard = Signal(object, int, str, object)  # from the reader thread
 
-    def __init__(self, module: str, environment: Callable[[], Mapping[str, str]] = dict) -> None:
+    def __init__(self, module: str) -> None:
         super().__init__()
-        self._module, self._environment = module, environment
+        self._module = module
         self._child: Child | None = None
         self._holders = 0
         self.about: dict[str, Any] = {}
@@ -66,11 +61,7 @@ class WarmChild(QObject):
         if self._child is None or not self._child.is_alive:
             self.close()
             self.about = {}
-            child = Child(
-                self._module,
-                lambda number, name, payload: self._heard.emit(child, number, name, payload),
-                self._environment(),
-            )
+            child = Child(self._module, lambda number, name, payload: self._heard.emit(child, number, name, payload))
             self._child = child
         return self._child
 
@@ -96,12 +87,6 @@ def warm_child() -> WarmChild:
     """Return this process's warm child."""
     global _shared
     if _shared is None:
-        _shared = WarmChild(WORKER, _threads)
+        _shared = WarmChild(WORKER)
         atexit.register(_shared.close)
     return _shared
-
-
-def _threads() -> dict[str, str]:
-    """Return what tells torch how many processor threads the user wants."""
-    threads = load_preferences().threads
-    return {"OMP_NUM_THREADS": str(threads)} if threads else {}

@@ -1,0 +1,104 @@
+"""A process that outlives the one that started it, and how to know it again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+_CLOCK_S = 2.0  # the kernel derives create times from the wall clock, which is stepped now and then
+
+_TAIL = 4096  # bytes of a log that are searched for its last line
+
+_FLAGS = 0
+if sys.platform == "win32":
+    # A hidden console, not none: with none each data loader worker would open a window.
+    _FLAGS = subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.BELOW_NORMAL_PRIORITY_CLASS
+
+
+@dataclass(frozen=True)
+class ProcessMark:
+    """A process of this machine that no other is taken for, once its pid is given out again.
+
+    Attributes
+    ----------
+    pid
+        Process id.
+    created
+        When the process started, seconds since 1970.
+    """
+
+    pid: int
+    created: float
+
+    @classmethod
+    def of(cls, pid: int) -> ProcessMark:
+        """Mark the process that has this id now, or had it a moment ago."""
+        try:
+            return cls(pid, psutil.Process(pid).create_time())
+        except psutil.NoSuchProcess:
+            return cls(pid, time.time())
+
+    def process(self) -> psutil.Process | None:
+        """Return the process while it lives, else None; a zombie does not live."""
+        try:
+            found = psutil.Process(self.pid)
+            same = abs(found.create_time() - self.created) < _CLOCK_S
+            return found if same and found.status() != psutil.STATUS_ZOMBIE else None
+        except psutil.Error:
+            return None
+
+
+def start_detached(command: Sequence[str], folder: Path, log: Path) -> subprocess.Popen[bytes]:
+    """Start a process in a session of its own, at lowered priority.
+
+    Parameters
+    ----------
+    command
+        The program and its arguments.
+    folder
+        Where it runs; nothing in there is taken for a Python module.
+    log
+        Its standard output and error are appended here.
+
+    Raises
+    ------
+    OSError
+        If the log cannot be written or the program cannot be run.
+    """
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            creationflags=_FLAGS,
+        )
+    if sys.platform != "win32":
+        with contextlib.suppress(psutil.Error):
+            psutil.Process(process.pid).nice(10)
+    return process
+
+
+def last_words(log: Path) -> str:
+    """Say what the last line of a log is."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+            lines = [line.strip() for line in file.read().decode(errors="replace").splitlines()]
+    except OSError:
+        lines = []
+    return next((f"{log.name} ends with “{line}”" for line in reversed(lines) if line), f"{log.name} is empty")

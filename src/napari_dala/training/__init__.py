@@ -1,0 +1,1 @@
+"""Regions or folders -> a better model: data sets, splits, metrics, fitting. The last alone imports torch."""
