@@ -61,9 +61,7 @@ def test_bad_slides_are_one_line_and_exit_code_2(shared_data: Path, tmp_path: Pa
 
 
 def test_analyze_writes_everything_and_the_rest_of_a_bad_cohort(run, shared_data: Path, tmp_path: Path) -> None:
-    code, out, err = run(
-        "analyze", shared_data / "slides" / "broken.svs", shared_data / SMALL_REGION, "--out", tmp_path
-    )
+    code, _, err = run("analyze", shared_data / "slides" / "broken.svs", shared_data / SMALL_REGION, "--out", tmp_path)
     assert code == 1
     assert "broken.svs" in err
     assert "1 of 2 slides done, 1 failed." in err

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import atexit
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 
 from napari_dala.jobs.child import Child
 
-if TYPE_CHECKING:
 WORKER = "napari_dala.analysis.worker"
 
 
