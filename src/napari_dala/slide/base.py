@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 MppSource = Literal["file", "objective power", "given"]
 PLAUSIBLE_MPP = (0.02, 20.0)  # um/px; outside lies a printer's 72 dpi, not a microscope
 _HASHED_BYTES = 1 << 16
+_STRIP_BYTES = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -199,14 +202,15 @@ class Slide(ABC):
         index = self.level_for(shrink)
         level = self.levels[index]
         factor = max(1, int(shrink / level.downsample))
-        # In strips, because a slide of one level would not fit into memory as a whole.
-        rows = max(1, (1 << 26) // (3 * level.width * factor)) * factor
-        strips = [
-            np.asarray(
-                Image.fromarray(self._read_what_can_be(top, min(rows, level.height - top), index)).reduce(factor)
-            )
-            for top in range(0, level.height, rows)
-        ]
+        # In strips, because a slide of one level would not fit into memory as a whole; a few at a time, to decode faster.
+        rows = max(1, min(512 * level.width, _STRIP_BYTES // 3) // (level.width * factor)) * factor
+
+        def strip(top: int) -> NDArray[np.uint8]:
+            pixels = self._read_what_can_be(top, min(rows, level.height - top), index)
+            return np.asarray(Image.fromarray(pixels).reduce(factor))
+
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+            strips = list(pool.map(strip, range(0, level.height, rows)))
         return np.asarray(Image.fromarray(np.concatenate(strips)).resize(size, Image.Resampling.BILINEAR))
 
     def _read_what_can_be(self, top: int, rows: int, index: int) -> NDArray[np.uint8]:

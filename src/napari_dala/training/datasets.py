@@ -41,7 +41,6 @@ _BREAKHIS_NAME = re.compile(
     r"SOB_(?P<subtype>B_(?:A|F|PT|TA)|M_(?:DC|LC|MC|PC))"
     r"-(?P<slide>\d+-(?P<patient>\d+)[A-Z]*)-(?P<magnification>40|100|200|400)-\d+"
 )
-_BREAKHIS_100X_UM = 0.197
 _DDSM_CASE = re.compile(r"[A-D]_(\d+)_\d+\.")
 
 _log = logging.getLogger(__name__)
@@ -173,7 +172,7 @@ def load_dataset(
 
 def breakhis_mpp(magnification: int) -> float:
     """Return micrometres per pixel of BreakHis: about 0.197 at 100X, the others in proportion (to a few per cent)."""
-    return _BREAKHIS_100X_UM * 100 / magnification
+    return 0.197 / (magnification / 100)
 
 
 def _breakhis(root: Path, magnification: int | None, subtypes: bool) -> ImageDataset:
@@ -195,7 +194,7 @@ def _breakhis(root: Path, magnification: int | None, subtypes: bool) -> ImageDat
         ((path, match) for path, match in matches if magnification in (None, int(match["magnification"]))),
         key=lambda found: found[1].string,
     )
-    names = ("benign", "malignant")
+    names: tuple[str, ...] = ("benign", "malignant")
     if subtypes:
         names = tuple(name for code, name in BREAKHIS_SUBTYPES.items() if any(m["subtype"] == code for _, m in chosen))
         if len(names) < 2:

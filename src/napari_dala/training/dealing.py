@@ -20,9 +20,9 @@ def deal(counts: Indices, parts: Floats, needs: Floats, rng: np.random.Generator
     """Give each group to one part.
 
     Groups are dealt one by one to the part where that costs least, then exchanged while an exchange lowers the cost:
-    the squared distance of each part from its share of each class's examples and groups, and far more for a class
-    that it lacks. A new group of a class thus goes to a part that lacks the class, so that wherever no group has
-    two classes, a class is missing somewhere only if it has fewer groups than there are parts.
+    the squared distance of each part from its share of each class's groups, of its examples and of all examples, and
+    far more for a class that it lacks. A new group of a class thus goes to a part that lacks the class, so that
+    wherever no group has two classes, a class is missing somewhere only if it has fewer groups than there are parts.
 
     Parameters
     ----------
@@ -42,18 +42,19 @@ def deal(counts: Indices, parts: Floats, needs: Floats, rng: np.random.Generator
     counts = counts[:, counts.any(0)]
     groups, classes = counts.shape
     holds = counts > 0
-    shares = np.hstack([counts / counts.sum(0), holds / holds.sum(0)])
+    everything = counts.sum(1, keepdims=True) / counts.sum()
+    shares = np.hstack([holds / holds.sum(0), counts / counts.sum(0), everything])
 
     def cost(filled: Floats, part: Indices) -> Floats:
         off = filled - parts[part, None]
-        missing = (filled[:, classes:] < 1e-9).sum(1)
+        missing = (filled[:, :classes] < 1e-9).sum(1)
         return np.asarray((off * off).sum(1) + UNCOVERED * needs[part] * missing)
 
     order = rng.permutation(groups)
     if groups > REFINED_GROUPS:
         order = order[np.argsort(-shares[order].sum(1), kind="stable")]
     every = np.arange(len(parts))
-    filled = np.zeros((len(parts), 2 * classes))
+    filled = np.zeros((len(parts), shares.shape[1]))
     owner = np.empty(groups, np.intp)
     for group in order:
         owner[group] = np.argmin(cost(filled + shares[group], every) - cost(filled, every))

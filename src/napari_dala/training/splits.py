@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
 
 from napari_dala.errors import DatasetError
+from napari_dala.training.dealing import deal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,9 +23,7 @@ IMAGE_PROTOCOL_WARNING = (
     "new patient is what protocol 'patient' measures."
 )
 
-_UNCOVERED = 1e3  # cost of a class that a part lacks: far more than any imbalance
-_REFINED_GROUPS = 500  # with more groups, dealing the largest first is balanced enough
-_REGION_DRAWS = 8
+_REGION_TRIALS = 8  # of which the one that drops fewest tiles is taken
 
 
 def _no_index() -> NDArray[np.intp]:
@@ -94,7 +93,7 @@ def patient_folds(
             f"{n_folds} folds need at least {n_folds} patients, found {len(tally.counts)}; ask for fewer folds"
         )
     rng = np.random.default_rng(seed)
-    fold = _assign(tally.counts, np.full(n_folds, 1 / n_folds), np.ones(n_folds), rng)[tally.group]
+    fold = deal(tally.counts, np.full(n_folds, 1 / n_folds), np.ones(n_folds), rng)[tally.group]
     return [tally.split(fold == number) for number in range(n_folds)]
 
 
@@ -200,32 +199,30 @@ def region_split(
     if gap < 0:
         raise ValueError(f"gap {gap}: must not be negative")
     tally = _Tally.of(labels, region_ids, class_names, unit="region")
-    rows, columns = (np.asarray(part) - np.min(part) for part in (tile_rows, tile_columns))
-    place = (rows + gap, columns + gap)
-    shape = (rows.max() + 2 * gap + 1, columns.max() + 2 * gap + 1)
+    rows, columns = (np.asarray(place) - np.min(place) for place in (tile_rows, tile_columns))
     rng = np.random.default_rng(seed)
-    kept_whole = tally.holds.sum(0) < 2
+    whole = tally.holds.sum(0) < 2  # classes that stay in training
+
+    def trial() -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+        """Choose regions; return the tiles to test on, those to drop, and the classes that training then lacks."""
+        free = ~np.asarray(tally.holds[:, whole].any(1))
+        chosen = np.zeros(len(free), np.bool_)
+        if free.any():
+            chosen[free] = _two_sides(tally.counts[free], fraction, rng)
+        test = chosen[tally.group]
+        near = np.zeros((rows.max() + 1, columns.max() + 1), np.bool_)
+        near[rows[test], columns[test]] = True
+        near = ndimage.maximum_filter(near, 2 * gap + 1, mode="constant")
+        dropped = near[rows, columns] & ~test
+        return test, dropped, np.bincount(tally.label[~test & ~dropped], minlength=len(whole)) == 0
+
     while True:
-        best: tuple[tuple[int, int], NDArray[np.bool_], NDArray[np.bool_]] | None = None
-        free = ~tally.holds[:, kept_whole].any(1)
-        for _ in range(_REGION_DRAWS if free.any() else 1):
-            chosen = np.zeros(len(free), np.bool_)
-            if free.any():
-                chosen[free] = _two_sides(tally.counts[free][:, ~kept_whole], fraction, rng)
-            test = chosen[tally.group]
-            near = np.zeros(shape, np.bool_)
-            near[place[0][test], place[1][test]] = True
-            dropped = ndimage.maximum_filter(near, size=2 * gap + 1)[place] & ~test
-            lost = len(tally.names) - len(np.unique(tally.label[~test & ~dropped]))
-            if best is None or (lost, int(dropped.sum())) < best[0]:
-                best = ((lost, int(dropped.sum())), test, dropped)
-        assert best is not None
-        (lost, _), test, dropped = best
-        if not lost:
-            return tally.split(test, dropped, kept_whole)
-        swallowed = np.bincount(tally.label[~test & ~dropped], minlength=len(tally.names)) == 0
-        # A class that already stays whole is swallowed by its neighbours' gap: then none can be validated.
-        kept_whole = kept_whole | swallowed if (swallowed & ~kept_whole).any() else np.ones_like(kept_whole)
+        trials = [trial() for _ in range(_REGION_TRIALS)]
+        test, dropped, lost = min(trials, key=lambda made: (made[2].sum(), made[1].sum()))
+        if not lost.any():
+            return tally.split(test, dropped)
+        # A class that stays in training and is lost all the same lies within others' gaps: none can be validated.
+        whole = whole | lost if (lost & ~whole).any() else np.ones_like(whole)
 
 
 @dataclass(frozen=True, eq=False)
@@ -255,84 +252,22 @@ class _Tally:
         """Whether a group has examples of a class, (groups, classes)."""
         return self.counts > 0
 
-    def split(self, test: NDArray[np.bool_], dropped: NDArray[np.bool_] | None = None, kept_whole: Any = None) -> Split:
-        """Return the split with these test examples and notes on the classes that a side lacks."""
-        one_slide = dropped is not None
+    def split(self, test: NDArray[np.bool_], dropped: NDArray[np.bool_] | None = None) -> Split:
+        """Return the split with these test examples, and notes on the classes that a side lacks."""
+        regions = dropped is not None
         dropped = np.zeros_like(test) if dropped is None else dropped
-        sides = {"training": ~test & ~dropped, "test": test}
-        notes = [SAME_SLIDE] if one_slide else []
+        train = ~test & ~dropped
+        notes = [SAME_SLIDE] if regions else []
+        advice = "; draw another region of it, away from the others, to validate it" if regions else ""
         for number, (name, held) in enumerate(zip(self.names, self.holds.sum(0).tolist(), strict=True)):
-            of_class = self.label == number
-            lacking = [side for side, mask in sides.items() if not (mask & of_class).any()]
+            sides = {"training": train, "test": test}
+            lacking = [side for side, mask in sides.items() if number not in self.label[mask]]
             if lacking:
-                unit = self.unit + ("s" if held > 1 else "")
-                notes.append(f"{name} has {held} {unit}: none of it is in the {' or '.join(lacking)} part")
-        return Split(
-            np.flatnonzero(sides["training"]), np.flatnonzero(test), np.flatnonzero(dropped), one_slide, tuple(notes)
-        )
+                unit = self.unit if held == 1 else f"{self.unit}s"
+                notes.append(f"{name} has {held} {unit}: none of it in the {' or '.join(lacking)} part{advice}")
+        return Split(np.flatnonzero(train), np.flatnonzero(test), np.flatnonzero(dropped), regions, tuple(notes))
 
 
 def _two_sides(counts: NDArray[np.intp], fraction: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Return which groups to set aside, (groups,)."""
-    side = _assign(counts, np.array([1 - fraction, fraction]), np.array([2.0, 1.0]), rng)
-    return side == 1
-
-
-def _assign(
-    counts: NDArray[np.intp], parts: NDArray[np.float64], needs: NDArray[np.float64], rng: np.random.Generator
-) -> NDArray[np.intp]:
-    """Give each group a part so that every part has every class and its share of each class.
-
-    Groups are dealt one by one to the part where the cost below is least, then exchanged while that lowers it.
-    A class is missing from a part only once all its groups were dealt, which is why dealing alone covers all
-    parts wherever no group has two classes.
-
-    Parameters
-    ----------
-    counts
-        (groups, classes) examples; no column is empty.
-    parts
-        (parts,) wished share of each.
-    needs
-        (parts,) how much it matters that a part has every class.
-    """
-    classes = counts.shape[1]
-    holds = counts > 0
-    shares = np.hstack([counts / counts.sum(0), holds / holds.sum(0)])  # of the images, of the patients
-
-    def cost(filled: NDArray[np.float64], part: Any) -> NDArray[np.float64]:
-        off = filled - parts[part, None]
-        missing = (filled[..., classes:] < 1e-9).sum(-1)
-        return np.asarray((off * off).sum(-1) + _UNCOVERED * needs[part] * missing)
-
-    every = np.arange(len(parts))
-    filled = np.zeros((len(parts), 2 * classes))
-    order = rng.permutation(len(counts))
-    refine = len(counts) <= _REFINED_GROUPS
-    if not refine:
-        order = order[np.argsort(-shares[order].sum(1), kind="stable")]
-    owner = np.empty(len(counts) + len(parts), np.intp)
-    owner[len(counts) :] = every  # in each part an empty group, so that a move is an exchange too
-    for group in order:
-        owner[group] = np.argmin(cost(filled + shares[group], every) - cost(filled, every))
-        filled[owner[group]] += shares[group]
-    shares = np.vstack([shares, np.zeros((len(parts), 2 * classes))])
-    better = refine
-    while better:
-        better = False
-        for group in order:
-            here, there = owner[group], owner
-            change = shares - shares[group]
-            now = cost(filled, every)
-            after = cost(filled[here] + change, np.full(len(there), here)) + cost(filled[there] - change, there)
-            gain = np.where(there == here, 0.0, after - now[here] - now[there])
-            other = int(np.argmin(gain))
-            if gain[other] < -1e-9:
-                filled[here] += change[other]
-                filled[owner[other]] -= change[other]
-                if other < len(counts):
-                    owner[group], owner[other] = owner[other], here
-                else:
-                    owner[group] = owner[other]
-                better = True
-    return owner[: len(counts)]
+    """Return which groups to set aside, (groups,); what only one side can have, training has."""
+    return np.asarray(deal(counts, np.array([1 - fraction, fraction]), np.array([2.0, 1.0]), rng) == 1)
