@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 
 from napari_dala.analysis.engine import analyze
-from napari_dala.analysis.predictor import Predictor
+from napari_dala.analysis.predictor import Prediction, Predictor
+from napari_dala.analysis.reading import read_block
 from napari_dala.analysis.result import Analysis
 from napari_dala.analysis.run_control import Progress, RunControl
 from napari_dala.analysis.store import TileStatus, open_store
 from napari_dala.errors import DalaError, SlideError
 from napari_dala.model.bundle import load_model
 from napari_dala.slide import open_slide
+from napari_dala.slide.tiles import read_tiles
 
 # isort: split
 import torch
@@ -70,12 +72,12 @@ def test_every_tissue_tile_of_a_real_slide_is_done_once(
 
 
 def test_stored_maps_are_those_of_the_network(mosaic: Path, predictor: Predictor, whole: Analysis) -> None:
-    from napari_dala.slide.tiles import read_tiles
-
-    row, column = np.argwhere(whole.analysed)[7]
+    row, column = (int(index) for index in np.argwhere(whole.analysed)[7])
     with open_slide(mosaic) as slide:
-        tile = read_tiles(slide, whole.grid, row, column, 1, 1)
-    alone = predictor(tile[None])
+        block = read_block(slide, whole.grid, whole.analysed, (row // 4, column // 4), [(row, column)])
+        (near,) = predictor(read_tiles(slide, whole.grid, row, column, 1, 1)[None]).probability
+    alone = predictor(block.pixels)
+    assert near == pytest.approx(whole.probability[:, row, column], abs=5e-3)  # resampled from another corner
     assert np.array_equal(whole.probability[:, row, column], alone.probability[0])
     cells = whole.grid.cells
     part = whole.store.read("cam")[:, row * cells : (row + 1) * cells, column * cells : (column + 1) * cells]
@@ -136,7 +138,12 @@ def test_an_undecodable_tile_is_marked_and_the_rest_is_right(
     assert np.isnan(found.probability[:, unreadable]).all()
     rest = found.analysed
     assert (rest == (whole.analysed & ~unreadable)).all()
-    assert np.array_equal(found.probability[:, rest], whole.probability[:, rest])
+    assert np.abs(found.probability[:, rest] - whole.probability[:, rest]).max() < 5e-3
+    far = rest.copy()
+    for row, column in np.argwhere(unreadable) // 4 * 4:
+        far[row : row + 4, column : column + 4] = False  # tiles beside a bad one are read one by one
+    assert far.sum() > 20
+    assert np.array_equal(found.probability[:, far], whole.probability[:, far])
     assert any(f"{unreadable.sum()} tile(s)" in warning for warning in found.warnings)
 
 
@@ -153,31 +160,36 @@ def test_cancel_keeps_what_was_done(mosaic: Path, predictor: Predictor, whole: A
         _same(analyze(slide, predictor, tmp_path), whole)
 
 
-def test_tiles_in_view_come_first_and_moving_the_view_reorders(
-    mosaic: Path, predictor: Predictor, tmp_path: Path
-) -> None:
-    side = 4608
-    views = [(0.0, side / 2 - 500, 1000.0, side / 2 + 500), (side - 1000.0, side / 2 - 500, side, side / 2 + 500)]
+class _Instant(Predictor):
+    """Knows the answer at once, so that a large slide costs nothing."""
+
+    def __call__(self, tiles: np.ndarray) -> Prediction:
+        time.sleep(0.002 * len(tiles))
+        zeros = np.zeros((len(tiles), 2048), np.float32)
+        return Prediction(np.full((len(tiles), 2), 0.5, np.float32), zeros[:, :98].reshape(-1, 2, 7, 7), zeros, None)
+
+
+def test_tiles_in_view_come_first_and_moving_the_view_reorders(predictor: Predictor, tmp_path: Path) -> None:
+    side = 40 * 224
+    slide = open_slide(np.zeros((side, side, 3), np.uint8), mpp=0.5)  # 10 x 10 blocks
+    step = 4 * 224
+    views = [(0.0, 0.0, 2 * step - 1.0, 2 * step - 1.0), (8.0 * step, 8.0 * step, side, side)]
     control = RunControl()
     control.look_at(views[0])
     order: list[tuple[int, int]] = []
 
     def note(progress: Progress) -> None:
         order.extend(progress.blocks)
-        if len(order) == 1:
+        if len(order) == 2:
             control.look_at(views[1])
+        if len(order) >= 20:
+            control.cancel()
 
-    with open_slide(mosaic) as slide:
-        grid = analyze(slide, predictor, tmp_path, on_progress=note, control=control).grid
-    step = 4 * grid.stride[0]
-    in_view = [
-        view[0] < (column + 1) * step and column * step < view[2]
-        for (_, column), view in zip(order, views, strict=False)
-    ]
-    assert in_view[0]
-    columns = [column for _, column in order]
-    late = columns[4:6]  # one in hand, two read ahead, then the new view
-    assert all((column + 1) * step > views[1][0] for column in late)
+    analyze(slide, _Instant(predictor.bundle), tmp_path, on_progress=note, control=control)
+    assert set(order[:2]) <= {(0, 0), (0, 1), (1, 0), (1, 1)}
+    moved = order.index(next(block for block in order if min(block) >= 8))
+    assert moved <= 10  # those read ahead, in the network and waiting to be written
+    assert {(8, 8), (8, 9), (9, 8), (9, 9)} == set(order[moved : moved + 4])
 
 
 def test_only_the_region_is_done_and_the_rest_can_follow(
@@ -246,11 +258,11 @@ def test_out_of_memory_halves_the_batch_and_goes_on(predictor: Predictor, monkey
         return real(self, tiles)
 
     monkeypatch.setattr(Predictor, "_predict", small)
-    monkeypatch.setattr(predictor, "batch_size", 16)
+    monkeypatch.setattr(predictor, "batch_size", 8)
     found = predictor(tiles)
-    assert np.array_equal(found.probability, expected.probability)
-    assert np.array_equal(found.cam, expected.cam)
-    assert predictor.batch_size <= 3
+    assert found.probability == pytest.approx(expected.probability, abs=1e-3)
+    assert found.cam == pytest.approx(expected.cam, abs=0.01 * float(expected.cam.max()))
+    assert predictor.batch_size == 2
 
 
 def test_folding_batch_norm_changes_nothing_that_matters(predictor: Predictor) -> None:

@@ -135,7 +135,8 @@ def test_a_spot_that_cannot_be_read_does_not_end_the_report(
     write_report(analysis, slide, tmp_path / "report.html", {})
     page = Page(tmp_path / "report.html")
     assert len(page.pictures) == 2
-    assert "a.svs: cannot be decoded" in page.text
+    assert "cannot be decoded" in page.text
+    assert "a.svs" not in page.text  # an anonymous report must not name the file
 
 
 def test_nothing_analysed(slide: Slide, paint_analysis: Any, tmp_path: Path) -> None:

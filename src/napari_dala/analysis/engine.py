@@ -111,7 +111,7 @@ def analyze(
     todo = wanted & ~store.scored & (store.status != TileStatus.UNREADABLE)
     tally = _Tally(store, wanted, todo, on_progress)
     control = control or RunControl()
-    readers = Readers(slide, grid, Schedule(grid, todo, control), workers)
+    readers = Readers(slide, grid, tissue, Schedule(grid, todo, control), workers)
     with ThreadPoolExecutor(1, "dala-writer") as writer, readers:
         writes: deque[Future[None]] = deque()
         for block, results in _predicted(readers, predictor, control):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_dala.errors import SlideError
-from napari_dala.slide.tiles import TileGrid, read_tiles
+from napari_dala.slide.tiles import BLOCK, TileGrid, read_tiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,8 +48,10 @@ class Block:
 class Readers:
     """Threads that read blocks in the schedule's order, a few ahead of their use."""
 
-    def __init__(self, slide: Slide, grid: TileGrid, schedule: Schedule, workers: int) -> None:
-        self._slide, self._grid, self._schedule = slide, grid, schedule
+    def __init__(
+        self, slide: Slide, grid: TileGrid, tissue: NDArray[np.bool_], schedule: Schedule, workers: int
+    ) -> None:
+        self._slide, self._grid, self._tissue, self._schedule = slide, grid, tissue, schedule
         self._queue: queue.Queue[Block | BaseException | None] = queue.Queue(max(_BLOCKS_AHEAD, workers))
         self._stopped = threading.Event()
         self._threads = [threading.Thread(target=self._read, daemon=True, name="dala-reader") for _ in range(workers)]
@@ -82,27 +84,42 @@ class Readers:
     def _read(self) -> None:
         try:
             while not self._stopped.is_set() and (task := self._schedule.take()) is not None:
-                self._queue.put(read_block(self._slide, self._grid, *task))
+                self._queue.put(read_block(self._slide, self._grid, self._tissue, *task))
         except BaseException as error:
             self._queue.put(error)
         self._queue.put(None)
 
 
-def read_block(slide: Slide, grid: TileGrid, position: tuple[int, int], tiles: list[tuple[int, int]]) -> Block:
-    """Read a block's tiles at once; where that fails, one by one, to find the unreadable ones."""
-    rows, columns = (sorted({tile[axis] for tile in tiles}) for axis in (0, 1))
+def read_block(
+    slide: Slide,
+    grid: TileGrid,
+    tissue: NDArray[np.bool_],
+    position: tuple[int, int],
+    tiles: list[tuple[int, int]],
+) -> Block:
+    """Read a block's tiles at once; where that fails, one by one, to find the unreadable ones.
+
+    What is read is the rectangle around all of the block's `tissue`, whatever part of it is asked for: resampling
+    rounds differently from another corner, and a resumed run must see the same pixels.
+    """
+    top, left = position[0] * BLOCK, position[1] * BLOCK
+    rows, columns = np.nonzero(tissue[top : top + BLOCK, left : left + BLOCK])
+    top, left = top + int(rows.min()), left + int(columns.min())
     try:
-        picture = read_tiles(slide, grid, rows[0], columns[0], rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1)
+        picture = read_tiles(slide, grid, top, left, int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1)
     except SlideError:
-        pixels, unreadable = [], []
-        for tile in tiles:
-            try:
-                pixels.append(read_tiles(slide, grid, *tile, 1, 1))
-            except SlideError:
-                unreadable.append(tile)
-        read = [tile for tile in tiles if tile not in unreadable]
-        side = grid.tile_px
-        return Block(position, read, np.array(pixels, np.uint8).reshape(-1, side, side, 3), unreadable)
+        return _read_one_by_one(slide, grid, position, tiles)
     step, side = grid.stride_px, grid.tile_px
-    corners = [((row - rows[0]) * step, (column - columns[0]) * step) for row, column in tiles]
+    corners = [((row - top) * step, (column - left) * step) for row, column in tiles]
     return Block(position, tiles, np.stack([picture[y : y + side, x : x + side] for y, x in corners]), [])
+
+
+def _read_one_by_one(slide: Slide, grid: TileGrid, position: tuple[int, int], tiles: list[tuple[int, int]]) -> Block:
+    pixels, read, unreadable = [], [], []
+    for tile in tiles:
+        try:
+            pixels.append(read_tiles(slide, grid, *tile, 1, 1))
+            read.append(tile)
+        except SlideError:
+            unreadable.append(tile)
+    return Block(position, read, np.array(pixels, np.uint8).reshape(-1, grid.tile_px, grid.tile_px, 3), unreadable)

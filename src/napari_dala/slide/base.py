@@ -202,7 +202,7 @@ class Slide(ABC):
         index = self.level_for(shrink)
         level = self.levels[index]
         factor = max(1, int(shrink / level.downsample))
-        # In strips, because a slide of one level would not fit into memory as a whole; a few at a time, to decode faster.
+        # In strips: a slide of one level would not fit into memory as a whole. A few at a time, to decode faster.
         rows = max(1, min(512 * level.width, _STRIP_BYTES // 3) // (level.width * factor)) * factor
 
         def strip(top: int) -> NDArray[np.uint8]:
