@@ -14,7 +14,6 @@ from qtpy.QtWidgets import (
     QLabel,
     QProgressBar,
     QPushButton,
-    QVBoxLayout,
     QWidget,
 )
 from superqt.utils import create_worker, signals_blocked
@@ -25,6 +24,7 @@ from napari_dala.plugin.layers import LoadedAnalysis, load
 from napari_dala.plugin.legend import RUN_STYLE, Note
 from napari_dala.plugin.result_panel import ResultPanel
 from napari_dala.plugin.run import AnalysisRun
+from napari_dala.plugin.scrolling import scrolling_layout
 from napari_dala.plugin.session import session_of
 from napari_dala.plugin.settings import load_preferences
 from napari_dala.plugin.slide_layers import file_of, rectangle, selected_polygons, set_mpp, view_of
@@ -84,7 +84,6 @@ class AnalyzeWidget(QWidget):
         self.refresh()
 
     def _arrange(self) -> None:
-        self.setMinimumWidth(340)
         form = QFormLayout()
         self._form = form
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
@@ -101,7 +100,7 @@ class AnalyzeWidget(QWidget):
         offer = QHBoxLayout()
         offer.addWidget(self.offer, 1)
         offer.addWidget(self.offer_button)
-        layout = QVBoxLayout(self)
+        layout = scrolling_layout(self)
         layout.addLayout(form)
         layout.addLayout(buttons)
         layout.addWidget(self.error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import napari
+from qtpy.QtGui import QGuiApplication
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 def open_demo(slide: Path) -> napari.Viewer:
     """Open a viewer with the slide and both docks, and press Run."""
     viewer = napari.Viewer(title="napari-dala: demo")
+    if screen := QGuiApplication.primaryScreen():
+        viewer.window.resize(screen.availableGeometry().width(), screen.availableGeometry().height())
     viewer.open(slide, plugin="napari-dala")
     viewer.window.add_plugin_dock_widget("napari-dala", "Explain", tabify=False)
     _, analyze = viewer.window.add_plugin_dock_widget("napari-dala", "Analyze slide", tabify=True)

@@ -9,7 +9,7 @@ from weakref import WeakMethod
 from PIL import Image as Picture
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QImage, QPixmap
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QLabel, QWidget
 from superqt import QLabeledDoubleSlider
 
 from napari_dala.analysis.pictures import cut_of, heat
@@ -17,6 +17,7 @@ from napari_dala.errors import SlideError
 from napari_dala.model.threshold import DynamicThreshold, Method, Scope
 from napari_dala.plugin.layers import Explanation
 from napari_dala.plugin.legend import Legend, Note
+from napari_dala.plugin.scrolling import scrolling_layout
 from napari_dala.plugin.session import session_of
 from napari_dala.plugin.warm_child import warm_child
 from napari_dala.slide.tiles import read_tiles
@@ -91,7 +92,6 @@ class ExplainWidget(QWidget):
         self.refresh()
 
     def _arrange(self) -> None:
-        self.setMinimumWidth(340)
         self.cut.setWordWrap(True)
         self.probabilities.setWordWrap(True)
         self.probabilities.setTextFormat(Qt.TextFormat.RichText)
@@ -109,7 +109,7 @@ class ExplainWidget(QWidget):
         form.addRow(self.legend)
         form.addRow(self.picture)
         form.addRow(self.probabilities)
-        layout = QVBoxLayout(self)
+        layout = scrolling_layout(self)
         layout.addWidget(self.nothing)
         layout.addWidget(self.controls)
         layout.addWidget(self.problem)

@@ -1,0 +1,23 @@
+"""A dock that scrolls where the window is too small, instead of squeezing its lines."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+
+CONTENT_WIDTH = 355  # px, enough for every line of the docks
+
+
+def scrolling_layout(dock: QWidget) -> QVBoxLayout:
+    """Return a layout for the dock's content, inside a scroll area that fills the dock."""
+    content, area = QWidget(), QScrollArea()
+    layout = QVBoxLayout(content)
+    area.setWidget(content)
+    area.setWidgetResizable(True)
+    area.setFrameShape(QFrame.Shape.NoFrame)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    dock.setMinimumWidth(CONTENT_WIDTH + area.verticalScrollBar().sizeHint().width())  # type: ignore[union-attr]
+    outer = QVBoxLayout(dock)
+    outer.setContentsMargins(0, 0, 0, 0)
+    outer.addWidget(area)
+    return layout
