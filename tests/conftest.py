@@ -57,7 +57,8 @@ def mosaic(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A slide of 12 x 12 cells of real tissue, 4608 px square, 0.236 um/px, six levels."""
     path = tmp_path_factory.mktemp("mosaic") / "mosaic.tiff"
     tool = shared_data.parent / "tools" / "make_mosaic_slide.py"
-    subprocess.run([sys.executable, str(tool), str(path), "--cells", "12"], check=True, capture_output=True)
+    few = ["--only", "14-29315", "14-11031", "14-12204"]  # a third of a minute less than all photographs
+    subprocess.run([sys.executable, str(tool), str(path), "--cells", "12", *few], check=True, capture_output=True)
     return path
 
 

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from napari_dala import __version__
-from napari_dala.cli import analyze, bench, demo, explain, info, models
+from napari_dala.cli import analyze, bench, demo, evaluate, explain, info, models, train
 from napari_dala.errors import DalaError
 
 app = typer.Typer(
@@ -21,6 +21,8 @@ app.command()(info.info)
 app.command()(analyze.analyze)
 app.command()(explain.explain)
 app.command()(demo.demo)
+app.command()(train.train)
+app.command()(evaluate.evaluate)
 app.command()(bench.bench)
 app.add_typer(models.app, name="models")
 

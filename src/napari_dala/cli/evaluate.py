@@ -1,0 +1,34 @@
+"""`dala evaluate`: how good a bundle is on labelled photographs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from napari_dala.cli import data_options
+
+
+def evaluate(
+    model: str = typer.Argument(help="Name or file of a bundle."),
+    dataset: str = data_options.DATASET,
+    root: Path = data_options.ROOT,
+    magnification: int | None = data_options.MAGNIFICATION,
+    mpp: float | None = data_options.MPP,
+    device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:1, mps."),
+    out: Path | None = typer.Option(None, "--out", help="JSON file for the figures."),
+) -> None:
+    """Score a bundle on labelled photographs, at its own resolution and tile size, with intervals by patient."""
+    from napari_dala.files import write_json
+    from napari_dala.model.bundle import load_model
+    from napari_dala.training.evaluate import evaluate as measure
+
+    bundle = load_model(model)
+    images = data_options.load(dataset, root, magnification, mpp)
+    typer.echo(images.summary)
+    evaluation = measure(bundle, images, device=device)
+    if out:
+        write_json(
+            out, {"model": bundle.card.name, "hash": bundle.hash, "dataset": images.name, **evaluation.table.as_json()}
+        )
+    data_options.show(evaluation.table, f"{bundle.card.name} on {images.name}: {len(images)} photographs")

@@ -1,0 +1,128 @@
+"""What a user drew on one slide; `annotation_files` reads and writes it."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import shapely
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+Area: TypeAlias = shapely.Polygon | shapely.MultiPolygon
+Color: TypeAlias = tuple[int, int, int]
+Corners: TypeAlias = tuple[tuple[float, float], ...]
+
+ELLIPSE_POINTS = 64
+
+
+@dataclass(frozen=True)
+class AnnotationClass:
+    """A kind of tissue to draw.
+
+    Attributes
+    ----------
+    name
+        As shown, and as the classification in QuPath.
+    color
+        Red, green, blue, 0 to 255.
+    ignore
+        True where tiles of such regions are kept out of training and evaluation: folds, pen, blur.
+    """
+
+    name: str
+    color: Color
+    ignore: bool = False
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One region.
+
+    Attributes
+    ----------
+    id
+        A UUID.
+    class_name
+        None where it has no class yet.
+    geometry
+        Exactly as drawn or read, level-0 px (x, y); holes and several parts are possible, and it may cross itself.
+    extra
+        Whatever else the feature held in its file (properties, measurements, lock); written back as it was.
+    ellipse
+        The four corners (x, y) of the box around an ellipse, which may be turned; `geometry` is then its polygon.
+    """
+
+    id: str
+    class_name: str | None
+    geometry: Area
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    ellipse: Corners | None = None
+
+    @classmethod
+    def drawn(cls, geometry: Area, class_name: str | None = None, *, ellipse: Corners | None = None) -> Annotation:
+        """Return a new annotation, with an id of its own."""
+        return cls(str(uuid.uuid4()), class_name, geometry, ellipse=ellipse)
+
+    @cached_property
+    def area(self) -> Area:
+        """The geometry made valid: 2-D, where it crosses itself by the even-odd rule; empty if it has no width."""
+        flat = shapely.force_2d(self.geometry)
+        return flat if flat.is_valid and flat.area else areas_of(shapely.make_valid(flat))
+
+
+@dataclass(frozen=True)
+class AnnotationDocument:
+    """Everything that was drawn on one slide.
+
+    Attributes
+    ----------
+    fingerprint
+        Of the slide; empty for a file of another program.
+    classes
+        Those in the list, whether drawn already or not; names are unique.
+    annotations
+        In the order in which they were drawn: where two overlap, the later one is on top.
+    patient
+        As the user typed it; None where they did not.
+    others
+        Features that are no regions (points, lines, detections of QuPath); written back as they were.
+    """
+
+    fingerprint: str
+    classes: tuple[AnnotationClass, ...] = ()
+    annotations: tuple[Annotation, ...] = ()
+    patient: str | None = None
+    others: tuple[Mapping[str, Any], ...] = ()
+
+    def class_named(self, name: str | None) -> AnnotationClass | None:
+        """Return the class of this name, None where there is none."""
+        return next((item for item in self.classes if item.name == name), None)
+
+    def renamed(self, old: str, new: str) -> AnnotationDocument:
+        """Return the document with a class renamed, in the list and on every annotation."""
+        if self.class_named(new):
+            raise ValueError(f"there is a class {new!r} already")
+        classes = tuple(replace(item, name=new) if item.name == old else item for item in self.classes)
+        annotations = tuple(
+            replace(item, class_name=new) if item.class_name == old else item for item in self.annotations
+        )
+        return replace(self, classes=classes, annotations=annotations)
+
+
+def areas_of(geometry: shapely.Geometry) -> Area:
+    """Return the union of the parts that have an area, without lines and points."""
+    united = shapely.union_all([part for part in shapely.get_parts(geometry) if part.area])
+    return united if isinstance(united, Area) else shapely.Polygon()
+
+
+def ellipse_polygon(corners: Iterable[Iterable[float]]) -> shapely.Polygon:
+    """Return the 64-gon of the ellipse inside a box given by its corners, (4, 2), in order around it."""
+    box = np.array([tuple(corner) for corner in corners], np.float64)
+    angle = np.arange(ELLIPSE_POINTS) * (2 * np.pi / ELLIPSE_POINTS)
+    along, across = (box[1] - box[0]) / 2, (box[3] - box[0]) / 2
+    return shapely.Polygon(box.mean(0) + np.outer(np.cos(angle), along) + np.outer(np.sin(angle), across))

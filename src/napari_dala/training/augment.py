@@ -1,0 +1,157 @@
+"""From a photograph to tiles: random ones to train on, fixed ones to be judged on. All uint8, (3, h, w) RGB."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from napari_dala.errors import DatasetError
+from napari_dala.model import triton_first  # noqa: F401  (before torchvision)
+
+# isort: split
+import torch
+from skimage.color import rgb_from_hed
+from torch import Tensor, nn
+from torchvision.transforms import v2
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_LEFT_OUT = 0.05  # of a square, along each axis
+
+
+def read_photograph(path: Path) -> Tensor:
+    """Return an image file's pixels, (3, h, w) uint8; grey becomes RGB, 16 bits become 8.
+
+    Raises
+    ------
+    DatasetError
+        If it cannot be read.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode.startswith("I"):
+                grey = (np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8)
+                pixels = np.repeat(grey[..., None], 3, axis=2)
+            else:
+                pixels = np.array(image.convert("RGB"))
+    except (OSError, SyntaxError, UnidentifiedImageError) as error:
+        raise DatasetError(f"{path}: this image cannot be read ({error})") from None
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+class RandomSquare(nn.Module):
+    """Cut a square of random place and size out of an image and scale it to a tile.
+
+    Parameters
+    ----------
+    square_px : int
+        Side of the largest square in the image's pixels; no larger than the image's shorter side is ever taken.
+    tile_px : int
+        Side of the tile.
+    smallest : float
+        The smallest square's side, as a part of the largest's.
+    """
+
+    def __init__(self, square_px: int, tile_px: int, smallest: float = 0.8) -> None:
+        super().__init__()
+        self.square_px, self.tile_px, self.smallest = square_px, tile_px, smallest
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return a tile (3, tile_px, tile_px) of an image (3, h, w)."""
+        height, width = image.shape[-2:]
+        size, down, right = torch.rand(3).tolist()
+        side = round(min(self.square_px, height, width) * (self.smallest + (1 - self.smallest) * size))
+        top, left = int(down * (height - side + 1)), int(right * (width - side + 1))
+        return _scaled(image[..., top : top + side, left : left + side], self.tile_px)
+
+
+class RandomDihedral(nn.Module):
+    """Mirror and turn a square image by a multiple of 90 degrees: tissue has no upright."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return one of the eight views of an image (3, h, h), each as likely."""
+        turns, mirrored = divmod(int(torch.randint(8, ()).item()), 2)
+        return torch.rot90(image.flip(-1) if mirrored else image, turns, (-2, -1))
+
+
+class StainJitter(nn.Module):
+    """Vary the amounts of haematoxylin, eosin and residual: s' = s a + b for each stain s, with random a and b.
+
+    The image is taken apart by colour deconvolution (Ruifrok and Johnston 2001, with their stain vectors); the
+    perturbation is that of Tellez et al. 2018 (doi 10.1109/TMI.2018.2820199). Stains are optical densities to base 10.
+
+    Parameters
+    ----------
+    strength : float
+        a is uniform in 1 - strength to 1 + strength, b in -strength / 2 to strength / 2: a larger shift would tint
+        the bare glass more than laboratories do.
+    """
+
+    def __init__(self, strength: float = 0.15) -> None:
+        super().__init__()
+        self.strength = strength
+        self._rgb_from_hed = torch.tensor(rgb_from_hed, dtype=torch.float32)
+        self._hed_from_rgb = torch.linalg.inv(self._rgb_from_hed)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the image (3, h, w) uint8, stained otherwise."""
+        scale, shift = (torch.rand(2, 3) * 2 - 1) * self.strength
+        # In one matrix: density -> stains -> perturbed stains -> density.
+        matrix = self._hed_from_rgb @ ((1 + scale)[:, None] * self._rgb_from_hed)
+        offset = (shift / 2) @ self._rgb_from_hed
+        density = -torch.log10((image.float() + 1) / 256)
+        density = torch.einsum("chw,cd->dhw", density, matrix) + offset[:, None, None]
+        return (torch.pow(10, -density) * 256 - 1).round().clamp(0, 255).to(torch.uint8)
+
+
+def for_training(square_px: int, tile_px: int = 224) -> nn.Module:
+    """Return the augmentation: a random square, turned and mirrored, its stains and colours varied.
+
+    All randomness is from torch's global generator, so that a seed fixes the result.
+
+    Parameters
+    ----------
+    square_px
+        Side of the largest square, in pixels of the photograph; squares are 0.8 to 1 times as large.
+    tile_px
+        Side of the tile it gives.
+    """
+    pipeline: nn.Module = v2.Compose(
+        [
+            RandomSquare(square_px, tile_px),
+            RandomDihedral(),
+            StainJitter(),
+            v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.03),
+        ]
+    )
+    return pipeline
+
+
+def for_evaluation(image: Tensor, square_px: int, tile_px: int = 224) -> Tensor:
+    """Return the squares that cover a photograph, evenly spaced from edge to edge, as tiles (n, 3, tile_px, tile_px).
+
+    A photograph of 700 x 460 pixels gives two squares of 460. What is smaller than a square gives squares of its
+    shorter side. At most a twentieth of a square between neighbours is left out rather than covered by one more.
+    """
+    height, width = image.shape[-2:]
+    side = min(square_px, height, width)
+    return torch.stack(
+        [
+            _scaled(image[..., top : top + side, left : left + side], tile_px)
+            for top in _starts(height, side)
+            for left in _starts(width, side)
+        ]
+    )
+
+
+def _starts(length: int, side: int) -> list[int]:
+    count = max(1, int(np.ceil(length / side - _LEFT_OUT)))
+    return [round(start) for start in np.linspace(0, length - side, count)] if count > 1 else [(length - side) // 2]
+
+
+def _scaled(square: Tensor, tile_px: int) -> Tensor:
+    scaled: Tensor = v2.functional.resize(square, [tile_px, tile_px], antialias=True)
+    return scaled

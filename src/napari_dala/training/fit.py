@@ -1,0 +1,302 @@
+"""Train a network on photographs: a folder with everything that came of it, and a bundle.
+
+config.json      what was asked for; a resumed run must ask for the same
+metrics.csv      a row per epoch
+checkpoints/     last.ckpt, from which an interrupted run goes on; best.safetensors with early stopping
+predictions.csv  probabilities of the held-out photographs
+result.json      figures of the held-out photographs with intervals, notes, times
+bundle.safetensors (dalaresnet50) or weights.safetensors (the others)
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import time
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from napari_dala.analysis.predictor import choose_device, choose_precision  # before torch: it sees to triton
+from napari_dala.errors import DatasetError, JobError
+from napari_dala.files import replacing, write_json, write_text
+from napari_dala.model.bundle import ModelBundle
+from napari_dala.model.card import IMAGENET_MEAN, IMAGENET_STD
+from napari_dala.training.evaluate import Squares, patient_key, predict, scored, typical_side
+from napari_dala.training.learner import Epoch, Learner, Record
+from napari_dala.training.networks import BUNDLED, begin, build
+from napari_dala.training.provenance import circumstances, model_card
+from napari_dala.training.settings import TrainSettings
+from napari_dala.training.splits import Split, holdout
+
+# isort: split
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_only
+from safetensors.torch import load_model, save_model
+from torch import nn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from napari_dala.model.dalaresnet import DALAResNet50
+    from napari_dala.training.datasets import ImageDataset
+    from napari_dala.training.metrics import ScoreTable
+
+__all__ = ["TrainResult", "TrainSettings", "train"]
+
+_MONITORED = 0.2  # of the training patients, with early stopping
+
+
+@dataclass(frozen=True, eq=False)
+class TrainResult:
+    """What came of a run.
+
+    Attributes
+    ----------
+    folder
+        With all files.
+    weights
+        The bundle of a ``dalaresnet50``, the plain weights of another network.
+    epochs
+        A row for each.
+    table
+        Figures of the held-out photographs; None where none is held out.
+    notes
+        What the reader must be told, a sentence each.
+    """
+
+    folder: Path
+    weights: Path
+    epochs: tuple[Epoch, ...]
+    table: ScoreTable | None
+    notes: tuple[str, ...]
+
+
+def train(
+    dataset: ImageDataset,
+    split: Split,
+    settings: TrainSettings,
+    out: Path,
+    *,
+    model: str = BUNDLED,
+    init: ModelBundle | None = None,
+    resume: bool = False,
+    command: str = "",
+    n_boot: int = 2000,
+    on_epoch: Callable[[Epoch], object] | None = None,
+    on_note: Callable[[str], object] | None = None,
+) -> TrainResult:
+    """Train on one side of a split and measure on the other.
+
+    A tile is a square as large as the photographs' typical shorter side allows, scaled to `settings.tile_px`. The
+    last epoch's weights are kept (see `TrainSettings.early_stopping` for the other way), the held-out photographs are
+    looked at only to be reported. A bundle's figures are those of its stored weights, in float32.
+
+    Parameters
+    ----------
+    dataset
+        Photographs; for ``dalaresnet50`` their resolution must be known.
+    split
+        Which of them to train on, and which to hold out.
+    settings
+        The recipe.
+    out
+        Folder of the run; new, unless `resume`.
+    model
+        See `networks.NAMES`.
+    init
+        Bundle to begin from, for ``dalaresnet50`` only; its last layer is kept where the classes are the same.
+    resume
+        Go on with an interrupted run at the beginning of the epoch that was interrupted; on the processor, with as
+        many threads, to the same result. Without anything to go on with, begin.
+    command
+        The command line, for the card.
+    n_boot
+        Draws of patients for the intervals.
+    on_epoch
+        Told each epoch's figures.
+    on_note
+        Told, before training, what must be known of it.
+
+    Raises
+    ------
+    DalaError
+        `JobError` if the folder holds another or a finished run, `BundleError` if network or `init` do not fit,
+        `DatasetError` if a photograph cannot be read or the resolution is needed and unknown.
+    """
+    start = time.perf_counter()
+    if model == BUNDLED and dataset.mpp is None:
+        raise DatasetError(f"{dataset.name}: a bundle needs the images' resolution; give it with --mpp")
+    mean, std = (init.card.mean, init.card.std) if init else (IMAGENET_MEAN, IMAGENET_STD)
+    squares = Squares(typical_side(dataset), settings.tile_px, mean, std)
+    with torch.random.fork_rng(devices=[]):  # the caller's random state stays as it was
+        torch.manual_seed(settings.seed)
+        network = build(model, len(dataset.classes), dropout=settings.dropout, tile_px=settings.tile_px)
+        origin = begin(network, model, dataset.classes, init=init, imagenet=settings.imagenet, tile_px=settings.tile_px)
+        checkpoint = _prepared(out, _config(dataset, split, settings, model, init), resume)
+        notes = (*split.notes, origin)
+        for note in notes:
+            if on_note and _is_first():
+                on_note(note)
+        fitted, monitored = _sides(dataset, split, settings)
+        learner = Learner(network, dataset, fitted, monitored, squares, settings)
+        record = Record(out, settings.early_stopping if len(monitored) else None, on_epoch)
+        trainer = _fit(learner, record, settings, checkpoint)
+    if not trainer.is_global_zero:
+        raise SystemExit(0)  # a helper process of Lightning's; the first one writes the result
+    if record.patience is not None:
+        load_model(network, out / "checkpoints" / "best.safetensors", device="cpu")
+    network = network.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+
+    run = {
+        **circumstances(),
+        "command": command,
+        "initial_weights": origin,
+        "epochs_done": len(record.rows),
+        "epoch_kept": (record.best if record.patience is not None else len(record.rows) - 1) + 1,
+        "device": str(trainer.strategy.root_device),
+        "precision": str(trainer.precision),
+        "seconds": round(sum(row.seconds for row in record.rows), 1),
+    }
+    if model == BUNDLED:
+        weights = out / "bundle.safetensors"
+        mpp = round((dataset.mpp or 0) * squares.square_px / squares.tile_px, 6)
+        name, parent = f"{dataset.name}-{model}", init.hash if init else None
+        described = partial(model_card, dataset, split, settings, squares, name=name, mpp=mpp, run=run, parent=parent)
+        bundle = ModelBundle(cast("DALAResNet50", network), described(table=None)).as_stored()
+        table = _measured(out, bundle.network, dataset, split, squares, n_boot)
+        replace(bundle, card=described(table=table)).save(weights)
+    else:
+        weights = out / "weights.safetensors"
+        table = _measured(out, network, dataset, split, squares, n_boot)
+        with replacing(weights) as temporary:
+            save_model(network, str(temporary), {"architecture": model, "classes": json.dumps(dataset.classes)})
+    result = {
+        "model": model,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        **run,
+        "total_seconds": round(time.perf_counter() - start, 1),
+        "notes": list(notes),
+        "held_out": table.as_json() if table else None,
+        "weights": weights.name,
+    }
+    write_json(out / "result.json", result)
+    return TrainResult(out, weights, tuple(record.rows), table, notes)
+
+
+def _sides(dataset: ImageDataset, split: Split, settings: TrainSettings) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return which photographs to learn from and which to watch while learning."""
+    if settings.early_stopping is None:
+        return split.train, split.test
+    inner = holdout(
+        dataset.labels[split.train],
+        dataset.patients[split.train],
+        _MONITORED,
+        settings.seed,
+        class_names=dataset.classes,
+    )
+    if not len(inner.test):
+        raise DatasetError(f"{dataset.name}: early stopping needs two training patients of a class")
+    return split.train[inner.train], split.train[inner.test]
+
+
+def _config(
+    dataset: ImageDataset, split: Split, settings: TrainSettings, model: str, init: ModelBundle | None
+) -> dict[str, Any]:
+    names = [f"{image.path.name} {image.label} {image.patient}" for image in dataset.images]
+    return {
+        "model": model,
+        "settings": settings.model_dump(mode="json"),
+        "dataset": dataset.name,
+        "classes": list(dataset.classes),
+        "mpp": dataset.mpp,
+        "images": patient_key("\n".join(names)),
+        "train": split.train.tolist(),
+        "held_out": split.test.tolist(),
+        "init": init.hash if init else None,
+    }
+
+
+def _prepared(out: Path, config: dict[str, Any], resume: bool) -> Path | None:
+    """Make the run's folder, or check that it is the one to go on in; return the checkpoint, if there is one."""
+    last = out / "checkpoints" / "last.ckpt"
+    if _is_first():
+        stored = out / "config.json"
+        if stored.exists():
+            if not resume:
+                raise JobError(f"{out}: a run is there already; go on with it (--resume) or choose another folder")
+            if (out / "result.json").exists():
+                raise JobError(f"{out}: this run is finished; choose another folder for a new one")
+            before = json.loads(stored.read_text(encoding="utf-8"))
+            if different := [key for key in config if before.get(key) != config[key]]:
+                raise JobError(f"{out}: the interrupted run had other {', '.join(different)}; ask for the same")
+        else:
+            write_json(stored, config)
+    return last if resume and last.exists() else None
+
+
+def _fit(learner: Learner, record: Record, settings: TrainSettings, checkpoint: Path | None) -> Trainer:
+    device = choose_device(settings.accelerator)
+    with _quiet():
+        trainer = Trainer(
+            max_epochs=settings.epochs,
+            accelerator=device.type,
+            devices=settings.devices,
+            num_nodes=settings.nodes,
+            precision="bf16-mixed" if choose_precision(settings.precision, device) == "bf16" else "32-true",
+            callbacks=[record],
+            logger=False,
+            enable_checkpointing=False,  # `record` keeps its own
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            reload_dataloaders_every_n_epochs=1,  # each epoch has its own order
+        )
+        trainer.fit(learner, ckpt_path=checkpoint, weights_only=True)
+    return trainer
+
+
+def _measured(
+    out: Path, network: nn.Module, dataset: ImageDataset, split: Split, squares: Squares, n_boot: int
+) -> ScoreTable | None:
+    """Predict and score what is held out."""
+    if not len(split.test):
+        return None
+    probabilities = predict(network, dataset, split.test, squares)
+    network.cpu()
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", "patient", "label", *(f"prob_{name}" for name in dataset.classes)])
+    for index, row in zip(split.test, probabilities.tolist(), strict=True):
+        image = dataset.images[index]
+        writer.writerow([image.path.name, image.patient, dataset.classes[image.label], *(f"{p:.6f}" for p in row)])
+    write_text(out / "predictions.csv", text.getvalue())
+    return scored(dataset, split.test, probabilities, split.notes, n_boot=n_boot)
+
+
+def _is_first() -> bool:
+    """Tell whether this is the first process of those that Lightning trains with."""
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning's remarks (which device, how many workers) to itself; warnings of others pass."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\.")
+            yield
+    finally:
+        logger.setLevel(level)

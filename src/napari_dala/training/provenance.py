@@ -1,0 +1,137 @@
+"""What a trained model's card says about how it came to be."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from napari_dala.model.card import ClassInfo, ModelCard
+from napari_dala.training.evaluate import patient_key
+
+# isort: split
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from napari_dala.training.datasets import ImageDataset
+    from napari_dala.training.evaluate import Squares
+    from napari_dala.training.metrics import ScoreTable
+    from napari_dala.training.settings import TrainSettings
+    from napari_dala.training.splits import Split
+
+_TARGETS = ("malignant", "invasive", "cancer")
+_COLORS = {"benign": (70, 130, 180), "normal": (44, 160, 44), "insitu": (255, 127, 14)} | dict.fromkeys(
+    _TARGETS, (214, 39, 40)
+)
+_FURTHER_COLORS = (
+    (148, 103, 189),
+    (140, 86, 75),
+    (227, 119, 194),
+    (127, 127, 127),
+    (188, 189, 34),
+    (23, 190, 207),
+    (255, 187, 120),
+    (152, 223, 138),
+)
+
+
+def model_card(
+    dataset: ImageDataset,
+    split: Split,
+    settings: TrainSettings,
+    squares: Squares,
+    *,
+    name: str,
+    mpp: float,
+    table: ScoreTable | None,
+    run: Mapping[str, Any],
+    parent: str | None = None,
+) -> ModelCard:
+    """Return the card of a trained DALAResNet50.
+
+    Parameters
+    ----------
+    dataset, split, settings, squares
+        What it was trained on and how.
+    name
+        Of the model.
+    mpp
+        Micrometres per pixel of its tiles.
+    table
+        Figures of the held-out photographs; None where there are none.
+    run
+        What else is to be known of the run, as JSON: command, device, seconds, and so on.
+    parent
+        Hash of the bundle that training began from.
+    """
+    sides = {"trained": split.train, "held_out": split.test}
+    patients: dict[str, Any] = {
+        f"patients_{side}": sorted(map(patient_key, set(dataset.patients[at]))) for side, at in sides.items()
+    }
+    magnifications = {image.magnification for image in dataset.images} - {None}
+    training: dict[str, Any] = {
+        "dataset": dataset.name,
+        "magnifications": sorted(f"{value}X" for value in magnifications),
+        **{f"images_{side}": len(at) for side, at in sides.items()},
+        **patients,
+        "patients_are": "the first 16 hex digits of the SHA-256 of a patient's name in the data set",
+        "patients_known": dataset.patients_known,
+        "split_notes": list(split.notes),
+        "square_px": squares.square_px,
+        "settings": settings.model_dump(mode="json"),
+        "seed": settings.seed,
+        **run,
+    }
+    return ModelCard(
+        name=name,
+        summary=f"DALAResNet50 trained on {len(split.train)} photographs of {dataset.name}.",
+        classes=_classes(dataset.classes),
+        target_class=_target(dataset.classes),
+        tile_px=squares.tile_px,
+        mpp=mpp,
+        mean=squares.mean,
+        std=squares.std,
+        trained=True,
+        training=training,
+        metrics={} if table is None else {"held_out": _without_names(table)},
+        parent=parent,
+        data=dataset.summary,
+        licence=f"of the photographs: {dataset.licence}" if dataset.licence else "",
+        citation=dataset.citation,
+        limits=(
+            "Trained on photographs from one source; other scanners, stains and tissues were not tested.",
+            *split.notes,
+            *(() if table is None else table.notes),
+        ),
+    )
+
+
+def circumstances() -> dict[str, Any]:
+    """Return the versions and the machine that a run's figures depend on, as JSON."""
+    packages = ("napari-dala", "torch", "torchvision", "lightning", "numpy")
+    return {
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+    }
+
+
+def _classes(names: tuple[str, ...]) -> tuple[ClassInfo, ...]:
+    further = iter(_FURTHER_COLORS * len(names))
+    return tuple(ClassInfo(name=name, color=_COLORS.get(name.casefold()) or next(further)) for name in names)
+
+
+def _target(names: tuple[str, ...]) -> int:
+    """Return the class that is shown first: the malignant one by its name, else the last."""
+    found = [place for place, name in enumerate(names) if name.casefold() in _TARGETS]
+    return found[0] if found else len(names) - 1
+
+
+def _without_names(table: ScoreTable) -> dict[str, Any]:
+    figures: dict[str, Any] = json.loads(json.dumps(table.as_json()))  # tuples become lists
+    figures["patients"] = [{**row, "patient": patient_key(row["patient"])} for row in figures["patients"]]
+    return figures

@@ -1,0 +1,65 @@
+"""The recipe of a training run. No torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class TrainSettings(BaseModel):
+    """How a network is trained; the defaults are the paper's recipe (arXiv 2308.13150) where it names one.
+
+    Attributes
+    ----------
+    epochs, batch_size, lr, dropout
+        The paper's. Dropout is that of DALAResNet50's head; a comparison network keeps its own.
+    tile_px
+        Side of a tile in pixels, a multiple of 32.
+    crops
+        Random squares of each photograph in an epoch.
+    balance
+        Against unequal classes: "loss" weighs each class by the inverse of its photographs, "sampler" draws
+        photographs so that classes come equally often, "none" does neither.
+    optimizer
+        "adam", or "adamw" with torch's weight decay of 0.01.
+    schedule
+        "constant", or "one-cycle": the rate rises to `lr` and falls to nearly nothing over the epochs.
+    label_smoothing
+        Part of a label that is spread over all classes.
+    early_stopping
+        Epochs without a lower loss after which training ends and the best epoch's weights are kept; None for never.
+        The loss is that of a fifth of the *training* patients, set aside for this, so that the held-out ones stay
+        unseen.
+    imagenet
+        Begin with torchvision's ImageNet weights if they lie on this machine.
+    seed
+        Of weights, order, augmentation and dropout.
+    precision
+        "fp32", "bf16" or "auto": bf16 where the device has it natively.
+    accelerator, devices, nodes
+        Lightning's: what to train on, how many of it on a machine, how many machines.
+    workers
+        Processes that read photographs; 0 reads them in the training process.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int = Field(50, ge=1)
+    batch_size: int = Field(32, ge=2)
+    lr: float = Field(1e-4, gt=0, allow_inf_nan=False)
+    dropout: float = Field(0.25, ge=0, lt=1)
+    tile_px: int = Field(224, gt=0, multiple_of=32)
+    crops: int = Field(1, ge=1)
+    balance: Literal["loss", "sampler", "none"] = "loss"
+    optimizer: Literal["adam", "adamw"] = "adam"
+    schedule: Literal["constant", "one-cycle"] = "constant"
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    early_stopping: int | None = Field(None, ge=1)
+    imagenet: bool = True
+    seed: int = Field(0, ge=0)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    devices: int = Field(1, ge=1)
+    nodes: int = Field(1, ge=1)
+    workers: int = Field(0, ge=0)

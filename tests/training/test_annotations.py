@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+import uuid
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import shapely
+
+from napari_dala.errors import AnnotationError
+from napari_dala.training.annotation_files import (
+    annotations_path,
+    load_for,
+    previous_of,
+    read_annotations,
+    save_for,
+    write_annotations,
+)
+from napari_dala.training.annotations import Annotation, AnnotationClass, AnnotationDocument, ellipse_polygon
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SQUARE = [[0.1, 0], [100.123456789, 0], [100, 100], [0, 100], [0.1, 0]]
+HOLE = [[40, 40], [60, 40], [60, 60], [40, 60], [40, 40]]
+POLYGON = {"type": "Polygon", "coordinates": [SQUARE, HOLE]}
+MULTI = {"type": "MultiPolygon", "coordinates": [[SQUARE, HOLE], [[[200, 0], [300, 0], [300, 50], [200, 0]]]]}
+BOW_TIE = {"type": "Polygon", "coordinates": [[[0, 0], [10, 10], [10, 0], [0, 10], [0, 0]]]}
+POINT = {"type": "Feature", "id": "x", "geometry": {"type": "Point", "coordinates": [5, 5]}, "properties": {"a": 1}}
+CELL = {"type": "Feature", "geometry": POLYGON, "properties": {"objectType": "cell"}, "nucleusGeometry": BOW_TIE}
+ID = "0b7d7e5e-5c1a-4a53-9a43-a3a7b1c0d7aa"
+TUMOR = AnnotationClass("Tumor", (200, 0, 0))
+FOLD = AnnotationClass("Fold", (90, 90, 90), ignore=True)
+
+
+def feature(geometry: Any = POLYGON, identity: str = ID, **properties: Any) -> dict[str, Any]:
+    return {"type": "Feature", "id": identity, "geometry": geometry, "properties": properties}
+
+
+def written(folder: Path, content: Any) -> Path:
+    path = folder / "drawn.geojson"
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return path
+
+
+def drawn(*annotations: Annotation) -> AnnotationDocument:
+    return AnnotationDocument("f00d", (TUMOR, FOLD), annotations, "patient 7")
+
+
+def box(*bounds: float, name: str | None = "Tumor") -> Annotation:
+    return Annotation.drawn(shapely.box(*bounds), name)
+
+
+def test_round_trip_keeps_everything(tmp_path: Path) -> None:
+    corners = ((0.0, 10.0), (20.0, 0.0), (25.0, 10.0), (5.0, 20.0))
+    document = drawn(
+        box(1 / 3, 2, 3, 4),
+        Annotation.drawn(shapely.Polygon(SQUARE, [HOLE]), None),
+        Annotation.drawn(ellipse_polygon(corners), "Fold", ellipse=corners),
+    )
+    path = tmp_path / "drawn.geojson"
+    write_annotations(document, path)
+    assert read_annotations(path) == replace(
+        document,
+        annotations=tuple(
+            replace(item, extra={"properties": {"objectType": "annotation"}}) for item in document.annotations
+        ),
+    )
+
+
+@pytest.mark.parametrize("geometry", [POLYGON, MULTI, BOW_TIE], ids=["hole", "parts", "crossed"])
+def test_coordinates_and_unknown_properties_are_written_as_they_were_read(tmp_path: Path, geometry: Any) -> None:
+    measured = [{"name": "Area", "value": float("nan")}]
+    before = feature(geometry, objectType="annotation", isLocked=True, name="é", measurements=measured)
+    content = {"type": "FeatureCollection", "features": [before | {"bbox": [0, 0, 1, 1]}, POINT, CELL]}
+    document = read_annotations(written(tmp_path, content))
+    path = tmp_path / "again.geojson"
+    write_annotations(document, path)
+    after = json.loads(path.read_text())["features"]
+    assert json.dumps(after[0]["properties"]) == json.dumps(before["properties"])
+    as_floats = [json.loads(json.dumps(item["geometry"]), parse_int=float) for item in (after[0], before)]
+    assert as_floats[0] == as_floats[1]
+    assert (after[0]["id"], after[0]["bbox"]) == (ID, [0, 0, 1, 1])
+    assert after[1:] == [POINT, CELL]
+
+
+def test_qupath_opens_what_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "drawn.geojson"
+    write_annotations(drawn(box(1, 2, 3, 5)), path)
+    content = json.loads(path.read_text())
+    (found,) = content["features"]
+    assert content["type"] == "FeatureCollection"
+    assert str(uuid.UUID(found["id"])) == found["id"]
+    assert found["properties"] == {
+        "objectType": "annotation",
+        "classification": {"name": "Tumor", "color": [200, 0, 0]},
+    }
+    assert sorted(found["geometry"]["coordinates"][0])[0] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("classification", "expected"),
+    [
+        ({"name": "Tumor", "color": [200, 0, 0]}, TUMOR),
+        ({"name": "Tumor", "colorRGB": -3670016}, TUMOR),
+        ({"names": ["Immune", "CD8"], "color": [1, 2, 3]}, AnnotationClass("Immune: CD8", (1, 2, 3))),
+        ({"name": "Ignore*", "color": [1, 2, 3]}, AnnotationClass("Ignore*", (1, 2, 3), ignore=True)),
+        ({"name": "Plain"}, AnnotationClass("Plain", (213, 94, 0))),
+    ],
+    ids=["colour", "old colour", "two names", "ignore", "none"],
+)
+def test_classes_come_from_the_features(tmp_path: Path, classification: Any, expected: AnnotationClass) -> None:
+    document = read_annotations(written(tmp_path, [feature(classification=classification)]))
+    assert document.classes == (expected,)
+    assert document.annotations[0].class_name == expected.name
+
+
+@pytest.mark.parametrize("identity", ["PathAnnotationObject", "", "7"])
+def test_every_annotation_has_an_id_of_its_own(tmp_path: Path, identity: str) -> None:
+    path = written(tmp_path, [feature(identity=identity), feature(identity=identity), feature(), feature()])
+    ids = [item.id for item in read_annotations(path).annotations]
+    assert len({uuid.UUID(each) for each in ids}) == 4
+    assert ids[2] == ID
+    assert [item.id for item in read_annotations(path).annotations] == ids
+
+
+@pytest.mark.parametrize(
+    "content", [POLYGON, feature(), [feature()], {"type": "FeatureCollection", "features": [feature()]}]
+)
+def test_reads_every_form_of_geojson(tmp_path: Path, content: Any) -> None:
+    (annotation,) = read_annotations(written(tmp_path, content)).annotations
+    assert annotation.area.area == pytest.approx(9600, abs=10)
+
+
+def test_an_outline_that_crosses_itself_has_an_area(tmp_path: Path) -> None:
+    (annotation,) = read_annotations(written(tmp_path, feature(BOW_TIE))).annotations
+    assert annotation.area.is_valid
+    assert annotation.area.area == pytest.approx(50)
+
+
+def test_an_ellipse_changed_elsewhere_is_a_polygon(tmp_path: Path) -> None:
+    corners = ((0.0, 0.0), (20.0, 0.0), (20.0, 10.0), (0.0, 10.0))
+    path = tmp_path / "drawn.geojson"
+    write_annotations(drawn(Annotation.drawn(ellipse_polygon(corners), None, ellipse=corners)), path)
+    content = json.loads(path.read_text())
+    content["features"][0]["geometry"]["coordinates"][0][3][0] += 1
+    assert read_annotations(written(tmp_path, content)).annotations[0].ellipse is None
+
+
+def test_an_ellipse_has_64_points_on_the_ellipse() -> None:
+    points = shapely.get_coordinates(ellipse_polygon([(0, 0), (20, 0), (20, 10), (0, 10)]))[:-1]
+    assert len(points) == 64
+    assert ((points[:, 0] - 10) / 10) ** 2 + ((points[:, 1] - 5) / 5) ** 2 == pytest.approx(np.ones(64))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "not a JSON file"),
+        ({"type": "FeatureCollection"}, "not a GeoJSON file"),
+        ([feature({"type": "Polygon", "coordinates": [[[0, "a"]]]})], "not a GeoJSON file"),
+        (feature({"type": "Polygon", "coordinates": [[[0, 0], [1, float("nan")], [1, 1], [0, 0]]]}), "finite"),
+        ([1], "not a GeoJSON file"),
+    ],
+)
+def test_says_what_is_wrong_in_one_line(tmp_path: Path, content: Any, message: str) -> None:
+    with pytest.raises(AnnotationError, match=message) as caught:
+        read_annotations(written(tmp_path, content))
+    assert "drawn.geojson" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_comes_back_by_fingerprint_and_keeps_the_version_before(workspace: Path) -> None:
+    assert load_for("f00d") is None
+    first, second = drawn(box(0, 0, 1, 1)), drawn(box(0, 0, 2, 2))
+    path = save_for(first)
+    assert path == annotations_path("f00d") == workspace / "f00d" / "annotations.geojson"
+    assert not previous_of(path).exists()
+    save_for(second)
+    save_for(second)  # nothing new: the version before stays
+    loaded = load_for("f00d")
+    assert loaded is not None
+    assert loaded.annotations[0].area.area == 4
+    assert (loaded.patient, loaded.classes) == ("patient 7", (TUMOR, FOLD))
+    assert read_annotations(previous_of(path)).annotations[0].area.area == 1
+
+
+def test_a_damaged_file_names_the_version_before(workspace: Path) -> None:
+    path = save_for(drawn(box(0, 0, 1, 1)))
+    save_for(drawn(box(0, 0, 2, 2)))
+    path.write_text('{"type": "Fea')
+    with pytest.raises(AnnotationError, match="previous"):
+        load_for("f00d")
+
+
+@pytest.mark.parametrize("fails_at", [1, 2])
+def test_a_full_disk_leaves_both_versions(workspace: Path, monkeypatch: pytest.MonkeyPatch, fails_at: int) -> None:
+    save_for(drawn(box(0, 0, 1, 1)))
+    path = save_for(drawn(box(0, 0, 2, 2)))
+    before = {file.name: file.read_bytes() for file in path.parent.iterdir()}
+    real, calls = os.fsync, []
+
+    def fsync(handle: int) -> None:
+        calls.append(handle)
+        if len(calls) == fails_at:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(AnnotationError, match="No space left on device; what was saved before is intact"):
+        save_for(drawn(box(0, 0, 3, 3)))
+    after = {file.name: file.read_bytes() for file in path.parent.iterdir()}
+    assert after["annotations.geojson"] == before["annotations.geojson"]
+    assert after.keys() == before.keys()
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(AnnotationError, match="cannot be saved"):
+        save_for(drawn(), tmp_path / "file")
+
+
+def test_renames_a_class_everywhere() -> None:
+    document = drawn(box(0, 0, 1, 1), box(0, 0, 1, 1, name=None)).renamed("Tumor", "Cancer")
+    assert [item.name for item in document.classes] == ["Cancer", "Fold"]
+    assert [item.class_name for item in document.annotations] == ["Cancer", None]
+    with pytest.raises(ValueError, match="Fold"):
+        document.renamed("Cancer", "Fold")

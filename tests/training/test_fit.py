@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from skimage.io import imsave
+
+from napari_dala.errors import BundleError, DalaError, DatasetError, JobError
+from napari_dala.model.bundle import load_model, untrained
+from napari_dala.training.datasets import ImageDataset, load_dataset
+from napari_dala.training.evaluate import evaluate, patient_key, typical_side
+from napari_dala.training.fit import TrainResult, TrainSettings, train
+from napari_dala.training.learner import Learner
+from napari_dala.training.splits import Split, holdout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SETTINGS = TrainSettings(epochs=2, batch_size=4, tile_px=64, imagenet=False, precision="fp32", accelerator="cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Batches this small gain nothing from a second thread, and lose much on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> ImageDataset:
+    """Two classes of coloured noise, three patients each, two photographs of 96 x 72 px of each."""
+    root = tmp_path_factory.mktemp("photographs") / "noise"
+    rng = np.random.default_rng(0)
+    for name, colour in (("benign", (200, 150, 200)), ("malignant", (110, 60, 150))):
+        for patient in range(3):
+            folder = root / name / f"{name}-{patient}"
+            folder.mkdir(parents=True)
+            for number in range(2):
+                pixels = rng.normal(colour, 20, (72, 96, 3)).clip(0, 255).astype(np.uint8)
+                imsave(folder / f"{number}.png", pixels)
+    return replace(load_dataset("folder", root), mpp=0.5)
+
+
+@pytest.fixture(scope="module")
+def split(dataset: ImageDataset) -> Split:
+    return holdout(dataset.labels, dataset.patients, 0.34)
+
+
+@pytest.fixture(scope="module")
+def trained(dataset: ImageDataset, split: Split, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
+    return train(dataset, split, SETTINGS, tmp_path_factory.mktemp("run") / "out", command="dala train", n_boot=50)
+
+
+def rows(folder: Path, name: str) -> list[dict[str, str]]:
+    with (folder / name).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_leaves_everything(trained: TrainResult, dataset: ImageDataset, split: Split) -> None:
+    assert [row["epoch"] for row in rows(trained.folder, "metrics.csv")] == ["0", "1"]
+    predictions = rows(trained.folder, "predictions.csv")
+    assert [row["patient"] for row in predictions] == dataset.patients[split.test].tolist()
+    result = json.loads((trained.folder / "result.json").read_text())
+    assert result["epochs_done"] == 2
+    assert result["held_out"]["n"] == len(split.test) == 4
+    assert result["held_out"]["scores"]["accuracy"]["low"] is not None
+    torch.load(trained.folder / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+def test_the_bundle_predicts_as_the_trained_network_did(
+    trained: TrainResult, dataset: ImageDataset, split: Split
+) -> None:
+    bundle = load_model(trained.weights)
+    evaluation = evaluate(bundle, dataset, device="cpu", n_boot=20)
+    found = np.array([[float(row["prob_benign"])] for row in rows(trained.folder, "predictions.csv")])[:, 0]
+    assert np.abs(evaluation.probabilities[split.test, 0] - found).max() < 1e-5
+    assert any("trained on 4 of these 6 patients" in note for note in evaluation.table.notes)
+
+
+def test_the_card_says_where_the_numbers_come_from(trained: TrainResult, dataset: ImageDataset, split: Split) -> None:
+    card = load_model(trained.weights).card
+    assert (card.trained, card.warning, card.tile_px, card.target_class) == (True, None, 64, 1)
+    assert card.mpp == pytest.approx(0.5 * 72 / 64)
+    assert card.training["command"] == "dala train"
+    assert card.training["settings"] == SETTINGS.model_dump()
+    held_out = sorted(map(patient_key, set(dataset.patients[split.test])))
+    assert card.training["patients_held_out"] == held_out
+    assert not set(held_out) & set(card.training["patients_trained"])  # type: ignore[arg-type]
+    assert "benign-0" not in card.model_dump_json()  # no patient's name is passed on
+    figures: Any = card.metrics["held_out"]
+    assert figures["n_patients"] == 2
+    assert card.parent is None
+
+
+def test_an_interrupted_run_comes_to_the_same_end(
+    trained: TrainResult, dataset: ImageDataset, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Learner.training_step
+
+    def until_the_second_epoch(self: Learner, batch: Any, batch_idx: int) -> Any:
+        if (self.current_epoch, batch_idx) == (1, 1):
+            raise RuntimeError("the power went")
+        return step(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "training_step", until_the_second_epoch)
+        with pytest.raises(RuntimeError, match="the power went"):
+            train(dataset, split, SETTINGS, tmp_path, n_boot=0)
+    assert len(rows(tmp_path, "metrics.csv")) == 1
+    torch.randn(7)  # what was drawn since does not matter
+    with pytest.raises(JobError, match="--resume"):
+        train(dataset, split, SETTINGS, tmp_path)
+    with pytest.raises(JobError, match="settings"):
+        train(dataset, split, SETTINGS.model_copy(update={"lr": 1e-3}), tmp_path, resume=True)
+    again = train(dataset, split, SETTINGS, tmp_path, resume=True, n_boot=0)
+    assert len(again.epochs) == len(trained.epochs) == 2
+    for here, there in zip(again.epochs, trained.epochs, strict=True):
+        assert here.train_loss == pytest.approx(there.train_loss, abs=1e-4)
+        assert here.val_loss == pytest.approx(there.val_loss, abs=1e-4)
+    ours, theirs = (load_model(run.weights).network.state_dict() for run in (again, trained))
+    assert max(float((ours[name] - theirs[name]).abs().max()) for name in ours) < 1e-3
+    with pytest.raises(JobError, match="finished"):
+        train(dataset, split, SETTINGS, tmp_path, resume=True)
+
+
+def test_a_run_that_was_killed_before_its_result_is_finished_by_resuming(
+    trained: TrainResult, dataset: ImageDataset, split: Split
+) -> None:
+    before = load_model(trained.weights).hash
+    (trained.folder / "result.json").unlink()
+    again = train(dataset, split, SETTINGS, trained.folder, resume=True, n_boot=50)
+    assert again.epochs == trained.epochs
+    assert load_model(again.weights).hash == before
+
+
+def test_other_networks_and_recipes(dataset: ImageDataset, split: Split, tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(
+        update={"balance": "sampler", "optimizer": "adamw", "schedule": "one-cycle", "early_stopping": 1, "epochs": 3}
+    )
+    settings = settings.model_copy(update={"lr": 1e-9})  # nothing is learned: batch norm alone moves the loss
+    result = train(replace(dataset, mpp=None), split, settings, tmp_path, model="densenet121", n_boot=0)
+    with safe_open(result.weights, framework="pt") as file:
+        assert file.metadata()["architecture"] == "densenet121"
+    assert result.table is not None
+    kept = json.loads((tmp_path / "result.json").read_text())["epoch_kept"]
+    losses = [row.val_loss for row in result.epochs]
+    assert losses[kept - 1] == min(losses)  # type: ignore[type-var]
+
+
+def test_without_anything_held_out(dataset: ImageDataset, tmp_path: Path) -> None:
+    everything = Split(np.arange(len(dataset)), np.zeros(0, np.intp))
+    settings = SETTINGS.model_copy(update={"epochs": 1})
+    init = untrained()
+    result = train(dataset, everything, settings, tmp_path, init=init, n_boot=0)
+    assert result.table is None
+    assert result.epochs[0].val_loss is None
+    card = load_model(result.weights).card
+    assert (card.metrics, card.parent) == ({}, init.hash)
+
+
+def test_what_cannot_be_trained_says_so(dataset: ImageDataset, split: Split, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="--mpp"):
+        train(replace(dataset, mpp=None), split, SETTINGS, tmp_path / "a")
+    with pytest.raises(BundleError, match="resnet51"):
+        train(dataset, split, SETTINGS, tmp_path / "b", model="resnet51")
+    with pytest.raises(DalaError, match="cuda" if not torch.cuda.is_available() else "no-such"):
+        train(dataset, split, SETTINGS.model_copy(update={"accelerator": "cuda"}), tmp_path / "c")
+    assert not (tmp_path / "a").exists()
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_bundle_is_evaluated_at_its_own_resolution(dataset: ImageDataset) -> None:
+    assert typical_side(dataset) == 72
+    bundle = untrained()
+    bundle.card = bundle.card.model_copy(update={"tile_px": 64, "mpp": 0.25})
+    notes = evaluate(bundle, dataset, device="cpu", n_boot=20).table.notes
+    assert any("untrained" in note for note in notes)
+    assert any("does not name the patients" in note for note in notes)
+    assert not any("um/px" in note for note in notes)
+    bundle.card = bundle.card.model_copy(update={"mpp": 1.0})
+    notes = evaluate(bundle, dataset, device="cpu", n_boot=20).table.notes
+    assert any("0.562 um/px instead of its 1.000" in note for note in notes)
+    notes = evaluate(bundle, replace(dataset, mpp=None), device="cpu", n_boot=20).table.notes
+    assert any("resolution unknown" in note for note in notes)
+    with pytest.raises(DatasetError, match="benign, malignant"):
+        evaluate(bundle, replace(dataset, classes=("benign", "other")))
