@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from napari_dala.slide import Slide
 
 
-def bench(slide: Slide, predictor: Predictor, *, repeats: int = 5, workers: int = 2) -> dict[str, Any]:
+def bench(slide: Slide, predictor: Predictor, *, repeats: int = 5, workers: int = 1) -> dict[str, Any]:
     """Measure forward pass, forward + Grad-CAM of all classes and the pipeline, in turn, `repeats` times.
 
     The forward passes run on ready tensors of the slide's own tiles; the pipeline reads, predicts and stores every

@@ -45,7 +45,7 @@ def analyze(
     overlap: float = 0.0,
     device: str = "auto",
     precision: str = "auto",
-    workers: int = 2,
+    workers: int = 1,
     restart: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
     control: RunControl | None = None,
@@ -150,10 +150,7 @@ def _predicted(
         if not block.tiles:
             yield block, None
         while len(waiting) >= predictor.batch_size and _may_go_on(control):
-            if predictor.device.type == "cpu":
-                readers.may_read.clear()
             yield from _predict(predictor, [waiting.popleft() for _ in range(predictor.batch_size)])
-            readers.may_read.set()
         if control.is_cancelled:
             break
     if waiting and _may_go_on(control):

@@ -46,11 +46,7 @@ class Block:
 
 
 class Readers:
-    """Threads that read blocks in the schedule's order, a few ahead of their use.
-
-    `may_read` is theirs to wait for before each block: a network that computes on the processor takes it away, for
-    its threads wait for each other, so that a core lent to a reader is lost to all of them.
-    """
+    """Threads that read blocks in the schedule's order, a few ahead of their use."""
 
     def __init__(
         self, slide: Slide, grid: TileGrid, tissue: NDArray[np.bool_], schedule: Schedule, workers: int
@@ -58,8 +54,6 @@ class Readers:
         self._slide, self._grid, self._tissue, self._schedule = slide, grid, tissue, schedule
         self._queue: queue.Queue[Block | BaseException | None] = queue.Queue(max(_BLOCKS_AHEAD, workers))
         self._stopped = threading.Event()
-        self.may_read = threading.Event()
-        self.may_read.set()
         self._threads = [threading.Thread(target=self._read, daemon=True, name="dala-reader") for _ in range(workers)]
 
     def __enter__(self) -> Readers:
@@ -69,7 +63,6 @@ class Readers:
 
     def __exit__(self, *_: object) -> None:
         self._stopped.set()
-        self.may_read.set()
         while any(thread.is_alive() for thread in self._threads):
             try:  # a reader may wait for room in the queue
                 self._queue.get(timeout=0.05)
@@ -90,7 +83,7 @@ class Readers:
 
     def _read(self) -> None:
         try:
-            while self.may_read.wait() and not self._stopped.is_set() and (task := self._schedule.take()) is not None:
+            while not self._stopped.is_set() and (task := self._schedule.take()) is not None:
                 self._queue.put(read_block(self._slide, self._grid, self._tissue, *task))
         except BaseException as error:
             self._queue.put(error)

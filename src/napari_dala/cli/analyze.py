@@ -27,7 +27,7 @@ def analyze(
     region: Path | None = typer.Option(None, help="GeoJSON of regions to analyse, level-0 pixels."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:1, mps."),
     precision: str = typer.Option("auto", help="auto, fp32 or bf16."),
-    workers: int = typer.Option(2, min=1, help="Threads that read tiles."),
+    workers: int = typer.Option(1, min=1, help="Threads that read tiles."),
     restart: bool = typer.Option(False, "--restart", help="Compute everything again."),
     anonymous: bool = typer.Option(False, "--anonymous", help="Leave file names out of everything written."),
 ) -> None:
@@ -58,7 +58,7 @@ def analyze_slides(
     region: Path | None = None,
     device: str = "auto",
     precision: str = "auto",
-    workers: int = 2,
+    workers: int = 1,
     restart: bool = False,
     anonymous: bool = False,
 ) -> list[Path]:

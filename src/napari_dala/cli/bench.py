@@ -14,7 +14,7 @@ def bench(
     mpp: float | None = typer.Option(None, help="Micrometres per pixel of the slide."),
     device: str = typer.Option("auto"),
     precision: str = typer.Option("auto", help="auto, fp32 or bf16."),
-    workers: int = typer.Option(2, min=1, help="Threads that read tiles."),
+    workers: int = typer.Option(1, min=1, help="Threads that read tiles."),
     repeats: int = typer.Option(5, min=1, help="Turns to take medians of."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
 ) -> None:
