@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pytest
@@ -76,3 +76,62 @@ def broken_mosaic(mosaic: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
         file.seek(offset)
         file.write(np.zeros(count, np.uint8).tobytes())
     return path, (column * 512, row * 512)
+
+
+class Lesson(NamedTuple):
+    """What a fine-tuning needs: a slide, what was drawn on it, its analysis and the model that made it."""
+
+    slide: Path
+    annotations: Path
+    analysis: Path
+    model: Path
+
+
+@pytest.fixture(scope="session")
+def lesson(tmp_path_factory: pytest.TempPathFactory) -> Lesson:
+    """A drawn slide of 64 px tiles with some benign and malignant ones marked, and a random trunk's analysis of it.
+
+    The model brings a replay: tiles of the same slide, labelled by its truth, that are not marked.
+    """
+    import shapely
+    import torch
+    from skimage.io import imread
+
+    from napari_dala.analysis.engine import analyze
+    from napari_dala.model.bundle import ModelBundle, Replay, seeded_network
+    from napari_dala.model.card import UNTRAINED_CARD
+    from napari_dala.slide import open_slide
+    from napari_dala.slide.teaching import teaching_slide
+    from napari_dala.training.annotation_files import write_annotations
+    from napari_dala.training.annotations import Annotation, AnnotationClass, AnnotationDocument
+
+    folder = tmp_path_factory.mktemp("lesson")
+    drawn = teaching_slide(folder / "lesson.tif", 1536, 1)
+    card = UNTRAINED_CARD.model_copy(update={"tile_px": 64, "trained": True, "name": "teacher"})
+    bundle = ModelBundle(seeded_network(2), card).as_stored()
+    truth = imread(drawn.truth_png)  # its cells are the tiles: 0 background, 1 benign, 2 malignant
+    marked: list[tuple[int, int]] = []
+    with open_slide(drawn.path) as slide:
+        analysis = analyze(slide, bundle, folder, device="cpu", precision="fp32")
+        fingerprint = slide.fingerprint
+    for row, column in np.argwhere((truth > 0) & analysis.store.scored):
+        if all(max(abs(row - at[0]), abs(column - at[1])) > 2 for at in marked):
+            marked.append((int(row), int(column)))
+    names = ("benign", "malignant")
+    annotations = [
+        Annotation.drawn(
+            shapely.box(64 * column, 64 * row, 64 * column + 64, 64 * row + 64), names[truth[row, column] - 1]
+        )
+        for row, column in marked
+    ]
+    classes = tuple(AnnotationClass(info.name, info.color) for info in card.classes)
+    document = AnnotationDocument(fingerprint, classes, tuple(annotations), patient="Jane Doe")
+    write_annotations(document, folder / "drawn-on-jane-doe.geojson")
+    free = truth * analysis.store.scored
+    free[tuple(np.transpose(marked))] = 0
+    places = [np.argwhere(free == label)[:20] for label in (1, 2)]
+    row, column = np.concatenate(places).T
+    features = torch.from_numpy(analysis.store.read("features")[row, column])
+    bundle.replay = Replay(features, torch.from_numpy(truth[row, column].astype(np.int64) - 1))
+    bundle.save(folder / "teacher.safetensors")
+    return Lesson(drawn.path, folder / "drawn-on-jane-doe.geojson", folder, folder / "teacher.safetensors")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from napari_dala.model.gradcam import grad_cam
     from napari_dala.model.threshold import DynamicThreshold, ThresholdedMap
     from napari_dala.slide import Slide, open_slide
+    from napari_dala.training.finetune import finetune
 
 __version__ = version("napari-dala")
 
@@ -32,6 +33,7 @@ _HOME = {
     "SlideError": "errors",
     "ThresholdedMap": "model.threshold",
     "analyze": "analysis.engine",
+    "finetune": "training.finetune",
     "grad_cam": "model.gradcam",
     "load_model": "model.bundle",
     "open_slide": "slide",
@@ -49,6 +51,7 @@ __all__ = [
     "ThresholdedMap",
     "__version__",
     "analyze",
+    "finetune",
     "grad_cam",
     "load_model",
     "open_slide",

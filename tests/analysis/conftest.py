@@ -7,13 +7,17 @@ import pytest
 
 from napari_dala.analysis.result import Analysis
 from napari_dala.analysis.store import Setting, TileResults, TileStatus, create_store
-from napari_dala.model.card import UNTRAINED_CARD
-from napari_dala.slide.tiles import BLOCK, TileGrid
+from napari_dala.model.card import UNTRAINED_CARD, ClassInfo
+from napari_dala.slide import open_slide
+from napari_dala.slide.teaching import teaching_slide
+from napari_dala.slide.tiles import BLOCK, TileGrid, read_tiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from napari_dala.analysis.predictor import Predictor
+    from napari_dala.model.bundle_head import BundleHead
     from napari_dala.model.card import ModelCard
     from napari_dala.slide import Slide
 
@@ -71,3 +75,62 @@ def paint_analysis(tmp_path: Path) -> PaintAnalysis:
         return Analysis(store)
 
     return paint
+
+
+@pytest.fixture(scope="session")
+def drawn_slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A drawn teaching slide of 25 tiles in 4 blocks."""
+    return teaching_slide(tmp_path_factory.mktemp("slides") / "drawn.tif", 1120).path
+
+
+@pytest.fixture(scope="session")
+def with_basis(drawn_slide: Path) -> Predictor:
+    """A model with random weights, and a basis of layer4 from every other tile of the drawn slide."""
+    import torch
+
+    from napari_dala.analysis.predictor import Predictor
+    from napari_dala.model.bundle import ModelBundle, seeded_network
+
+    network = seeded_network(2)
+    bare = Predictor(ModelBundle(network, UNTRAINED_CARD))
+    with open_slide(drawn_slide) as slide, torch.inference_mode():
+        grid = TileGrid.over(slide, 224, UNTRAINED_CARD.mpp)
+        tiles = [read_tiles(slide, grid, row, column, 1, 1) for row in range(5) for column in range(row % 2, 5, 2)]
+        maps = bare.trunk(bare.inputs(np.stack(tiles))).float()
+        components = torch.linalg.svd(maps.permute(0, 2, 3, 1).reshape(-1, 2048), full_matrices=False).Vh[:128]
+    return Predictor(ModelBundle(network, UNTRAINED_CARD, components.T.clone()).as_stored())
+
+
+@pytest.fixture(scope="session")
+def seen(drawn_slide: Path, with_basis: Predictor, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an analysis of the drawn slide with that model. Tests work on copies."""
+    from napari_dala.analysis.engine import analyze
+
+    folder = tmp_path_factory.mktemp("seen")
+    with open_slide(drawn_slide) as slide:
+        analyze(slide, with_basis, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def new_head(with_basis: Predictor, seen: Path) -> BundleHead:
+    """The same trunk under a head whose three classes are the ways in which the drawn slide's tiles differ most."""
+    import torch
+
+    from napari_dala.model.bundle_head import BundleHead
+    from napari_dala.model.head import HeadNetwork
+
+    means = torch.from_numpy(Analysis.open(seen).store.read("features").reshape(-1, 2048)).float()
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        network = HeadNetwork(3).eval()
+        head, means = network.head, means[means.any(1)]
+        pooled = means * (1 + network.attention.gains(means))
+        _, spread, directions = torch.linalg.svd(pooled - pooled.mean(0), full_matrices=False)
+        head.fc1.weight[:3] = directions[:3] / spread[:3, None] * len(means) ** 0.5
+        head.fc1.bias[:3] = -head.fc1.weight[:3] @ pooled.mean(0)
+        head.fc2.weight[:3] = torch.eye(3, 512)
+        head.fc3.weight.copy_(3 * torch.eye(3, 128))
+    third = ClassInfo(name="third", color=(0, 160, 80))
+    card = UNTRAINED_CARD.model_copy(update={"classes": (*UNTRAINED_CARD.classes, third), "name": "three kinds"})
+    return BundleHead.of(with_basis.bundle).with_head(network, card, None)

@@ -21,7 +21,8 @@ import torch
 from napari.components import ViewerModel
 from shapely import box
 
-from napari_dala.plugin.layers import ResultLayers, load
+from napari_dala.plugin.layers import ResultLayers
+from napari_dala.plugin.loading import load
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from napari_dala.analysis import engine
 from napari_dala.analysis.engine import analyze
 from napari_dala.analysis.predictor import Prediction, Predictor
 from napari_dala.analysis.reading import read_block
@@ -28,6 +30,8 @@ from shapely import box
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from napari_dala.model.bundle_head import BundleHead
+
 SMALL_REGION = "slides/CMU-1-Small-Region.svs"
 
 
@@ -44,7 +48,7 @@ def whole(mosaic: Path, predictor: Predictor, tmp_path_factory: pytest.TempPathF
 
 
 def _same(first: Analysis, second: Analysis) -> None:
-    for name in ("status", "scored", "probability", "cam", "features"):
+    for name in ("status", "scored", "exact", "probability", "cam", "features"):
         assert np.array_equal(first.store.read(name), second.store.read(name), equal_nan=name in ("probability", "cam"))
 
 
@@ -158,6 +162,54 @@ def test_cancel_keeps_what_was_done(mosaic: Path, predictor: Predictor, whole: A
         part = analyze(slide, predictor, tmp_path, on_progress=stop_soon, control=control)
         assert 0 < part.analysed.sum() < whole.analysed.sum()
         _same(analyze(slide, predictor, tmp_path), whole)
+
+
+def test_a_new_head_scores_at_once_and_its_maps_follow_exactly(
+    drawn_slide: Path,
+    seen: Path,
+    with_basis: Predictor,
+    new_head: BundleHead,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = shutil.copytree(seen, tmp_path / "analysis")
+    predictor = with_basis.with_bundle(new_head)
+    predictor.batch_size = 1  # to stop between two blocks of few
+    control, reports = RunControl(), list[Progress]()
+    tissue, scored_before_pixels = engine.tissue_tiles, list[int]()
+
+    def counted(*arguments: Any) -> np.ndarray:
+        scored_before_pixels.append(int(open_store(folder / "analysis.zarr").scored.sum()))
+        return tissue(*arguments)
+
+    def stop_after_the_first_block(progress: Progress) -> None:
+        reports.append(progress)
+        if progress.done == progress.total and progress.approximate < progress.total:
+            control.cancel()
+
+    monkeypatch.setattr(engine, "tissue_tiles", counted)
+    with open_slide(drawn_slide) as slide:
+        part = analyze(slide, predictor, folder, on_progress=stop_after_the_first_block, control=control)
+        tiles = int(part.analysed.sum())
+        assert scored_before_pixels == [tiles] == [reports[0].total]
+        assert reports[0].blocks
+        assert reports[0].approximate == tiles
+        assert 0 < part.approximate.sum() == reports[-1].approximate < tiles
+        assert reports[-1].done == tiles
+        assert reports[-1].seconds_left
+
+        reports.clear()
+        done = analyze(slide, predictor, folder, on_progress=reports.append)
+        assert (reports[0].done, reports[0].approximate) == (tiles, int(part.approximate.sum()))
+        assert (reports[-1].done, reports[-1].approximate, reports[-1].seconds_left) == (tiles, 0, 0)
+        assert not done.approximate.any()
+        assert not any("approximate" in line for line in done.warnings)
+        _same(done, analyze(slide, predictor, tmp_path / "fresh"))
+
+
+def test_another_trunk_is_not_taken_over(predictor: Predictor, new_head: BundleHead) -> None:
+    with pytest.raises(ValueError, match="another trunk"):
+        predictor.with_bundle(new_head)
 
 
 class _Instant(Predictor):

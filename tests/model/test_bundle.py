@@ -10,12 +10,23 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from napari_dala.errors import BundleError
-from napari_dala.model.bundle import BASIS_SHAPE, ModelBundle, load_bundle, load_model, seeded_network, untrained
+from napari_dala.model.bundle import (
+    BASIS_SHAPE,
+    ModelBundle,
+    Replay,
+    load_bundle,
+    load_model,
+    seeded_network,
+    untrained,
+)
+from napari_dala.model.bundle_head import load_head
 from napari_dala.model.card import UNTRAINED_CARD, ClassInfo, read_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+LOADERS = pytest.mark.parametrize("load", [load_bundle, load_head])
 
 
 def _put(name: str, value: Tensor) -> Callable[[dict[str, Tensor]], object]:
@@ -114,41 +125,82 @@ def test_hash_follows_every_weight(bundle: ModelBundle, part: str, same_trunk: b
     assert (other.trunk_hash == bundle.trunk_hash) == same_trunk
 
 
+@LOADERS
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
         (lambda t: t.pop("head.fc2.bias"), r"the tensor head\.fc2\.bias is missing"),
+        (lambda t: t.pop("trunk.layer1.0.bn3.bias"), r"the tensor trunk\.layer1\.0\.bn3\.bias is missing"),
         (_put("head.fc4.bias", torch.zeros(2)), r"the tensor head\.fc4\.bias is not part of DALAResNet50"),
         (_put("head.fc3.weight", torch.zeros(3, 128)), r"head\.fc3\.weight has shape \(3, 128\), expected \(2, 128\)"),
+        (_put("trunk.bn1.bias", torch.zeros(3)), r"trunk\.bn1\.bias has shape \(3,\), expected \(64,\)"),
         (_put("basis", torch.zeros(2048, 64)), r"basis has shape \(2048, 64\), expected \(2048, 128\)"),
+        (_put("basis", torch.full(BASIS_SHAPE, torch.nan)), r"basis holds NaN"),
+        (_put("replay.labels", torch.zeros(2, dtype=torch.int64)), r"replay\.features and replay\.labels belong"),
         (_first_is("trunk.layer3.0.conv1.weight", float("nan")), r"trunk\.layer3\.0\.conv1\.weight holds NaN"),
         (_first_is("trunk.bn1.running_var", float("inf")), r"trunk\.bn1\.running_var holds NaN or infinite"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused(
-    saved: Path, tmp_path: Path, change: Callable[[dict[str, Tensor]], object], reason: str
+    saved: Path, tmp_path: Path, change: Callable[[dict[str, Tensor]], object], reason: str, load: Callable[..., object]
 ) -> None:
     tensors = load_file(saved)
     change(tensors)
     path = tmp_path / "bad.safetensors"
     save_file(tensors, path, read_metadata(saved))
     with pytest.raises(BundleError, match=rf"^bad\.safetensors: {reason}") as error:
-        load_bundle(path)
+        load(path)
     assert "\n" not in str(error.value)
 
 
-def test_truncated_bundle_is_refused(saved: Path, tmp_path: Path) -> None:
+@LOADERS
+def test_truncated_bundle_is_refused(saved: Path, tmp_path: Path, load: Callable[..., object]) -> None:
     path = tmp_path / "cut.safetensors"
     path.write_bytes(saved.read_bytes()[:1_000_000])
     with pytest.raises(BundleError, match=r"^cut\.safetensors: the file is truncated"):
-        load_bundle(path)
+        load(path)
 
 
-def test_missing_card_is_refused(saved: Path, tmp_path: Path) -> None:
+@LOADERS
+def test_missing_card_is_refused(saved: Path, tmp_path: Path, load: Callable[..., object]) -> None:
     path = tmp_path / "bare.safetensors"
     save_file(load_file(saved), path)
     with pytest.raises(BundleError, match=r"^bare\.safetensors: it has no model card"):
-        load_bundle(path)
+        load(path)
+
+
+def test_replayed_features_go_with_the_bundle_and_change_no_hash(bundle: ModelBundle, tmp_path: Path) -> None:
+    replay = Replay(torch.rand(5, 2048).half(), torch.tensor([0, 1, 0, 1, 1]))
+    rich = ModelBundle(bundle.network, bundle.card, replay=replay)
+    assert rich.hash == bundle.hash
+    assert rich.trunk_hash == bundle.trunk_hash
+    assert rich.as_stored().replay is replay
+    rich.save(tmp_path / "rich.safetensors")
+    for load in (load_bundle, load_head):
+        loaded = load(tmp_path / "rich.safetensors")
+        assert loaded.replay is not None
+        assert torch.equal(loaded.replay.features, replay.features)
+        assert torch.equal(loaded.replay.labels, replay.labels)
+        assert loaded.hash == bundle.hash
+
+
+@pytest.mark.parametrize(
+    ("features", "labels", "reason"),
+    [
+        (torch.zeros(3, 2048), torch.zeros(3, dtype=torch.int64), r"replay\.features is float32 \(3, 2048\), expected"),
+        (torch.zeros(3, 64).half(), torch.zeros(3, dtype=torch.int64), r"replay\.features is float16 \(3, 64\)"),
+        (torch.zeros(3, 2048).half(), torch.zeros(2, dtype=torch.int64), r"replay\.labels is int64 \(2,\), expected"),
+        (torch.zeros(3, 2048).half(), torch.zeros(3), r"replay\.labels is float32"),
+        (torch.full((1, 2048), torch.inf).half(), torch.tensor([0]), r"replay\.features holds NaN or inf"),
+        (torch.zeros(2, 2048).half(), torch.tensor([0, 2]), r"replay\.labels must be 0 to 1"),
+        (torch.zeros(2, 2048).half(), torch.tensor([-1, 0]), r"replay\.labels must be 0 to 1"),
+    ],
+)
+def test_replayed_features_that_do_not_fit_are_refused(
+    bundle: ModelBundle, features: Tensor, labels: Tensor, reason: str
+) -> None:
+    with pytest.raises(BundleError, match=f"^untrained: {reason}"):
+        ModelBundle(bundle.network, bundle.card, replay=Replay(features, labels))
 
 
 def test_card_and_network_must_agree(bundle: ModelBundle) -> None:

@@ -37,18 +37,20 @@ def test_every_command_stands_in_a_menu(viewer: Viewer) -> None:
     for menu, command in (
         ("napari/layers/classify", "analyze"),
         ("napari/layers/visualize", "explain"),
+        ("napari/layers/annotate", "annotate"),
         ("napari/file/io_utilities", "open_slide"),
         ("napari/plugins/napari-dala", "analyze"),
         ("napari/plugins/napari-dala", "explain"),
+        ("napari/plugins/napari-dala", "annotate"),
         ("napari/file/samples/napari-dala", "teaching"),
         ("napari/file/samples/napari-dala", "cmu-1-small-region"),
     ):
         assert f"{PLUGIN}.{command}" in [item.command.id for item in menus.get_menu(menu)], (menu, command)
 
 
-def test_two_widgets_are_offered() -> None:
+def test_three_widgets_are_offered() -> None:
     PluginManager.instance().discover()
     widgets = [
         widget.display_name for widget in PluginManager.instance().iter_widgets() if widget.plugin_name == PLUGIN
     ]
-    assert widgets == ["Analyze slide", "Explain"]
+    assert widgets == ["Analyze slide", "Explain", "Annotate & learn"]

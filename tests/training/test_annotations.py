@@ -18,6 +18,7 @@ from napari_dala.training.annotation_files import (
     previous_of,
     read_annotations,
     save_for,
+    set_aside,
     write_annotations,
 )
 from napari_dala.training.annotations import Annotation, AnnotationClass, AnnotationDocument, ellipse_polygon
@@ -230,3 +231,40 @@ def test_renames_a_class_everywhere() -> None:
     assert [item.class_name for item in document.annotations] == ["Cancer", None]
     with pytest.raises(ValueError, match="Fold"):
         document.renamed("Cancer", "Fold")
+
+
+def test_gives_annotations_another_class() -> None:
+    document = drawn(box(0, 0, 1, 1), box(2, 0, 3, 1, name=None))
+    first, second = document.annotations
+    assert document.with_class({first.id}, first.class_name) is document, "nothing is new"
+    assert document.with_class({second.id}, "Fold").annotations == (first, replace(second, class_name="Fold"))
+
+
+def test_joins_two_documents() -> None:
+    document = replace(drawn(box(0, 0, 1, 1)), patient="one")
+    (own,) = document.annotations
+    stroma, tumor = AnnotationClass("Stroma", (1, 2, 3)), AnnotationClass("TUMOR", (4, 5, 6))
+    other = AnnotationDocument(
+        "other", (stroma, tumor), (replace(own, class_name="TUMOR"), box(5, 0, 6, 1, name="Stroma")), "two", ({"a": 1},)
+    )
+    joined = document.joined(other)
+    assert joined.fingerprint == document.fingerprint
+    assert joined.classes == (*document.classes, stroma), "a class is told by its name, its colour stays"
+    assert joined.annotations[0] is own
+    assert [item.class_name for item in joined.annotations[1:]] == ["Tumor", "Stroma"]
+    assert joined.annotations[1].id != own.id
+    assert joined.annotations[2].id == other.annotations[1].id
+    assert (joined.patient, joined.others) == ("one", ({"a": 1},))
+
+
+def test_a_damaged_file_is_set_aside_under_a_name_that_is_free(workspace: Path) -> None:
+    names = []
+    for content in ("{", "["):
+        annotations_path("f", workspace).parent.mkdir(parents=True, exist_ok=True)
+        annotations_path("f", workspace).write_text(content)
+        aside = set_aside("f", workspace)
+        assert aside.read_text() == content
+        names.append(aside.name)
+    assert names == ["annotations.damaged-1.geojson", "annotations.damaged-2.geojson"]
+    with pytest.raises(AnnotationError, match="cannot be renamed"):
+        set_aside("f", workspace)

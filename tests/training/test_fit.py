@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,8 +14,9 @@ from skimage.io import imsave
 
 from napari_dala.errors import BundleError, DalaError, DatasetError, JobError
 from napari_dala.model.bundle import load_model, untrained
+from napari_dala.training.anonymous import patient_key
 from napari_dala.training.datasets import ImageDataset, load_dataset
-from napari_dala.training.evaluate import evaluate, patient_key, typical_side
+from napari_dala.training.evaluate import FixedSquares, Squares, evaluate, typical_side
 from napari_dala.training.fit import TrainResult, TrainSettings, train
 from napari_dala.training.learner import Learner
 from napari_dala.training.splits import Split, holdout
@@ -101,6 +103,22 @@ def test_the_card_says_where_the_numbers_come_from(trained: TrainResult, dataset
     assert card.parent is None
 
 
+def test_the_bundle_has_the_basis_and_the_replay_of_its_training_tiles(
+    trained: TrainResult, dataset: ImageDataset, split: Split
+) -> None:
+    bundle = load_model(trained.weights)
+    assert bundle.basis is not None
+    assert bundle.replay is not None
+    assert torch.allclose(bundle.basis.T @ bundle.basis, torch.eye(128), atol=1e-2)  # stored in 16 bits
+    squares = Squares(72, 64, bundle.card.mean, bundle.card.std)
+    shown = [FixedSquares(dataset, split.train, squares)[place] for place in range(len(split.train))]
+    with torch.no_grad():
+        maps = bundle.network.features(squares.normalize(torch.cat([tiles for tiles, _ in shown])))
+    means = maps.mean((2, 3))
+    assert torch.allclose(bundle.replay.features.float(), means, atol=2e-3 * float(means.max()))
+    assert bundle.replay.labels.tolist() == [label for tiles, label in shown for _ in tiles]
+
+
 def test_an_interrupted_run_comes_to_the_same_end(
     trained: TrainResult, dataset: ImageDataset, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,6 +192,9 @@ def test_what_cannot_be_trained_says_so(dataset: ImageDataset, split: Split, tmp
         train(dataset, split, SETTINGS, tmp_path / "b", model="resnet51")
     with pytest.raises(DalaError, match="cuda" if not torch.cuda.is_available() else "no-such"):
         train(dataset, split, SETTINGS.model_copy(update={"accelerator": "cuda"}), tmp_path / "c")
+    if find_spec("tensorboard") is None:
+        with pytest.raises(JobError, match=r"pip install 'napari-dala\[tensorboard\]'"):
+            train(dataset, split, SETTINGS.model_copy(update={"logger": "tensorboard"}), tmp_path / "a")
     assert not (tmp_path / "a").exists()
     assert not (tmp_path / "b").exists()
 

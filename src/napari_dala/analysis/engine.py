@@ -14,6 +14,7 @@ import numpy as np
 from napari_dala.analysis.predictor import Prediction, Predictor
 from napari_dala.analysis.reading import Block, Readers
 from napari_dala.analysis.regions import tiles_in
+from napari_dala.analysis.rescore import rescore
 from napari_dala.analysis.result import Analysis
 from napari_dala.analysis.run_control import Progress, RunControl
 from napari_dala.analysis.schedule import Schedule
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from shapely import MultiPolygon, Polygon
 
     from napari_dala.model.bundle import ModelBundle
+    from napari_dala.model.bundle_file import Bundle
     from napari_dala.slide import Slide
 
 MIN_TISSUE = 0.1  # part of a tile that must be tissue
@@ -51,6 +53,9 @@ def analyze(
     control: RunControl | None = None,
 ) -> Analysis:
     """Run a model on every tissue tile of a slide; what an earlier run did is not done again.
+
+    Tiles that the same trunk has seen before, with another head, are scored from their stored features first. Their
+    Grad-CAM is approximate until the network has run on them again, which follows.
 
     Parameters
     ----------
@@ -93,24 +98,19 @@ def analyze(
     >>> slide = open_slide("slide.svs")  # doctest: +SKIP
     >>> analyze(slide, load_model("default"), "results").summary().area_mm2  # doctest: +SKIP
     """
-    bundle = model.bundle if isinstance(model, Predictor) else model
-    grid = TileGrid.over(slide, bundle.card.tile_px, bundle.card.mpp, overlap)
+    predictor = model if isinstance(model, Predictor) else Predictor(model, device, precision)
+    control = control or RunControl()
+    store = results_of(slide, predictor.bundle, predictor.precision, out, overlap=overlap, restart=restart)
+    rescore(store, predictor.bundle, control, on_progress)
+    grid = store.grid
     tissue = tissue_tiles(slide, grid)
     wanted = tissue if region is None else tissue & tiles_in(region, grid)
-    predictor = model if isinstance(model, Predictor) else Predictor(model, device, precision)
-    store = create_store(
-        (slide_folder(slide.fingerprint) / "analyses" if out is None else Path(out)) / "analysis.zarr",
-        Setting(slide.fingerprint, grid, bundle.trunk_hash, predictor.precision),
-        slide={name: value for name, value in slide.properties.items() if name != "name"},  # may be a patient's
-        bundle_hash=bundle.hash,
-        card=bundle.card.model_dump(mode="json"),
-        components=0 if bundle.basis is None else bundle.basis.shape[1],
-        restart=restart,
-    )
     store.mark_background(tissue)
-    todo = wanted & ~store.scored & (store.status != TileStatus.UNREADABLE)
+    status = store.status
+    # A process killed between the two marks leaves a tile exact and not done: `status` is written last, and decides.
+    finished = (status == TileStatus.UNREADABLE) | ((status == TileStatus.DONE) & store.exact)
+    todo = wanted & ~finished
     tally = _Tally(store, wanted, todo, on_progress)
-    control = control or RunControl()
     readers = Readers(slide, grid, tissue, Schedule(grid, todo, control), workers)
     with ThreadPoolExecutor(1, "dala-writer") as writer, readers:
         writes: deque[Future[None]] = deque()
@@ -121,6 +121,36 @@ def analyze(
         for write in writes:
             write.result()
     return Analysis(store)
+
+
+def results_of(
+    slide: Slide,
+    bundle: Bundle,
+    precision: str,
+    out: str | Path | None = None,
+    *,
+    overlap: float = 0.0,
+    restart: bool = False,
+) -> AnalysisStore:
+    """Open a bundle's results on a slide, creating what is not there; reads no pixel.
+
+    Parameters
+    ----------
+    precision
+        "fp32" or "bf16", that of the trunk.
+    slide, out, overlap, restart
+        See `analyze`.
+    """
+    card = bundle.card
+    return create_store(
+        (slide_folder(slide.fingerprint) / "analyses" if out is None else Path(out)) / "analysis.zarr",
+        Setting(slide.fingerprint, TileGrid.over(slide, card.tile_px, card.mpp, overlap), bundle.trunk_hash, precision),
+        slide={name: value for name, value in slide.properties.items() if name != "name"},  # may be a patient's
+        bundle_hash=bundle.hash,
+        card=card.model_dump(mode="json"),
+        components=0 if bundle.basis is None else bundle.basis.shape[1],
+        restart=restart,
+    )
 
 
 def tissue_tiles(slide: Slide, grid: TileGrid) -> NDArray[np.bool_]:
@@ -211,22 +241,29 @@ class _Tally:
         self._store = store
         self._on_progress = on_progress
         self._total = int(wanted.sum())
-        self._before = self._total - int(todo.sum())
+        self._todo = int(todo.sum())
+        self._scored = todo & store.scored  # their maps are approximate
+        self._approximate = int(self._scored.sum())
+        self._before = self._total - self._todo + self._approximate
         self._unreadable = int((wanted & (store.status == TileStatus.UNREADABLE)).sum())
-        self._done = 0
+        self._run = self._new = 0
         self._start = time.perf_counter()
         self._report(())
 
     def write(self, block: Block, results: TileResults | None) -> None:
         self._store.write(block.position, results, block.unreadable)
-        self._done += len(block.tiles) + len(block.unreadable)
+        tiles = block.tiles + block.unreadable
+        known = sum(bool(self._scored[tile]) for tile in tiles)
+        self._run += len(tiles)
+        self._new += len(tiles) - known
+        self._approximate -= known
         self._unreadable += len(block.unreadable)
         self._report((block.position,))
 
     def _report(self, blocks: tuple[tuple[int, int], ...]) -> None:
         if self._on_progress is None:
             return
-        rate = self._done / (time.perf_counter() - self._start) if self._done else 0.0
-        done = self._before + self._done
-        left = (self._total - done) / rate if rate else None
-        self._on_progress(Progress(done, self._total, self._unreadable, rate, left, blocks))
+        rate = self._run / (time.perf_counter() - self._start) if self._run else 0.0
+        left = (self._todo - self._run) / rate if rate else None
+        done = self._before + self._new
+        self._on_progress(Progress(done, self._total, self._unreadable, rate, left, blocks, self._approximate))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_dala.errors import DalaError
-from napari_dala.model.gradcam import head_grad_cam  # before torch: it sees to triton
+from napari_dala.model.gradcam import head_grad_cam
 
 # isort: split
 import torch
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_dala.model.bundle import ModelBundle
+    from napari_dala.model.bundle_file import Bundle
 
 PRECISIONS = ("auto", "fp32", "bf16")
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -57,13 +58,30 @@ class Predictor:
     """
 
     def __init__(self, bundle: ModelBundle, device: str = "auto", precision: str = "auto") -> None:
-        self.bundle = bundle
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
         self.batch_size = _BATCH.get(self.device.type, 16)
         self._dtype = _DTYPES[self.precision]
         trunk = fold_batch_norm(bundle.network.trunk)
         self.trunk = trunk.to(self.device, self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._take_head(bundle)
+
+    def with_bundle(self, bundle: Bundle) -> Predictor:
+        """Return a predictor with another bundle's head on this one's trunk, which is not prepared again.
+
+        Raises
+        ------
+        ValueError
+            If the bundles' trunks differ.
+        """
+        if bundle.trunk_hash != self.bundle.trunk_hash:
+            raise ValueError(f"{bundle.card.name} has another trunk than {self.bundle.card.name}")
+        other = copy.copy(self)
+        other._take_head(bundle)
+        return other
+
+    def _take_head(self, bundle: Bundle) -> None:
+        self.bundle: Bundle = bundle
         self.network = copy.deepcopy(bundle.network).to(self.device) if self.device.type != "cpu" else bundle.network
         self._basis = None if bundle.basis is None else bundle.basis.to(self.device, torch.float32)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -11,6 +10,7 @@ import numpy as np
 import shapely
 import shapely.geometry
 
+from napari_dala.analysis.geojson import features_of, open_geojson, refuse_infinite
 from napari_dala.errors import AnnotationError
 
 if TYPE_CHECKING:
@@ -45,21 +45,10 @@ def read_regions(path: str | Path) -> list[Area]:
         When the file cannot be read, is not GeoJSON or holds no polygon with an area; one line.
     """
     path = Path(path)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise AnnotationError(f"{path.name}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise AnnotationError(f"{path.name}: not a JSON file: {error}") from error
-    try:
-        with np.errstate(invalid="ignore"):  # NaN is refused below
-            shapes = [shapely.force_2d(shapely.geometry.shape(geometry)) for geometry in _geometries(content)]
-    except (shapely.errors.ShapelyError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
-        raise AnnotationError(
-            f"{path.name}: not a GeoJSON file of regions ({type(error).__name__}: {error})"
-        ) from error
-    if not all(np.isfinite(shapely.get_coordinates(shape)).all() for shape in shapes):
-        raise AnnotationError(f"{path.name}: a coordinate is not a finite number")
+    with open_geojson(path) as content:
+        geometries = (part for feature in features_of(content) for part in _parts(feature["geometry"]))
+        shapes = [shapely.force_2d(shapely.geometry.shape(geometry)) for geometry in geometries]
+        refuse_infinite(shapes)
     areas = [shape for shape in shapes if isinstance(shape, (shapely.Polygon, shapely.MultiPolygon))]
     regions = [area for area in map(_repaired, areas) if not area.is_empty]
     if not regions:
@@ -116,20 +105,15 @@ def tiles_in(regions: Sequence[Area], grid: TileGrid) -> NDArray[np.bool_]:
     return chosen
 
 
-def _geometries(content: Any) -> Iterator[dict[str, Any]]:
-    """Give every geometry of a GeoJSON value; a feature without one (RFC 7946 allows it) gives none."""
-    if isinstance(content, list):
-        for part in content:
-            yield from _geometries(part)
-    elif content["type"] == "FeatureCollection":
-        yield from _geometries(content["features"])
-    elif content["type"] == "GeometryCollection":
-        yield from _geometries(content["geometries"])
-    elif content["type"] == "Feature":
-        if content["geometry"] is not None:
-            yield from _geometries(content["geometry"])
+def _parts(geometry: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
+    """Give the geometries of a collection, or the one; a feature without any (RFC 7946 allows it) gives none."""
+    if geometry is None:
+        return
+    if geometry["type"] == "GeometryCollection":
+        for part in geometry["geometries"]:
+            yield from _parts(part)
     else:
-        yield content
+        yield geometry
 
 
 def _repaired(area: Area) -> Area:

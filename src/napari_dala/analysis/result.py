@@ -68,10 +68,13 @@ class Analysis:
         (classes, rows, columns) float32; NaN where a tile was not analysed.
     status
         (rows, columns) uint8, a `TileStatus` each.
+    approximate
+        (rows, columns) bool, True where the probability is there and the Grad-CAM is approximate or not there yet.
     """
 
     probability: NDArray[np.float32]
     status: NDArray[np.uint8]
+    approximate: NDArray[np.bool_]
 
     def __init__(self, store: AnalysisStore) -> None:
         self.store = store
@@ -80,8 +83,8 @@ class Analysis:
         self.refresh()
 
     @classmethod
-    def open(cls, path: str | Path) -> Analysis:
-        """Open an `analysis.zarr`, or the folder that holds one.
+    def open(cls, path: str | Path, bundle_hash: str | None = None) -> Analysis:
+        """Open an `analysis.zarr`, or the folder that holds one: what was written last, or a bundle's results.
 
         Raises
         ------
@@ -89,7 +92,7 @@ class Analysis:
             When there is none.
         """
         path = Path(path)
-        return cls(open_store(path / "analysis.zarr" if (path / "analysis.zarr").is_dir() else path))
+        return cls(open_store(path / "analysis.zarr" if (path / "analysis.zarr").is_dir() else path, bundle_hash))
 
     @property
     def grid(self) -> TileGrid:
@@ -119,13 +122,21 @@ class Analysis:
         unreadable = int((self.status == TileStatus.UNREADABLE).sum())
         if unreadable:
             found.append(f"{unreadable} tile(s) of the slide could not be decoded and were left out.")
+        approximate = int(self.approximate.sum())
+        if approximate:
+            found.append(
+                f"The Grad-CAM of {approximate} tile(s) is approximate or missing: their probabilities were computed "
+                "from stored features. Run the analysis again to complete it."
+            )
         return found
 
     def refresh(self) -> None:
-        """Read probability and status again."""
+        """Read probability, status and marks again."""
         self.status = self.store.status
+        scored, exact = self.store.scored, self.store.exact
         self.probability = self.store.read("probability")
-        self.probability[:, ~self.store.scored] = np.nan  # a tile counts once its mark is written
+        self.probability[:, ~scored] = np.nan  # a tile counts once its mark is written
+        self.approximate = scored & ~exact
 
     @property
     def analysed(self) -> NDArray[np.bool_]:
@@ -140,7 +151,7 @@ class Analysis:
 
         Returns
         -------
-        `grid.cam_shape` float32, in logits; NaN where no tile was analysed.
+        `grid.cam_shape` float32, in logits; NaN where no tile was analysed, or its map is not there yet.
         """
         maps: NDArray[np.float32] = self.store.read("cam")[class_index].astype(np.float32)
         rows, columns = self.grid.shape
@@ -184,17 +195,25 @@ class Analysis:
     def spots(self, threshold: float | None = None, most: int = 50) -> list[Spot]:
         """Return the tiles most likely of the target class, strongest first, no two within two tiles' distance."""
         probability = np.nan_to_num(self.probability[self.card.target_class], nan=-1.0)
-        (step_y, step_x), (first_y, first_x) = self.grid.tile_frame
-        near = max(1, round(2 * self.grid.cells / self.grid.stride_cells))
         spots: list[Spot] = []
         for flat in np.argsort(-probability, axis=None, kind="stable"):
             row, column = (int(index) for index in np.unravel_index(flat, probability.shape))
             if probability[row, column] < self._threshold(threshold) or len(spots) == most:
                 break
-            if all(max(abs(row - spot.row), abs(column - spot.column)) > near for spot in spots):
-                x, y = first_x + column * step_x, first_y + row * step_y
-                spots.append(Spot(row, column, x, y, float(probability[row, column])))
+            if all(max(abs(row - spot.row), abs(column - spot.column)) > self.near for spot in spots):
+                spots.append(self.spot(row, column))
         return spots
+
+    @property
+    def near(self) -> int:
+        """Two tiles' distance, in rows or columns of the grid."""
+        return max(1, round(2 * self.grid.cells / self.grid.stride_cells))
+
+    def spot(self, row: int, column: int) -> Spot:
+        """Return where an analysed tile lies and how likely it is of the target class."""
+        (step_y, step_x), (first_y, first_x) = self.grid.tile_frame
+        probability = float(self.probability[self.card.target_class, row, column])
+        return Spot(row, column, first_x + column * step_x, first_y + row * step_y, probability)
 
     def _threshold(self, threshold: float | None) -> float:
         return self.card.operating_threshold if threshold is None else threshold

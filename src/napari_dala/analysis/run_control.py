@@ -15,15 +15,17 @@ class Progress:
     Attributes
     ----------
     done, total
-        Tiles, those of earlier runs counted in.
+        Tiles, those of earlier runs and those scored from stored features counted in.
     unreadable
         Tiles that could not be decoded.
     tiles_per_s
         Mean rate of this run; 0 before its first tile.
     seconds_left
-        Estimated from that rate, None before the first tile.
+        Until every tile is done and no map approximate, estimated from that rate; None before the first tile.
     blocks
         (row, column) of the blocks of 4 x 4 tiles written since the last report.
+    approximate
+        Those of the done tiles whose Grad-CAM is approximate or not there yet.
     """
 
     done: int
@@ -32,6 +34,7 @@ class Progress:
     tiles_per_s: float = 0.0
     seconds_left: float | None = None
     blocks: tuple[tuple[int, int], ...] = field(default=())
+    approximate: int = 0
 
 
 class RunControl:

@@ -1,11 +1,11 @@
 """The analysis of one slide on disk: a zarr store that can be stopped, resumed and read while it grows.
 
 What only the trunk determines (`status`, `features`, `layer4`) lies in a group keyed by slide, grid, trunk and
-precision; what the head determines (`probability`, `cam`, `scored`) in a group below it, keyed by bundle. Nothing
-of another slide, model or setting is ever mixed in. Knows no torch: napari reads it while the child writes.
+precision; what the head determines (`probability`, `cam`, `scored`, `exact`) in a group below it, keyed by bundle.
+Nothing of another slide, model or setting is ever mixed in. Knows no torch: napari reads it while the child writes.
 
     analysis.zarr/<setting>/status, features, layer4
-    analysis.zarr/<setting>/<bundle>/probability, cam, scored
+    analysis.zarr/<setting>/<bundle>/probability, cam, scored, exact
 """
 
 from __future__ import annotations
@@ -100,6 +100,26 @@ class TileResults:
     layer4: NDArray[np.floating[Any]] | None = None
 
 
+@dataclass(frozen=True)
+class RescoredTiles:
+    """What a head made of the stored features of n tiles of one block.
+
+    Attributes
+    ----------
+    row, column
+        (n,) int, positions in the grid.
+    probability
+        (n, classes) float32.
+    cam
+        (n, classes, cells, cells), approximate Grad-CAM in logits; None where layer4 is not stored.
+    """
+
+    row: NDArray[np.intp]
+    column: NDArray[np.intp]
+    probability: NDArray[np.float32]
+    cam: NDArray[np.floating[Any]] | None
+
+
 class AnalysisStore:
     """One bundle's results for one slide under one setting; see `open_store` and `create_store`."""
 
@@ -128,11 +148,34 @@ class AnalysisStore:
 
     @property
     def scored(self) -> NDArray[np.bool_]:
-        """True where this bundle's probability and CAM are there, (rows, columns)."""
-        return np.asarray(self._arrays["scored"][:]).astype(bool)
+        """True where this bundle's probability is there, (rows, columns)."""
+        return self.read("scored").astype(bool)
+
+    @property
+    def exact(self) -> NDArray[np.bool_]:
+        """True where this bundle's CAM is there and was made from the full maps, (rows, columns)."""
+        return self.read("exact").astype(bool)
+
+    @property
+    def has_layer4(self) -> bool:
+        """True where projected maps of layer4 are stored, from which a CAM can be made again."""
+        return "layer4" in self._arrays
+
+    def for_bundle(self, bundle_hash: str, card: dict[str, Any]) -> AnalysisStore:
+        """Open another bundle's results on the same tiles, created where they are not there; needs the same trunk."""
+        components = self._arrays["layer4"].shape[-1] if self.has_layer4 else 0
+        return create_store(
+            self.path, self.setting, slide=self.slide, bundle_hash=bundle_hash, card=card, components=components
+        )
+
+    def make_latest(self) -> None:
+        """Let these be the results that `open_store` opens."""
+        zarr.open_group(self.path, mode="r+").attrs["latest"] = [self.setting.key, self.bundle_hash[:12]]
 
     def read(self, name: str, block: tuple[int, int] | None = None) -> NDArray[Any]:
         """Read an array ("probability", "cam", "features", ...), whole or one block of 4 x 4 tiles."""
+        if name == "exact" and name not in self._arrays:
+            name = "scored"  # written before CAMs could be approximate
         array = self._arrays[name]
         return np.asarray(array[:] if block is None else array[_block_region(name, block, self.grid.cells)])
 
@@ -145,7 +188,7 @@ class AnalysisStore:
             self._arrays["status"][:] = wanted.astype(np.uint8)
 
     def write(self, block: tuple[int, int], results: TileResults | None, unreadable: list[tuple[int, int]]) -> None:
-        """Add tiles of one block: first what was computed, then the marks that say it is there."""
+        """Add tiles of one block that the network has seen: first what it found, then the marks that say so."""
         if results is not None and len(results.row):
             row, column = results.row - block[0] * BLOCK, results.column - block[1] * BLOCK
             values: list[tuple[str, NDArray[Any]]] = [
@@ -157,13 +200,22 @@ class AnalysisStore:
                 values.append(("layer4", results.layer4))
             for name, value in values:
                 self._merge(name, block, row, column, value)
-            self._merge("scored", block, row, column, np.ones(len(row), np.uint8))
+            for name in ("scored", "exact"):  # in this order, so that what is not scored is never exact
+                self._merge(name, block, row, column, np.ones(len(row), np.uint8))
         status = self.read("status", block)
         if results is not None:
             status[results.row - block[0] * BLOCK, results.column - block[1] * BLOCK] = TileStatus.DONE
         for tile in unreadable:
             status[tile[0] - block[0] * BLOCK, tile[1] - block[1] * BLOCK] = TileStatus.UNREADABLE
         self._arrays["status"][_block_region("status", block, self.grid.cells)] = status
+
+    def write_rescored(self, block: tuple[int, int], results: RescoredTiles) -> None:
+        """Add tiles of one block that were scored from what is stored of them: first the values, then the mark."""
+        row, column = results.row - block[0] * BLOCK, results.column - block[1] * BLOCK
+        self._merge("probability", block, row, column, results.probability)
+        if results.cam is not None:
+            self._merge("cam", block, row, column, results.cam)
+        self._merge("scored", block, row, column, np.ones(len(row), np.uint8))
 
     def _merge(
         self, name: str, block: tuple[int, int], row: NDArray[np.intp], column: NDArray[np.intp], value: NDArray[Any]
@@ -225,7 +277,12 @@ def create_store(
                 name, shape=(rows, columns, *shape), chunks=(BLOCK, BLOCK, *chunks), dtype=dtype, fill_value=0
             )
     head = tiles.require_group(bundle_hash[:12])
-    head.require_array("scored", shape=(rows, columns), chunks=(BLOCK, BLOCK), dtype="uint8", fill_value=0)
+    scored = _marks(head, "scored", setting.grid)
+    if "exact" not in head:
+        earlier = np.asarray(scored[:])  # written before CAMs could be approximate
+        exact = _marks(head, "exact", setting.grid)
+        if earlier.any():
+            exact[:] = earlier
     for name, factor, kind in (("probability", 1, "float32"), ("cam", cells, "float16")):
         head.require_array(
             name,
@@ -240,21 +297,29 @@ def create_store(
     return AnalysisStore(path, tiles, head)
 
 
-def open_store(path: Path) -> AnalysisStore:
-    """Open the results that were written last.
+def _marks(group: zarr.Group, name: str, grid: TileGrid) -> zarr.Array[Any]:
+    """Open or create an array of one mark a tile."""
+    return group.require_array(name, shape=grid.shape, chunks=(BLOCK, BLOCK), dtype="uint8", fill_value=0)
+
+
+def open_store(path: Path, bundle_hash: str | None = None) -> AnalysisStore:
+    """Open the results that were written last, or a bundle's.
 
     Raises
     ------
     DalaError
-        When there is no analysis at `path`.
+        When there is no analysis at `path`, or none by this bundle.
     """
     try:
         root = zarr.open_group(path, mode="r")
         latest: Any = root.attrs["latest"]
+        if bundle_hash is not None:
+            settings = [name for name, group in root.groups() if bundle_hash[:12] in group]
+            latest = [latest[0] if latest[0] in settings else settings[0], bundle_hash[:12]]
         tiles, head = root[latest[0]], root["/".join(latest)]
         return AnalysisStore(Path(path), cast("zarr.Group", tiles), cast("zarr.Group", head))
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise DalaError(f"{path}: not an analysis by napari-dala") from error
+    except (OSError, LookupError, TypeError, ValueError) as error:
+        raise DalaError(f"{path}: not an analysis by napari-dala{' with this model' if bundle_hash else ''}") from error
 
 
 def _block_region(name: str, block: tuple[int, int], cells: int) -> tuple[slice, ...]:

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from shapely import Polygon
 
-from napari_dala.analysis.engine import analyze
-from napari_dala.analysis.predictor import Predictor, devices
+from napari_dala.analysis.engine import analyze, results_of
+from napari_dala.analysis.predictor import Predictor, choose_device, choose_precision, devices
+from napari_dala.analysis.rescore import rescore
 from napari_dala.analysis.run_control import Progress, RunControl
 from napari_dala.jobs.child import serve
-from napari_dala.model.bundle import load_model
+from napari_dala.model.bundle import ModelBundle, load_model
+from napari_dala.model.bundle_head import load_head
+from napari_dala.model.catalog import find_model
 from napari_dala.slide import open_slide
 
 # isort: split
@@ -20,14 +23,17 @@ import torch
 
 if TYPE_CHECKING:
     from napari_dala.jobs.child import Request
+    from napari_dala.model.bundle_file import Bundle
 
 
 class Worker:
-    """Keeps the model it used last ready."""
+    """Keeps the model it used last ready; a new head on the same trunk takes over what is ready."""
 
     def __init__(self) -> None:
-        self._key: tuple[str, str, str] | None = None
+        self._bundle: Bundle | None = None
+        self._source: tuple[str, int] | None = None  # the bundle's file and when that was written
         self._predictor: Predictor | None = None
+        self._place: tuple[str, str] | None = None  # the predictor's device and precision as they were asked for
         self._all_threads = torch.get_num_threads()
 
     def prepare(self) -> dict[str, Any]:
@@ -37,13 +43,27 @@ class Worker:
         predictor(np.zeros((predictor.batch_size, side, side, 3), np.uint8))
         return {"device": str(predictor.device), "precision": predictor.precision, "torch": torch.__version__}
 
+    def bundle(self, model: str) -> Bundle:
+        """Return a model, of which a file's trunk is left packed; the last one is kept."""
+        path = find_model(model)
+        source = ("", 0) if path is None else (str(path.resolve()), path.stat().st_mtime_ns)
+        if self._bundle is None or source != self._source:
+            self._bundle = load_model(model) if path is None else load_head(model)
+            self._source = source
+        return self._bundle
+
     def predictor(self, model: str, device: str, precision: str) -> Predictor:
-        """Return the predictor for a model, device and precision; the last one is kept."""
-        key = (model, device, precision)
-        if self._predictor is None or key != self._key:
-            self._predictor = None  # its memory first
-            self._predictor = Predictor(load_model(model), device, precision)
-            self._key = key
+        """Return the predictor for a model, device and precision; the last one's trunk is kept where it is the same."""
+        bundle = self.bundle(model)
+        last = self._predictor if self._place == (device, precision) else None
+        if last is None or last.bundle.trunk_hash != bundle.trunk_hash:
+            last = self._predictor = None  # its memory first
+            self._bundle = whole = bundle if isinstance(bundle, ModelBundle) else load_model(model)
+            self._predictor = Predictor(whole, device, precision)
+            self._place = (device, precision)
+        elif last.bundle is not bundle:
+            self._predictor = last.with_bundle(bundle)
+        assert self._predictor is not None
         return self._predictor
 
     def analyze(
@@ -63,6 +83,8 @@ class Worker:
     ) -> dict[str, Any]:
         """Analyse a slide; progress events name the store's folder, so that it can be read while it grows.
 
+        What is stored of tiles that the same trunk has seen is scored before the trunk is loaded.
+
         `threads` are the processor's for the network, 0 for all of them; the rest is as in `engine.analyze`.
         """
         control = RunControl()
@@ -70,16 +92,19 @@ class Worker:
             control.look_at((view[0], view[1], view[2], view[3]))
         request.listen(lambda verb, arguments: _steer(control, verb, arguments))
         torch.set_num_threads(threads or self._all_threads)
-        predictor = self.predictor(model, device, precision)
+        chosen = choose_device(device)
+        bundle = self.bundle(model)
 
         def report(progress: Progress) -> None:
-            request.emit("progress", path=out, device=str(predictor.device), **asdict(progress))
+            request.emit("progress", path=out, device=str(chosen), **asdict(progress))
 
         with open_slide(slide, mpp=(mpp[0], mpp[1]) if isinstance(mpp, list) else mpp) as opened:
+            store = results_of(opened, bundle, choose_precision(precision, chosen), out, overlap=overlap)
+            rescore(store, bundle, control, report)
             polygons = None if region is None else [Polygon(ring) for ring in region]
             analyze(
                 opened,
-                predictor,
+                self.predictor(model, device, precision),
                 out,
                 region=polygons,
                 overlap=overlap,

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from napari_dala import __version__
-from napari_dala.cli import analyze, bench, demo, evaluate, explain, info, models, train
+from napari_dala.cli import analyze, bench, compare, demo, evaluate, explain, finetune, info, models, train
 from napari_dala.errors import DalaError
 
 app = typer.Typer(
@@ -23,6 +23,8 @@ app.command()(explain.explain)
 app.command()(demo.demo)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
+app.command()(compare.compare)
+app.command()(finetune.finetune)
 app.command()(bench.bench)
 app.add_typer(models.app, name="models")
 

@@ -107,7 +107,7 @@ def _analyze_one(path: Path, predictor: Predictor, out: Path, settings: dict[str
             nonlocal last
             last = progress
             rate = f"{progress.tiles_per_s:.1f} tiles/s" if progress.tiles_per_s else ""
-            bar.update(task, completed=progress.done, total=progress.total, rate=rate)
+            bar.update(task, completed=progress.done - progress.approximate, total=progress.total, rate=rate)
 
         analysis = analyze(
             slide,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 
 import typer
 
+from napari_dala.cli.display import has_display
 from napari_dala.errors import DalaError
 
 
@@ -21,7 +20,7 @@ def demo(
 
     typer.echo("Drawing the teaching slide (a drawing of tissue, not a patient's)...")
     slide = cached_teaching_slide(side)
-    if not headless and _has_display():
+    if not headless and has_display():
         try:
             from napari_dala.plugin.demo import show_demo
         except ImportError as error:
@@ -36,10 +35,3 @@ def demo(
     for folder in folders:
         for name in ("overview.png", "report.html", "tiles.csv", "regions.geojson"):
             typer.echo(str((folder / name).resolve()))
-
-
-def _has_display() -> bool:
-    """Return True where a window can be shown."""
-    if sys.platform != "linux":
-        return True
-    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

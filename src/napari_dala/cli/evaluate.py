@@ -6,11 +6,14 @@ from pathlib import Path
 
 import typer
 
-from napari_dala.cli import data_options
+from napari_dala.cli import data_options, recipe_options
 
 
 def evaluate(
-    model: str = typer.Argument(help="Name or file of a bundle."),
+    model: str = typer.Argument(
+        help="Name or file of a bundle. A bundle is a DALAResNet50; `dala compare` measures the other networks: "
+        f"{recipe_options.NETWORKS}."
+    ),
     dataset: str = data_options.DATASET,
     root: Path = data_options.ROOT,
     magnification: int | None = data_options.MAGNIFICATION,

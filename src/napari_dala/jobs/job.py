@@ -7,6 +7,7 @@
     log.txt          standard output and error
     checkpoints/     what a further start continues from
     result/          what came of it
+    ...              files it was given
     lock             held by whoever runs it
 
 `Job` is for the window and the command line, `napari_dala.jobs.run.JobRun` for the process that does the work.
@@ -30,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from napari_dala.errors import JobError
-from napari_dala.files import write_json, write_text
+from napari_dala.files import replacing, write_json, write_text
 from napari_dala.jobs.process import ProcessMark, last_words, start_detached
 from napari_dala.jobs.state import JobState, Status, job_errors, read_json, run_lock
 
@@ -73,8 +74,25 @@ class Job:
     version: str
 
     @classmethod
-    def create(cls, folder: str | Path, kind: str, config: Mapping[str, Any], command: Sequence[str]) -> Job:
+    def create(
+        cls,
+        folder: str | Path,
+        kind: str,
+        config: Mapping[str, Any],
+        command: Sequence[str],
+        *,
+        files: Mapping[str, Path] | None = None,
+    ) -> Job:
         """Make the folder of a new job, whole or not at all; nothing runs yet.
+
+        Parameters
+        ----------
+        folder
+            New or empty.
+        kind, config, command
+            As the attributes.
+        files
+            What to copy into the folder: name in there -> file.
 
         Raises
         ------
@@ -99,6 +117,9 @@ class Job:
                 write_json(temporary / "job.json", description)
                 for name in ("checkpoints", "result"):
                     (temporary / name).mkdir()
+                for name, file in (files or {}).items():
+                    with replacing(temporary / name) as copy:
+                        shutil.copyfile(file, copy)
                 JobState(Status.QUEUED).write(temporary)
                 if folder.exists():
                     folder.rmdir()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_dala.errors import BundleError
+from napari_dala.files import replacing
 from napari_dala.model.card import UNTRAINED_CARD, read_card
 from napari_dala.workspace import models_folder
 
@@ -43,8 +46,35 @@ def list_models(folder: str | Path | None = None) -> list[ModelEntry]:
     return entries
 
 
-def installed_path(name: str) -> Path:
-    """Return where a bundle of this name lies in the workspace.
+def free_name(name: str, folder: str | Path | None = None) -> str:
+    """Return `name`, with a number behind it where a model of the workspace `folder` has it already."""
+    taken = {entry.name for entry in list_models(folder)} | set(BUILT_IN)
+    names = (name if number == 1 else f"{name} {number}" for number in count(1))
+    return next(one for one in names if one not in taken)
+
+
+def install_file(source: Path, name: str, folder: str | Path | None = None) -> ModelEntry:
+    """Copy the file of a bundle into the workspace `folder`, byte by byte, under the free name nearest to `name`.
+
+    Its card is checked; its weights are when they are loaded (`convert.install_model` checks them first, with torch).
+
+    Raises
+    ------
+    BundleError
+        If the file is not a bundle, the name is not fit for a file name, or the workspace cannot be written.
+    """
+    card = read_card(source)
+    target = installed_path(free_name(name, folder), folder)
+    try:
+        with replacing(target) as temporary:
+            shutil.copyfile(source, temporary)
+    except OSError as error:
+        raise BundleError(f"{target}: the model cannot be written there ({error.strerror or error})") from error
+    return ModelEntry(target.stem, target, card)
+
+
+def installed_path(name: str, folder: str | Path | None = None) -> Path:
+    """Return where a bundle of this name lies in the workspace `folder`.
 
     Raises
     ------
@@ -55,7 +85,7 @@ def installed_path(name: str) -> Path:
         raise BundleError(f"{name}: this is the name of the built-in model; choose another")
     if not re.fullmatch(r"\w[\w .+-]*", name):
         raise BundleError(f"{name!r} cannot name a model: use letters, digits, spaces and . + - _")
-    return models_folder() / f"{name}{SUFFIX}"
+    return models_folder(folder) / f"{name}{SUFFIX}"
 
 
 def find_model(name_or_path: str | Path) -> Path | None:

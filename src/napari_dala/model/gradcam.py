@@ -3,7 +3,7 @@
 DALAResNet50 sees the attention module's output F' only through v = GAP(F'), so the gradient of a logit is the same at
 each of the h * w positions: Grad-CAM's channel weights are d logit / d v / (h w). The three small layers of the head
 are piecewise linear, so that derivative is a product of their matrices and of the masks of their activations,
-taken for all classes at once. `docs/model.md` derives it.
+taken for all classes at once. `docs/model.md` derives it. Needs no torchvision.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from napari_dala.model.dalaresnet import DALAResNet50
+from napari_dala.model.head import HeadNetwork
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_dala.model.dalaresnet import Head
+    from napari_dala.model.dalaresnet import DALAResNet50
+    from napari_dala.model.head import Head
 
 
 def grad_cam(network: DALAResNet50, images: Tensor, classes: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
@@ -51,7 +52,7 @@ def grad_cam(network: DALAResNet50, images: Tensor, classes: Sequence[int] | Non
     ValueError
         If the network is in training mode or a class does not exist.
     """
-    if not isinstance(network, DALAResNet50):
+    if not isinstance(network, HeadNetwork) or not hasattr(network, "trunk"):
         raise TypeError(f"grad_cam needs a DALAResNet50, not {type(network).__name__}; see hook_grad_cam")
     _check_eval(network)
     with torch.no_grad():
@@ -62,14 +63,14 @@ def grad_cam(network: DALAResNet50, images: Tensor, classes: Sequence[int] | Non
 
 @torch.no_grad()
 def head_grad_cam(
-    network: DALAResNet50, features: Tensor, classes: Sequence[int] | None = None
+    network: HeadNetwork, features: Tensor, classes: Sequence[int] | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return logits, Grad-CAM maps and channel means for layer4's map.
 
     Parameters
     ----------
-    network : DALAResNet50
-        In eval mode.
+    network : HeadNetwork
+        In eval mode; a DALAResNet50 is one.
     features : Tensor
         (B, 2048, h, w), layer4's map before the attention, any float type; fastest in channels_last.
     classes : sequence of int, optional
@@ -100,7 +101,7 @@ def head_grad_cam(
 
 @torch.no_grad()
 def cam_weights(
-    network: DALAResNet50, means: Tensor, cells: int, classes: Sequence[int] | None = None
+    network: HeadNetwork, means: Tensor, cells: int, classes: Sequence[int] | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return logits and the weights with which layer4's channels, before the attention, sum to Grad-CAM maps.
 
@@ -109,8 +110,8 @@ def cam_weights(
 
     Parameters
     ----------
-    network : DALAResNet50
-        In eval mode.
+    network : HeadNetwork
+        In eval mode; a DALAResNet50 is one.
     means : Tensor
         (B, 2048), channel means of layer4 before the attention.
     cells : int

@@ -3,28 +3,59 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from napari_dala.errors import BundleError
-from napari_dala.model.dalaresnet import DALAResNet50
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    Shapes = Mapping[str, tuple[int, ...]]
+
+Network = TypeVar("Network", bound=nn.Module)
 
 # counts batch norm's training steps; changes no output
 _COUNTER = ".num_batches_tracked"
 
 
-def weights_of(network: DALAResNet50) -> dict[str, Tensor]:
+def weights_of(network: nn.Module) -> dict[str, Tensor]:
     """Return the network's parameters and buffers by name, on the CPU, float32."""
     return {
         name: tensor.detach().to("cpu", torch.float32).contiguous()
         for name, tensor in network.state_dict().items()
         if not name.endswith(_COUNTER)
     }
+
+
+def shapes_of(network: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of what `weights_of` gives; a network on the meta device will do."""
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items() if not name.endswith(_COUNTER)}
+
+
+def trunk_shapes() -> dict[str, tuple[int, ...]]:
+    """Return the shapes of DALAResNet50's trunk by name: ResNet-50 from conv1 to layer4, without building it."""
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def add(convolution: str, norm: str, *shape: int) -> None:
+        shapes[f"trunk.{convolution}.weight"] = shape
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            shapes[f"trunk.{norm}.{name}"] = shape[:1]
+
+    add("conv1", "bn1", 64, 3, 7, 7)
+    channels = 64
+    for layer, (width, blocks) in enumerate(((64, 3), (128, 4), (256, 6), (512, 3)), 1):
+        for block in range(blocks):
+            name = f"layer{layer}.{block}"
+            add(f"{name}.conv1", f"{name}.bn1", width, channels, 1, 1)
+            add(f"{name}.conv2", f"{name}.bn2", width, width, 3, 3)
+            add(f"{name}.conv3", f"{name}.bn3", 4 * width, width, 1, 1)
+            if block == 0:
+                add(f"{name}.downsample.0", f"{name}.downsample.1", 4 * width, channels, 1, 1)
+            channels = 4 * width
+    return shapes
 
 
 def check_finite(weights: Mapping[str, Tensor], source: str) -> None:
@@ -34,29 +65,40 @@ def check_finite(weights: Mapping[str, Tensor], source: str) -> None:
             raise BundleError(f"{source}: {name} holds NaN or infinite values")
 
 
-def network_from(weights: Mapping[str, Tensor], num_classes: int, source: str) -> DALAResNet50:
-    """Return a network in eval mode with these weights, which it takes over without a copy where they are float32.
+def check_weights(expected: Shapes, found: Mapping[str, Tensor], source: str) -> None:
+    """Raise BundleError if a tensor is missing, not part of the network, of another shape, or not finite.
 
     Parameters
     ----------
+    expected : mapping of str to shape
+        As `shapes_of` gives them.
+    found : mapping of str to Tensor
+        Of any floating type.
+    source : str
+        What to call the tensors in an error.
+    """
+    for name in sorted(expected.keys() - found.keys()):
+        raise BundleError(f"{source}: the tensor {name} is missing")
+    for name in sorted(found.keys() - expected.keys()):
+        raise BundleError(f"{source}: the tensor {name} is not part of DALAResNet50")
+    for name in sorted(expected):
+        here, there = tuple(found[name].shape), expected[name]
+        if here != there:
+            raise BundleError(f"{source}: {name} has shape {here}, expected {there}")
+    check_finite(found, source)
+
+
+def fill(network: Network, weights: Mapping[str, Tensor]) -> Network:
+    """Give a network these weights and return it in eval mode, float32.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Best on the meta device, for it takes the tensors over, without a copy where they are float32.
     weights : mapping of str to Tensor
         As `weights_of` gives them, of any floating type.
-    num_classes : int
-        Number of classes.
-    source : str
-        What to call the weights in an error.
-
-    Raises
-    ------
-    BundleError
-        If a tensor is missing, unexpected, of another shape, or not finite.
     """
-    with torch.device("meta"):
-        network = DALAResNet50(num_classes)
-    expected = network.state_dict()
-    counters = {name: torch.tensor(0) for name in expected if name.endswith(_COUNTER)}
-    _check_shapes({name: expected[name] for name in expected.keys() - counters.keys()}, weights, source)
-    check_finite(weights, source)
+    counters = {name: torch.tensor(0) for name in network.state_dict() if name.endswith(_COUNTER)}
     network.load_state_dict({name: tensor.float() for name, tensor in weights.items()} | counters, assign=True)
     return network.eval()
 
@@ -94,14 +136,3 @@ def digest(tensors: Mapping[str, Tensor], settings: str) -> str:
         sha.update(f"\n{name} {array.shape}\n".encode())
         sha.update(array.reshape(-1).data.cast("B"))
     return sha.hexdigest()
-
-
-def _check_shapes(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], source: str) -> None:
-    for name in sorted(expected.keys() - found.keys()):
-        raise BundleError(f"{source}: the tensor {name} is missing")
-    for name in sorted(found.keys() - expected.keys()):
-        raise BundleError(f"{source}: the tensor {name} is not part of DALAResNet50")
-    for name in sorted(expected):
-        here, there = tuple(found[name].shape), tuple(expected[name].shape)
-        if here != there:
-            raise BundleError(f"{source}: {name} has shape {here}, expected {there}")

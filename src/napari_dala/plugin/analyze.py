@@ -12,7 +12,6 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QHBoxLayout,
     QLabel,
-    QProgressBar,
     QPushButton,
     QWidget,
 )
@@ -20,26 +19,22 @@ from superqt.utils import create_worker, signals_blocked
 
 from napari_dala.errors import DalaError
 from napari_dala.model.catalog import list_models
-from napari_dala.plugin.layers import LoadedAnalysis, load
-from napari_dala.plugin.legend import RUN_STYLE, Note
+from napari_dala.plugin.legend import RUN_STYLE, Bar, Note
+from napari_dala.plugin.loading import LoadedAnalysis, load
 from napari_dala.plugin.result_panel import ResultPanel
-from napari_dala.plugin.run import AnalysisRun
+from napari_dala.plugin.run import AnalysisRun, analyses_folder, arguments_for, progress_text
 from napari_dala.plugin.scrolling import scrolling_layout
 from napari_dala.plugin.session import session_of
 from napari_dala.plugin.settings import load_preferences
-from napari_dala.plugin.slide_layers import file_of, rectangle, selected_polygons, set_mpp, view_of
+from napari_dala.plugin.slide_layers import rectangle, selected_polygons, set_mpp, view_of
 from napari_dala.plugin.warm_child import warm_child
-from napari_dala.workspace import slide_folder
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import napari
     from napari.layers import Image
     from qtpy.QtGui import QShowEvent
 
     from napari_dala.model.catalog import ModelEntry
-    from napari_dala.slide import Slide
 
 WHOLE, VIEW, SHAPE = "Whole slide", "Field in view", "Selected shape"
 _ASK_MPP = "This picture does not say its resolution: enter micrometres per pixel to analyse it."
@@ -75,7 +70,7 @@ class AnalyzeWidget(QWidget):
         self.run_button, self.cancel_button = QPushButton("▶  Run analysis"), QPushButton("Cancel")
         self.run_button.setStyleSheet(RUN_STYLE)
         self.offer, self.offer_button = Note("offer"), QPushButton("Show last result")
-        self.progress, self.progress_text, self.device = QProgressBar(), QLabel(), QLabel()
+        self.progress, self.progress_text, self.device = Bar(), QLabel(), QLabel()
         self.panel = ResultPanel(self._session)
         self._arrange()
         self._connect()
@@ -119,6 +114,7 @@ class AnalyzeWidget(QWidget):
         self.cancel_button.clicked.connect(self.cancel)
         self.offer_button.clicked.connect(self._show_last)
         self._session.slides_changed.connect(self.refresh)
+        self._session.model_installed.connect(self._list_models)
         self._child.told.connect(self._show_device)
 
     # What is chosen
@@ -151,8 +147,8 @@ class AnalyzeWidget(QWidget):
             self.error.say(self._session.problem if self._session.slide is None and self._session.problem else "")
         self._show_state()
 
-    def _list_models(self) -> None:
-        chosen = self.model_box.currentText()
+    def _list_models(self, choose: str = "") -> None:
+        chosen = choose or self.model_box.currentText()
         self._entries = list_models(load_preferences().workspace)
         with signals_blocked(self.model_box):
             self.model_box.clear()
@@ -174,7 +170,7 @@ class AnalyzeWidget(QWidget):
         try:
             if slide.mpp is None:
                 set_mpp(self._session.viewer, layer, self.mpp_box.value())
-            arguments = self._arguments(layer, slide, entry)
+            arguments = arguments_for(slide, entry.path or entry.name, self._region(layer))
             self._run = AnalysisRun(self._session, self._child, layer, arguments)
         except (DalaError, OSError) as error:
             self.error.say(str(error))
@@ -192,21 +188,6 @@ class AnalyzeWidget(QWidget):
             self._run.cancel()
             self.progress_text.setText("Stopping…")
 
-    def _arguments(self, layer: Image, slide: Slide, entry: ModelEntry) -> dict[str, Any]:
-        preferences = load_preferences()
-        assert slide.mpp is not None
-        mpp = slide.mpp[0] if slide.mpp[0] == slide.mpp[1] else list(slide.mpp)
-        return {
-            "slide": str(file_of(slide, preferences.workspace)),
-            "mpp": mpp if slide.mpp_source == "given" else None,
-            "model": str(entry.path or entry.name),
-            "out": str(self._folder(slide)),
-            "region": self._region(layer),
-            "device": preferences.device,
-            "precision": preferences.precision,
-            "threads": preferences.threads,
-        }
-
     def _region(self, layer: Image) -> list[list[list[float]]] | None:
         extent = self.extent_box.currentText()
         if extent == VIEW:
@@ -221,14 +202,11 @@ class AnalyzeWidget(QWidget):
             )
         return polygons
 
-    def _folder(self, slide: Slide) -> Path:
-        return slide_folder(slide.fingerprint, load_preferences().workspace) / "analyses"
-
     def _show_last(self) -> None:
         if self._session.slide is not None and self._session.layer is not None:
             self.offer_button.setEnabled(False)
             show = partial(self._on_loaded, self._session.layer)
-            folder = self._folder(self._session.slide)
+            folder = analyses_folder(self._session.slide)
             create_worker(load, folder, _connect={"returned": show, "errored": self._on_not_loaded})
 
     def _on_loaded(self, layer: Image, loaded: LoadedAnalysis) -> None:
@@ -264,7 +242,7 @@ class AnalyzeWidget(QWidget):
             slide is not None
             and self._session.results is None
             and not self.is_running
-            and (self._folder(slide) / "analysis.zarr").is_dir()
+            and (analyses_folder(slide) / "analysis.zarr").is_dir()
         )
         self.offer.say("This slide was analysed before." if offered else "")
         self.offer_button.setVisible(offered)
@@ -277,14 +255,8 @@ class AnalyzeWidget(QWidget):
 
     def _show_progress(self, payload: dict[str, Any]) -> None:
         self.progress.setRange(0, max(1, payload["total"]))
-        self.progress.setValue(payload["done"])
-        left = payload["seconds_left"]
-        parts = [f"{payload['done']} of {payload['total']} tiles"]
-        if payload["tiles_per_s"]:
-            parts.append(f"{payload['tiles_per_s']:.1f} tiles/s")
-        if left is not None and left >= 0.5:
-            parts.append(f"{_duration(left)} left")
-        self.progress_text.setText(" · ".join(parts))
+        self.progress.setValue(payload["done"] - payload["approximate"])
+        self.progress_text.setText(progress_text(payload))
 
     def _on_ended(self, outcome: str, message: str) -> None:
         if outcome == "cancelled":
@@ -292,14 +264,6 @@ class AnalyzeWidget(QWidget):
         elif outcome == "failed":
             self.error.say(message)
         self._show_state()
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02} min"
-    return f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
 
 
 def _abandon(run: AnalysisRun) -> None:

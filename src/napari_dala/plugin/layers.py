@@ -10,24 +10,25 @@ from napari.layers import Image, Labels
 from napari.utils.colormaps import Colormap, DirectLabelColormap
 
 from napari_dala.analysis.pictures import DT_DEFAULT, colormap
-from napari_dala.analysis.result import Analysis, overlay_mean
+from napari_dala.analysis.result import overlay_mean
 from napari_dala.plugin.slide_layers import to_slide
 from napari_dala.slide.tiles import BLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from napari.components import LayerList
     from napari.layers import Layer
     from numpy.typing import ArrayLike, NDArray
 
+    from napari_dala.analysis.result import Analysis
     from napari_dala.model.threshold import DynamicThreshold, ThresholdedMap
+    from napari_dala.plugin.loading import Block, LoadedAnalysis
 
     Frame = tuple[tuple[float, float], tuple[float, float]]
 
 PROBABILITY_OPACITY, CAM_OPACITY = 0.5, 0.65  # both together leave the nuclei visible
-_PLACEMENT = ("scale", "translate", "rotate", "shear", "affine", "units")
+PLACEMENT = ("scale", "translate", "rotate", "shear", "affine", "units")
 
 
 @dataclass(frozen=True)
@@ -49,39 +50,6 @@ class Explanation:
     rule: DynamicThreshold = DT_DEFAULT
 
 
-@dataclass(frozen=True)
-class LoadedAnalysis:
-    """An analysis with its tiles' maps in memory.
-
-    Attributes
-    ----------
-    analysis
-        As far as it has come.
-    cams
-        (classes, rows * cells, columns * cells) float16, each tile's own raw Grad-CAM; NaN where there is none.
-    """
-
-    analysis: Analysis
-    cams: NDArray[np.float16]
-
-
-def load(path: str | Path) -> LoadedAnalysis:
-    """Read an analysis from disk; about a second for 10,000 tiles, so not in the main thread.
-
-    Raises
-    ------
-    DalaError
-        When there is none.
-    """
-    analysis = Analysis.open(path)
-    cams = analysis.store.read("cam")
-    rows, columns = analysis.grid.shape
-    cells = analysis.grid.cells
-    tiles = cams.reshape(len(cams), rows, cells, columns, cells).swapaxes(2, 3)
-    tiles[:, ~analysis.analysed] = np.nan  # a tile counts once its mark is written
-    return LoadedAnalysis(analysis, cams)
-
-
 class ResultLayers:
     """Creates three layers above a slide layer and keeps them up to date.
 
@@ -92,7 +60,9 @@ class ResultLayers:
     slide_layer
         Where the slide lies in the world; the results follow it.
     loaded
-        May still be growing: `add` reads what is new.
+        May still be growing: `add` shows what is new.
+    ending
+        Of the layers' names.
 
     Attributes
     ----------
@@ -104,8 +74,9 @@ class ResultLayers:
         The map in that layer, with its T and the kept fraction.
     """
 
-    def __init__(self, layers: LayerList, slide_layer: Image, loaded: LoadedAnalysis) -> None:
+    def __init__(self, layers: LayerList, slide_layer: Image, loaded: LoadedAnalysis, ending: str = "") -> None:
         self.analysis = loaded.analysis
+        self._ending = ending
         self.slide_layer = slide_layer
         self.threshold = self.analysis.card.operating_threshold
         self.explanation = Explanation(self.analysis.card.target_class)
@@ -113,8 +84,9 @@ class ResultLayers:
         self._cams = loaded.cams
         self.thresholded = self._thresholded()
         self.probability, self.classes, self.cam = self._create()
+        self._named = self._names
         self._place()
-        for name in _PLACEMENT:
+        for name in PLACEMENT:
             getattr(slide_layer.events, name).connect(self._place)
         selection = set(layers.selection)
         for layer in self.all:
@@ -133,27 +105,28 @@ class ResultLayers:
 
     def remove(self) -> None:
         """Take the layers out of the viewer."""
-        for name in _PLACEMENT:
+        for name in PLACEMENT:
             getattr(self.slide_layer.events, name).disconnect(self._place)
         for layer in self.present:
             self._layers.remove(layer)
 
-    def add(self, blocks: Iterable[tuple[int, int]]) -> None:
-        """Read blocks of 4 x 4 tiles that are new in the store, and show them."""
-        store, analysis = self.analysis.store, self.analysis
+    def add(self, blocks: Iterable[Block]) -> None:
+        """Show blocks of tiles that are new in the store."""
+        analysis, cells = self.analysis, self.analysis.grid.cells
         for block in blocks:
-            tiles = _slices(block, BLOCK)
-            scored = store.read("scored", block).astype(bool)
-            analysis.status[tiles] = store.read("status", block)
-            analysis.probability[(slice(None), *tiles)] = np.where(scored, store.read("probability", block), np.nan)
-            cells = self.analysis.grid.cells
-            there = scored.repeat(cells, 0).repeat(cells, 1)
-            self._cams[(slice(None), *_slices(block, BLOCK * cells))] = np.where(
-                there, store.read("cam", block), np.nan
-            )
+            tiles = _slices(block.position, BLOCK)
+            analysis.status[tiles] = block.status
+            analysis.approximate[tiles] = block.approximate
+            analysis.probability[(slice(None), *tiles)] = block.probability
+            self._cams[(slice(None), *_slices(block.position, BLOCK * cells))] = block.cams
         self.probability.refresh(extent=False)
         self._show_classes()
         self._show_cam()
+
+    def end_names(self, ending: str) -> None:
+        """Give the layers' names another ending."""
+        self._ending = ending
+        self._rename()
 
     def set_threshold(self, threshold: float) -> None:
         """Draw the class map for another operating threshold."""
@@ -213,11 +186,10 @@ class ResultLayers:
 
     def _create(self) -> tuple[Image, Labels, Image]:
         card = self.analysis.card
-        note = "" if card.trained else " (untrained)"
-        target = card.classes[card.target_class]
+        cam_name, classes_name, probability_name = self._names
         probability = Image(
             self.analysis.probability[card.target_class],
-            name=f"{target.name.capitalize()} probability{note}",
+            name=probability_name,
             colormap=_colors(card.target_class, self.analysis),
             contrast_limits=(0, 1),
             opacity=PROBABILITY_OPACITY,
@@ -230,7 +202,7 @@ class ResultLayers:
         colors |= {index + 1: np.array([*entry.color, 255]) / 255 for index, entry in enumerate(card.classes)}
         classes = Labels(
             self.analysis.class_map(self.threshold),
-            name=f"Predicted class{note}",
+            name=classes_name,
             colormap=DirectLabelColormap(color_dict=colors),
             opacity=0.5,
             blending="translucent",
@@ -240,7 +212,7 @@ class ResultLayers:
         )
         cam = Image(
             self.thresholded.map,
-            name=self._cam_name(),
+            name=cam_name,
             colormap=_colors(self.explanation.class_index, self.analysis),
             contrast_limits=(0, 1),
             interpolation2d="linear",
@@ -255,10 +227,26 @@ class ResultLayers:
     def _metadata(self, role: str) -> dict[str, Any]:
         return {"dala_analysis": self.analysis, "dala_role": role, "dala_threshold": self.threshold}
 
-    def _cam_name(self) -> str:
+    @property
+    def _names(self) -> tuple[str, ...]:
+        """What the layers are called, in the order of `all`."""
         card, shown = self.analysis.card, self.explanation
         kind = "DT Grad-CAM" if shown.thresholded else "Grad-CAM"
-        return f"{kind}: {card.class_names[shown.class_index]}{'' if card.trained else ' (untrained)'}"
+        ending = f"{'' if card.trained else ' (untrained)'}{self._ending}"
+        approximate = " (approximate)" if self.analysis.approximate.any() else ""
+        return (
+            f"{kind}: {card.class_names[shown.class_index]}{approximate}{ending}",
+            f"Predicted class{ending}",
+            f"{card.class_names[card.target_class].capitalize()} probability{ending}",
+        )
+
+    def _rename(self) -> None:
+        """Rename layers that are to be called otherwise than before; a name that the user gave stays as long."""
+        names = self._names
+        for layer, before, name in zip(self.all, self._named, names, strict=True):
+            if name != before:
+                layer.name = name
+        self._named = names
 
     def _place(self) -> None:
         """Lay every layer where its grid lies on the slide layer, however that is scaled, moved or turned."""
@@ -268,7 +256,7 @@ class ResultLayers:
             (self.classes, grid.tile_frame),
             (self.cam, grid.cell_frame),
         ):
-            _lay(layer, frame, self.slide_layer)
+            lay(layer, frame, self.slide_layer)
 
     def _show_classes(self) -> None:
         np.asarray(self.classes.data)[...] = self.analysis.class_map(self.threshold)
@@ -282,9 +270,10 @@ class ResultLayers:
         self.thresholded = self._thresholded()
         shown = self.thresholded.map if self.explanation.thresholded else self.thresholded.scaled
         np.asarray(self.cam.data)[...] = shown
-        name, colors = self._cam_name(), _colors(self.explanation.class_index, self.analysis)
-        if not self.cam.name.startswith(name):
-            self.cam.name, self.cam.colormap = name, colors
+        colors = _colors(self.explanation.class_index, self.analysis)
+        if self.cam.colormap.name != colors.name:
+            self.cam.colormap = colors
+        self._rename()
         self.cam.refresh(extent=False)
 
 
@@ -297,7 +286,7 @@ def _colors(class_index: int, analysis: Analysis) -> Colormap:
     return Colormap(colormap(entry.color), name=f"dala {entry.name}")
 
 
-def _lay(layer: Layer, frame: Frame, slide_layer: Image) -> None:
+def lay(layer: Layer, frame: Frame, slide_layer: Image) -> None:
     """Place a layer of one pixel per tile or cell; `frame` is its pixel side and first centre, level-0 px (y, x)."""
     side, first = frame
     # napari: world = affine(rotate(shear(scale * data)) + translate)

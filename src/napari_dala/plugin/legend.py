@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from qtpy.QtCore import QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QImage, QPainter, QPen, QPixmap
-from qtpy.QtWidgets import QLabel, QSizePolicy, QWidget
+from qtpy.QtWidgets import QLabel, QProgressBar, QSizePolicy, QWidget
 
 from napari_dala.analysis.pictures import colormap
 
@@ -97,6 +97,15 @@ class Note(QLabel):
         """Show a text; nothing for none."""
         self.setText(text)
         self.setVisible(bool(text))
+
+
+class Bar(QProgressBar):
+    """A progress bar that is painted when the window next is; Qt's own has the whole window painted for each value."""
+
+    def setValue(self, value: int) -> None:  # noqa: D102
+        self.setUpdatesEnabled(False)
+        super().setValue(value)
+        self.setUpdatesEnabled(True)
 
 
 def swatch(color: Color, side: int = 12) -> QPixmap:

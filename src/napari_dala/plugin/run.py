@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -9,18 +10,26 @@ from napari.utils import cancelable_progress
 from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 from superqt.utils import create_worker
 
-from napari_dala.plugin.layers import LoadedAnalysis, load
-from napari_dala.plugin.slide_layers import view_of
+from napari_dala.plugin.loading import Block, LoadedAnalysis, load, read_blocks
+from napari_dala.plugin.settings import load_preferences
+from napari_dala.plugin.slide_layers import file_of, view_of
+from napari_dala.workspace import slide_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from napari.layers import Image
 
+    from napari_dala.plugin.layers import ResultLayers
     from napari_dala.plugin.session import Session
     from napari_dala.plugin.warm_child import WarmChild
+    from napari_dala.slide import Slide
 
 Outcome = Literal["done", "cancelled", "failed"]
 
 _SHOW_MS = 200  # between updates of the layers
+_TELL_S = 1.0  # between updates of napari's activity dock
 _LOOK_MS = 100  # between messages about where the user looks
 
 
@@ -34,7 +43,9 @@ class AnalysisRun(QObject):
     layer
         The slide's.
     arguments
-        Of the worker's action "analyze", without the view.
+        Of the worker's action "analyze", without the view; see `arguments_for`.
+    preview
+        Show the results beside those that are there, see `Session.show`.
     """
 
     progressed = Signal(object)
@@ -42,18 +53,29 @@ class AnalysisRun(QObject):
     ended = Signal(str, str)
     """An `Outcome`, and one line of what went wrong."""
 
-    def __init__(self, session: Session, child: WarmChild, layer: Image, arguments: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        session: Session,
+        child: WarmChild,
+        layer: Image,
+        arguments: dict[str, Any],
+        *,
+        preview: bool = False,
+    ) -> None:
         super().__init__()
-        self.layer = layer
+        self.layer, self.preview = layer, preview
         self.is_running = True
         self._session, self._child = session, child
         self._latest: dict[str, Any] = {}
         self._blocks: set[tuple[int, int]] = set()
         self._loading = False
-        self._shown = False
+        self._shown = self._dropped = False
+        self._results: ResultLayers | None = None
         self._end: tuple[Outcome, str] | None = None
+        self._about, self._told = "", 0.0
         # First, for napari handles events, clicks among them, while it adds a bar to its activity dock.
         self._request = 0
+        self._about, self._told = "", 0.0
         self._bar = cancelable_progress(
             total=0, desc=f"Analysing {layer.name}", cancel_callback=self.cancel, leave=False
         )
@@ -64,6 +86,7 @@ class AnalysisRun(QObject):
         for name in ("center", "zoom"):
             getattr(viewer.scene.camera.events, name).connect(self._on_camera)
         viewer.layers.events.removed.connect(self._on_removed)
+        session.runs.append(self)
         self._request = child.request("analyze", view=view_of(viewer, layer), **arguments)
 
     def cancel(self) -> None:
@@ -71,10 +94,16 @@ class AnalysisRun(QObject):
         if self.is_running:
             self._child.tell(self._request, "cancel")
 
+    def drop(self) -> None:
+        """Cancel, and show no more of it."""
+        self._dropped, self.preview = True, False
+        self._blocks.clear()
+        self.cancel()
+
     def abandon(self) -> None:
         """Cancel and hear no more of it; for when nobody is left to be told."""
         self.cancel()
-        self.is_running = False
+        self._leave()
         with suppress(RuntimeError):  # the window is gone, its activity dock too
             self._bar.close()
 
@@ -87,7 +116,8 @@ class AnalysisRun(QObject):
             return
         elif name == "progress":
             self._latest = payload
-            self._blocks.update((row, column) for row, column in payload["blocks"])
+            if not self._dropped:
+                self._blocks.update((row, column) for row, column in payload["blocks"])
             if not self._show_timer.isActive():
                 self._show_timer.start()
         elif name == "error":
@@ -102,41 +132,64 @@ class AnalysisRun(QObject):
         self._show()
 
     def _show(self) -> None:
-        """Bring layers and progress up to date; the first time read what earlier runs left, in a thread."""
+        """Bring layers and progress up to date; what is read from disk is read in a thread, however much is new."""
         if not self.is_running or self._loading:
             return
-        if self._latest and not self._shown:
-            self._loading = True
-            create_worker(
-                load, self._latest["path"], _connect={"returned": self._on_loaded, "errored": self._on_failed}
-            )
-            return
-        if self._blocks and self._session.results_of(self.layer) is not None:
+        if self._latest and not self._shown and not self._dropped:
+            self._read(self._on_loaded, load, self._latest["path"])
+        elif self._blocks and self._results is not None:
             blocks, self._blocks = self._blocks, set()
-            self._session.add(self.layer, blocks)
-        if self._latest:
-            self._show_progress()
-            self.progressed.emit(self._latest)
-        if self._end is not None:
-            self._finish(*self._end)
+            self._read(self._on_read, read_blocks, self._results.analysis.store, blocks)
+        else:
+            self._tell()
+
+    def _read(self, then: Callable[[Any], None], function: Callable[..., Any], *arguments: Any) -> None:
+        self._loading = True
+        create_worker(function, *arguments, _connect={"returned": then, "errored": self._on_failed})
 
     def _on_loaded(self, loaded: LoadedAnalysis) -> None:
         self._loading, self._shown = False, True
-        if self.is_running:
-            self._session.show(self.layer, loaded)
-            self._show()
+        if self.is_running and not self._dropped:
+            self._results = self._session.show(self.layer, loaded, self.preview)
+        self._show()
+
+    def _on_read(self, blocks: list[Block]) -> None:
+        self._loading = False
+        if self.is_running and self._results is not None:
+            self._session.add(self._results, blocks)
+            self._tell()
 
     def _on_failed(self, error: Exception) -> None:
         self._loading, self._shown = False, True
         self._child.tell(self._request, "cancel")
         self._stop("failed", str(error))
 
+    def _tell(self) -> None:
+        """Say how far it is, and that it has ended once everything is shown."""
+        if self._latest:
+            self._show_progress()  # napari handles events meanwhile: it may have ended, or be reading again
+            if not self.is_running or self._loading:
+                return
+            self.progressed.emit(self._latest)
+        if self._blocks and self._results is not None:
+            self._show_timer.start()
+        elif self._end is not None:
+            self._finish(*self._end)
+
     def _show_progress(self) -> None:
-        """Show the run in napari's activity dock too."""
+        """Show the run in napari's activity dock too, now and then: each time napari paints its window."""
+        if time.monotonic() - self._told < _TELL_S and self._end is None:
+            return
+        self._told = time.monotonic()
+        about = "; Grad-CAM is approximate still" if self._latest["approximate"] else ""
+        if about != self._about:  # napari handles events and draws for each change of its bar
+            self._about = about
+            self._bar.set_description(f"Analysing {self.layer.name}{about}")
         if self._bar.total != self._latest["total"]:
             self._bar.total = self._latest["total"]
-        if self._latest["done"] > self._bar.n:
-            self._bar.update(self._latest["done"] - self._bar.n)
+        finished = self._latest["done"] - self._latest["approximate"]
+        if finished > self._bar.n:
+            self._bar.update(finished - self._bar.n)
 
     def _on_camera(self) -> None:
         if not self._look_timer.isActive():
@@ -152,11 +205,75 @@ class AnalysisRun(QObject):
             self._finish("cancelled", "")
 
     def _finish(self, outcome: Outcome, message: str) -> None:
-        self.is_running = False
+        self._leave()
         self._show_timer.stop()
         self._look_timer.stop()
         self._bar.close()
         self.ended.emit(outcome, message)
+
+    def _leave(self) -> None:
+        self.is_running = False
+        if self in self._session.runs:
+            self._session.runs.remove(self)
+
+
+def arguments_for(slide: Slide, model: Path | str, region: list[list[list[float]]] | None = None) -> dict[str, Any]:
+    """Return the arguments of the worker's action "analyze", as chosen under Preferences.
+
+    Parameters
+    ----------
+    slide
+        Its mpp is known; pixels without a file are written to the workspace first.
+    model
+        Name of a model, or its bundle's file.
+    region
+        Polygons of [x, y], level-0 px; None for the whole slide.
+    """
+    preferences = load_preferences()
+    return {
+        "slide": str(file_of(slide, preferences.workspace)),
+        "mpp": given_mpp(slide),
+        "model": str(model),
+        "out": str(analyses_folder(slide)),
+        "region": region,
+        "device": preferences.device,
+        "precision": preferences.precision,
+        "threads": preferences.threads,
+    }
+
+
+def given_mpp(slide: Slide) -> float | list[float] | None:
+    """Return um per level-0 pixel, or [x, y], where the user gave it; None where the file says it."""
+    if slide.mpp is None or slide.mpp_source != "given":
+        return None
+    return slide.mpp[0] if slide.mpp[0] == slide.mpp[1] else list(slide.mpp)
+
+
+def analyses_folder(slide: Slide) -> Path:
+    """Return the folder in the workspace that holds a slide's `analysis.zarr`."""
+    return slide_folder(slide.fingerprint, load_preferences().workspace) / "analyses"
+
+
+def progress_text(payload: dict[str, Any]) -> str:
+    """Return how far an analysis is, in one line, from a progress event's payload."""
+    parts = [f"{payload['done']} of {payload['total']} tiles"]
+    if payload["tiles_per_s"]:
+        parts.append(f"{payload['tiles_per_s']:.1f} tiles/s")
+    left = payload["seconds_left"]
+    if left is not None and left >= 0.5:
+        parts.append(f"{duration(left)} left")
+    if payload["approximate"]:
+        parts.append(f"Grad-CAM still approximate on {payload['approximate']}")
+    return " · ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in words."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
 
 
 def _once(owner: QObject, interval: int, call: Any) -> QTimer:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Qt
+from functools import partial
+
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
+_LAID_OUT_MS = 50
 CONTENT_WIDTH = 355  # px, enough for every line of the docks
 
 
@@ -21,3 +24,16 @@ def scrolling_layout(dock: QWidget) -> QVBoxLayout:
     outer.setContentsMargins(0, 0, 0, 0)
     outer.addWidget(area)
     return layout
+
+
+def scroll_to(widget: QWidget) -> None:
+    """Bring a part of a dock into sight, once it has its place."""
+    area = widget.parent()
+    while area is not None and not isinstance(area, QScrollArea):
+        area = area.parent()
+    if area is not None:
+        timer = QTimer(widget)  # the widget's: gone with it
+        timer.setSingleShot(True)
+        timer.timeout.connect(partial(area.ensureWidgetVisible, widget))
+        timer.timeout.connect(timer.deleteLater)
+        timer.start(_LAID_OUT_MS)

@@ -8,17 +8,19 @@ from weakref import WeakKeyDictionary, WeakMethod, ref
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 
 from napari_dala.errors import SlideError
-from napari_dala.plugin.layers import ResultLayers
+from napari_dala.plugin.overlays import Overlays
 from napari_dala.plugin.slide_layers import shows_slide, slide_of, to_world
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from napari.components import ViewerModel
     from napari.layers import Image, Layer
     from numpy.typing import ArrayLike
 
-    from napari_dala.plugin.layers import Explanation, LoadedAnalysis
+    from napari_dala.plugin.layers import Explanation, ResultLayers
+    from napari_dala.plugin.loading import Block, LoadedAnalysis
+    from napari_dala.plugin.run import AnalysisRun
     from napari_dala.slide import Slide
 
 TOGGLE_KEY = "h"
@@ -38,22 +40,30 @@ class Session(QObject):
         The current slide's layer, or None.
     problem
         Why the layer's slide cannot be analysed, one line, or None.
+    runs
+        The analyses that are under way.
     """
 
     slides_changed = Signal()
     """Slide layers came or went, or another one is current."""
     results_changed = Signal()
     """The current slide's results are others, hold more tiles, or are shown in another way."""
+    model_installed = Signal(str)
+    """A model of this name is in the workspace now, and is the one to go on with."""
     step_asked = Signal(int)
     """A key asks for the next (1) or previous (-1) spot."""
+    suggestion_asked = Signal()
+    """A key asks for the next tile to label."""
 
     def __init__(self, viewer: ViewerModel) -> None:
         super().__init__()
         self._viewer = ref(viewer)
-        self._results: dict[Image, ResultLayers] = {}
+        self._overlays: dict[Image, Overlays] = {}
         self._hidden: list[Layer] = []
+        self._claims: WeakKeyDictionary[Layer, Image] = WeakKeyDictionary()
         self.layer: Image | None = None
         self.problem: str | None = None
+        self.runs: list[AnalysisRun] = []
         layers = viewer.layers
         layers.events.inserted.connect(self._on_layers)
         layers.events.removed.connect(self._on_layers)
@@ -90,17 +100,22 @@ class Session(QObject):
 
     @property
     def results(self) -> ResultLayers | None:
-        """The current slide's results, or None."""
-        return None if self.layer is None else self._results.get(self.layer)
+        """What is shown of the current slide's results: a preview while there is one; None where there are none."""
+        return None if self.layer is None else self.results_of(self.layer)
 
     def results_of(self, layer: Image) -> ResultLayers | None:
-        """Return the results of a slide layer, or None."""
-        return self._results.get(layer)
+        """Return what is shown of the results of a slide layer, or None."""
+        return self._overlays[layer].shown if layer in self._overlays else None
 
-    def add(self, layer: Image, blocks: Iterable[tuple[int, int]]) -> None:
-        """Read tiles of a slide layer that are new in its store."""
-        self._results[layer].add(blocks)
-        if layer is self.layer:
+    def overlays_of(self, layer: Image) -> Overlays | None:
+        """Return all that lies over a slide layer: results and a preview."""
+        return self._overlays.get(layer)
+
+    def add(self, results: ResultLayers, blocks: Iterable[Block]) -> None:
+        """Show tiles that are new in a store, if its results are still there."""
+        if any(results in (one.standing, one.preview) for one in self._overlays.values()):
+            results.add(blocks)
+        if results is self.results:
             self.results_changed.emit()
 
     def set_threshold(self, threshold: float) -> None:
@@ -120,21 +135,33 @@ class Session(QObject):
         if layer is not self.layer:
             self.viewer.layers.selection.active = layer
 
-    def show(self, layer: Image, loaded: LoadedAnalysis) -> ResultLayers:
-        """Lay results over a slide layer, in place of those it had; how they are shown stays as it was."""
-        before = self._results.pop(layer, None)
-        results = ResultLayers(self.viewer.layers, layer, loaded)
-        if before is not None:
-            for old, new in zip(before.all, results.all, strict=True):
-                new.visible = old.visible
-            if before.analysis.store.bundle_hash == results.analysis.store.bundle_hash:
-                results.set_threshold(before.threshold)
-                results.explain(before.explanation)
-            before.remove()
-        self._results[layer] = results
+    def show(self, layer: Image, loaded: LoadedAnalysis, preview: bool = False) -> ResultLayers:
+        """Lay results over a slide layer in place of those it had, or beside them as a preview that hides them.
+
+        How results are shown stays as it was. A preview ends when it is kept or dropped, or other results are shown.
+        """
+        overlays = self._overlays.setdefault(layer, Overlays(self.viewer.layers, layer))
+        results = overlays.show_preview(loaded) if preview else overlays.show(loaded)
         self._watch_status()
         self.results_changed.emit()
         return results
+
+    def keep_preview(self, layer: Image) -> None:
+        """Let a preview replace the results beside it."""
+        self._change(layer, Overlays.keep)
+
+    def drop_preview(self, layer: Image) -> None:
+        """Remove a preview; what it hid is visible again, as it was."""
+        self._change(layer, Overlays.drop)
+
+    def show_before(self, layer: Image, before: bool) -> None:
+        """Look at what a preview hides, or at the preview again."""
+        self._change(layer, lambda overlays: overlays.show_before(before))
+
+    def _change(self, layer: Image, change: Callable[[Overlays], object]) -> None:
+        if layer in self._overlays:
+            change(self._overlays[layer])
+            self.results_changed.emit()
 
     def go_to(self, x: float, y: float, tile: tuple[float, float]) -> None:
         """Move the camera to (x, y) of the current slide, close enough to see a tile of this size (level-0 px)."""
@@ -145,6 +172,10 @@ class Session(QObject):
         side = max(abs(bottom - top), abs(right - left))
         camera.zoom = max(camera.zoom, min(canvas.size) / side / _SPOT_TILES)
         camera.center = (0.0, *to_world(self.layer, x, y))
+
+    def claim(self, layer: Layer, slide_layer: Image) -> None:
+        """Let a layer that shows no results stand for a slide's when it is selected."""
+        self._claims[layer] = slide_layer
 
     def toggle_overlays(self) -> None:
         """Hide what is visible of the current results, or show it again."""
@@ -161,12 +192,15 @@ class Session(QObject):
     def _on_layers(self) -> None:
         """Follow the selection, and drop results whose layers are gone."""
         layers = self.viewer.layers
-        for layer, results in list(self._results.items()):
+        for layer, overlays in list(self._overlays.items()):
             if layer not in layers:
-                del self._results[layer]
-                results.remove()
+                del self._overlays[layer]
+                overlays.remove()
+            else:
+                overlays.tidy()
         active = layers.selection.active
-        owner = next((layer for layer, results in self._results.items() if active in results.all), active)
+        claimed = active if active is None else self._claims.get(active, active)
+        owner = next((layer for layer, overlays in self._overlays.items() if active in overlays.all), claimed)
         current = self.layer if self.layer in layers else None
         if owner is not None and shows_slide(owner):
             current = owner
@@ -179,7 +213,7 @@ class Session(QObject):
     def _watch_status(self) -> None:
         """Let the status bar say class and probability under the cursor, whichever layer is selected."""
         active = self.viewer.layers.selection.active
-        if self._results and active is not None and not hasattr(active.get_status, "dala"):
+        if self._overlays and active is not None and not hasattr(active.get_status, "dala"):
             active.get_status = _WithProbability(active, WeakMethod(self._describe))
 
     def _describe(self, world: ArrayLike) -> str:

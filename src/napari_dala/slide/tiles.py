@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, floor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from PIL import Image
@@ -19,6 +19,22 @@ if TYPE_CHECKING:
 
 CELL_PX = 32  # one cell of ResNet's layer4, hence of a CAM, in model pixels
 BLOCK = 4  # tiles per side of a block: read at once, written as one chunk
+
+
+class Measured(Protocol):
+    """What a grid needs to know of a slide: a `Slide` knows it, and so do notes about one that is not open."""
+
+    @property
+    def name(self) -> str:
+        """As errors call it."""
+
+    @property
+    def dimensions(self) -> tuple[int, int]:
+        """Width and height, level-0 px."""
+
+    @property
+    def mpp(self) -> tuple[float, float] | None:
+        """Micrometres per level-0 pixel (x, y)."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +62,7 @@ class TileGrid:
     stride_cells: int
 
     @classmethod
-    def over(cls, slide: Slide, tile_px: int, mpp: float, overlap: float = 0.0) -> TileGrid:
+    def over(cls, slide: Measured, tile_px: int, mpp: float, overlap: float = 0.0) -> TileGrid:
         """Lay a grid over a slide.
 
         Parameters

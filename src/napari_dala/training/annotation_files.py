@@ -6,13 +6,14 @@ import json
 import shutil
 import uuid
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import shapely
 import shapely.geometry
 
+from napari_dala.analysis.geojson import features_of, open_geojson, refuse_infinite
 from napari_dala.errors import AnnotationError
 from napari_dala.files import replacing
 from napari_dala.training.annotations import (
@@ -26,12 +27,12 @@ from napari_dala.training.annotations import (
 from napari_dala.workspace import slide_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
-_FILE = "annotations.geojson"
+ANNOTATIONS_FILE = "annotations.geojson"
 _MEMBER = "napari_dala"  # of the FeatureCollection: RFC 7946 allows foreign members, readers pass over them
 _NAMESPACE = uuid.UUID("5d3f1a52-6a5c-4f0e-9b1e-2f3d8a7c4e61")
-_PALETTE: tuple[Color, ...] = (  # Okabe and Ito's, told apart by colour-blind readers too
+PALETTE: tuple[Color, ...] = (  # Okabe and Ito's, told apart by colour-blind readers too
     (213, 94, 0),
     (0, 114, 178),
     (0, 158, 115),
@@ -56,23 +57,9 @@ def read_annotations(path: str | Path) -> AnnotationDocument:
     AnnotationError
         When the file cannot be read or is not such a file; one line.
     """
-    path = Path(path)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise AnnotationError(f"{path.name}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise AnnotationError(f"{path.name}: not a JSON file: {error}") from error
-    try:
-        with np.errstate(invalid="ignore"):  # what is not finite is refused below
-            document = _document(content)
-        finite = all(np.isfinite(shapely.get_coordinates(item.geometry)).all() for item in document.annotations)
-    except (shapely.errors.ShapelyError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
-        raise AnnotationError(
-            f"{path.name}: not a GeoJSON file of regions ({type(error).__name__}: {error})"
-        ) from error
-    if not finite:
-        raise AnnotationError(f"{path.name}: a coordinate is not a finite number")
+    with open_geojson(path) as content:
+        document = _document(content)
+        refuse_infinite(item.geometry for item in document.annotations)
     return document
 
 
@@ -94,7 +81,7 @@ def write_annotations(document: AnnotationDocument, path: str | Path, *, keep_pr
         When it cannot be written (folder read-only, disk full); the old files are then as they were.
     """
     path = Path(path)
-    text = json.dumps(_collection(document)) + "\n"  # a NaN among QuPath's measurements is kept as QuPath wrote it
+    text = _text(document)
     try:
         if path.is_file() and path.read_bytes() == text.encode():
             return
@@ -111,7 +98,7 @@ def write_annotations(document: AnnotationDocument, path: str | Path, *, keep_pr
 
 def annotations_path(fingerprint: str, folder: str | Path | None = None) -> Path:
     """Return where the workspace keeps a slide's annotations, whether there are any or not."""
-    return slide_folder(fingerprint, folder) / _FILE
+    return slide_folder(fingerprint, folder) / ANNOTATIONS_FILE
 
 
 def previous_of(path: Path) -> Path:
@@ -153,6 +140,24 @@ def save_for(document: AnnotationDocument, folder: str | Path | None = None) -> 
     return path
 
 
+def set_aside(fingerprint: str, folder: str | Path | None = None) -> Path:
+    """Rename a slide's annotation file that is damaged, so that a new one can be begun; return its new name.
+
+    Raises
+    ------
+    AnnotationError
+        When it cannot be renamed.
+    """
+    path = annotations_path(fingerprint, folder)
+    number = 1
+    while (aside := path.with_name(f"{path.stem}.damaged-{number}{path.suffix}")).exists():
+        number += 1
+    try:
+        return path.rename(aside)
+    except OSError as error:
+        raise AnnotationError(f"{path}: cannot be renamed: {error.strerror or error}") from error
+
+
 def _document(content: Any) -> AnnotationDocument:
     own = content.get(_MEMBER) if isinstance(content, dict) else None
     own = own if isinstance(own, dict) else {}
@@ -163,7 +168,7 @@ def _document(content: Any) -> AnnotationDocument:
     annotations: list[Annotation] = []
     others: list[Mapping[str, Any]] = []
     seen: set[str] = set()
-    for number, feature in enumerate(_features(content)):
+    for number, feature in enumerate(features_of(content)):
         if not _is_region(feature):
             others.append(feature)
             continue
@@ -172,7 +177,7 @@ def _document(content: Any) -> AnnotationDocument:
         annotations.append(annotation)
         name = annotation.class_name
         if name is not None and name not in classes:
-            color = _color(feature["properties"]["classification"], _PALETTE[len(classes) % len(_PALETTE)])
+            color = _color(feature["properties"]["classification"], PALETTE[len(classes) % len(PALETTE)])
             classes[name] = AnnotationClass(name, color, name.endswith("*"))
     return AnnotationDocument(
         fingerprint=str(own.get("fingerprint") or ""),
@@ -181,17 +186,6 @@ def _document(content: Any) -> AnnotationDocument:
         patient=str(own["patient"]) if own.get("patient") else None,
         others=tuple(others),
     )
-
-
-def _features(content: Any) -> Iterator[dict[str, Any]]:
-    """Give every feature of a GeoJSON value; a bare geometry becomes one."""
-    if isinstance(content, list):
-        for part in content:
-            yield from _features(part)
-    elif content["type"] == "FeatureCollection":
-        yield from _features(content["features"])
-    else:
-        yield content if content["type"] == "Feature" else {"type": "Feature", "geometry": content, "properties": {}}
 
 
 def _is_region(feature: Mapping[str, Any]) -> bool:
@@ -235,11 +229,16 @@ def _color(classification: Mapping[str, Any], default: Color = (128, 128, 128)) 
     return default
 
 
-def _collection(document: AnnotationDocument) -> dict[str, Any]:
+def _text(document: AnnotationDocument) -> str:
+    """Return the content of a file; a NaN among QuPath's measurements is kept as QuPath wrote it.
+
+    It is encoded feature by feature, because no other thread runs while one value is encoded.
+    """
     classes = [{"name": item.name, "color": item.color, "ignore": item.ignore} for item in document.classes]
     own = {"fingerprint": document.fingerprint, "patient": document.patient, "classes": classes}
-    features = [_feature(document, item) for item in document.annotations]
-    return {"type": "FeatureCollection", "features": [*features, *document.others], _MEMBER: own}
+    features = chain((_feature(document, item) for item in document.annotations), document.others)
+    encoded = ", ".join(map(json.dumps, features))
+    return f'{{"type": "FeatureCollection", "features": [{encoded}], "{_MEMBER}": {json.dumps(own)}}}\n'
 
 
 def _feature(document: AnnotationDocument, annotation: Annotation) -> dict[str, Any]:

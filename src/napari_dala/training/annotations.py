@@ -11,7 +11,7 @@ import numpy as np
 import shapely
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
 Area: TypeAlias = shapely.Polygon | shapely.MultiPolygon
 Color: TypeAlias = tuple[int, int, int]
@@ -112,6 +112,34 @@ class AnnotationDocument:
             replace(item, class_name=new) if item.class_name == old else item for item in self.annotations
         )
         return replace(self, classes=classes, annotations=annotations)
+
+    def with_class(self, ids: Collection[str], name: str | None) -> AnnotationDocument:
+        """Return the document with another class for some annotations; itself where they have that class already."""
+        if all(item.class_name == name for item in self.annotations if item.id in ids):
+            return self
+        annotations = (replace(item, class_name=name) if item.id in ids else item for item in self.annotations)
+        return replace(self, annotations=tuple(annotations))
+
+    def joined(self, other: AnnotationDocument) -> AnnotationDocument:
+        """Return the document with all that another one holds added after its own; classes are told by their names.
+
+        An annotation keeps its id, unless there is one of that id already.
+        """
+        own = {item.id for item in self.annotations}
+        named = {item.name.casefold(): item for item in (*other.classes, *self.classes)}  # of two, one's own
+        added = []
+        for item in other.annotations:
+            known = named.get(item.class_name.casefold()) if item.class_name is not None else None
+            identity = str(uuid.uuid4()) if item.id in own else item.id
+            added.append(replace(item, id=identity, class_name=known.name if known else item.class_name))
+        new = [item for item in other.classes if named[item.name.casefold()] is item]
+        return replace(
+            self,
+            classes=(*self.classes, *new),
+            annotations=(*self.annotations, *added),
+            patient=self.patient or other.patient,
+            others=(*self.others, *other.others),
+        )
 
 
 def areas_of(geometry: shapely.Geometry) -> Area:

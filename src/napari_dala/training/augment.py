@@ -130,6 +130,15 @@ def for_training(square_px: int, tile_px: int = 224) -> nn.Module:
     return pipeline
 
 
+def for_tiles(tile_px: int) -> nn.Module:
+    """Return the augmentation of tiles, whose resolution is known: scaled a little, turned and mirrored, restained.
+
+    Random as `for_training` is. Takes and gives (3, tile_px, tile_px) uint8.
+    """
+    pipeline: nn.Module = v2.Compose([RandomSquare(tile_px, tile_px, smallest=0.9), RandomDihedral(), StainJitter()])
+    return pipeline
+
+
 def for_evaluation(image: Tensor, square_px: int, tile_px: int = 224) -> Tensor:
     """Return the squares that cover a photograph, evenly spaced from edge to edge, as tiles (n, 3, tile_px, tile_px).
 

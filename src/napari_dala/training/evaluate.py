@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -11,6 +10,7 @@ from PIL import Image, UnidentifiedImageError
 
 from napari_dala.analysis.predictor import choose_device  # before torch: it sees to triton
 from napari_dala.errors import DatasetError
+from napari_dala.training.anonymous import patient_key
 from napari_dala.training.augment import for_evaluation, read_photograph
 from napari_dala.training.metrics import ScoreTable, score
 
@@ -58,7 +58,7 @@ class Squares:
 
 
 class FixedSquares(Dataset[tuple[Tensor, int]]):
-    """The squares that cover each photograph, (n, 3, tile_px, tile_px) uint8, and its place in the data set."""
+    """The squares that cover each photograph, (n, 3, tile_px, tile_px) uint8, and its label."""
 
     def __init__(self, dataset: ImageDataset, indices: Sequence[int] | NDArray[np.intp], squares: Squares) -> None:
         self.dataset, self.squares = dataset, squares
@@ -68,19 +68,19 @@ class FixedSquares(Dataset[tuple[Tensor, int]]):
         return len(self.indices)
 
     def __getitem__(self, place: int) -> tuple[Tensor, int]:
-        index = self.indices[place]
-        image = read_photograph(self.dataset.images[index].path)
-        return for_evaluation(image, self.squares.square_px, self.squares.tile_px), index
+        labelled = self.dataset.images[self.indices[place]]
+        image = read_photograph(labelled.path)
+        return for_evaluation(image, self.squares.square_px, self.squares.tile_px), labelled.label
 
 
 def joined(items: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return all tiles of some photographs, how many each has, and the photographs' places in the data set."""
-    tiles, indices = zip(*items, strict=True)
-    return torch.cat(tiles), torch.tensor([len(part) for part in tiles]), torch.tensor(indices)
+    """Return all views (a photograph's tiles) of some examples, how many each has, and the examples' labels."""
+    views, labels = zip(*items, strict=True)
+    return torch.cat(views), torch.tensor([len(part) for part in views]), torch.tensor(labels)
 
 
 def means(values: Tensor, counts: Tensor) -> Tensor:
-    """Return the mean row of each photograph, (photographs, C), of values of its tiles (tiles, C)."""
+    """Return the mean row of each example, (examples, C), of values of its views (views, C)."""
     return torch.stack([part.mean(0) for part in torch.split(values, counts.tolist())])
 
 
@@ -225,14 +225,6 @@ def typical_side(dataset: ImageDataset) -> int:
         except (OSError, UnidentifiedImageError) as error:
             raise DatasetError(f"{labelled.path}: this image cannot be read ({error})") from None
     return round(float(np.median(sides)))
-
-
-def patient_key(patient: str) -> str:
-    """Return what a model card says instead of a patient's name: the first 16 hex digits of its SHA-256.
-
-    Enough to find the patient again among those of a data set, and no name in a file that is passed on.
-    """
-    return hashlib.sha256(patient.encode()).hexdigest()[:16]
 
 
 def _order(of_bundle: Sequence[str], of_dataset: Sequence[str], name: str) -> list[int]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from napari_dala.training.annotations import AnnotationDocument, Area
 
 UNBALANCED = 10  # times as many tiles of one class as of another
+_COLUMNS = ("slide", "patient", "row", "column", "label", "region")
 _TOUCH = 1e-6  # part of a tile: less is the rounding of an edge that two regions share
 
 
@@ -71,6 +72,10 @@ class Examples:
         """Return in how many slides, patients or regions each class has a tile."""
         tables = self.counts_by(unit).values()
         return {name: sum(table[name] > 0 for table in tables) for name in self.class_names}
+
+    def only(self, keep: NDArray[np.bool_]) -> Examples:
+        """Return those tiles where `keep` (n,) is True."""
+        return Examples(self.class_names, *(getattr(self, name)[keep] for name in _COLUMNS))
 
 
 def tiles_of(
@@ -148,9 +153,8 @@ def concatenate(parts: Sequence[Examples]) -> Examples:
     """
     if len({part.class_names for part in parts}) != 1:
         raise ValueError(f"examples of one list of classes are needed, found {[part.class_names for part in parts]}")
-    columns = ("slide", "patient", "row", "column", "label", "region")
     return Examples(
-        parts[0].class_names, *(np.concatenate([getattr(part, name) for part in parts]) for name in columns)
+        parts[0].class_names, *(np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS)
     )
 
 

@@ -13,32 +13,33 @@ from __future__ import annotations
 import csv
 import io
 import json
-import logging
 import time
-import warnings
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from napari_dala.analysis.predictor import choose_device, choose_precision  # before torch: it sees to triton
+from napari_dala.analysis.predictor import choose_device  # before torch: it sees to triton
 from napari_dala.errors import DatasetError, JobError
 from napari_dala.files import replacing, write_json, write_text
 from napari_dala.model.bundle import ModelBundle
 from napari_dala.model.card import IMAGENET_MEAN, IMAGENET_STD
-from napari_dala.training.evaluate import Squares, patient_key, predict, scored, typical_side
-from napari_dala.training.learner import Epoch, Learner, Record
+from napari_dala.training.evaluate import FixedSquares, Squares, joined, predict, scored, typical_side
+from napari_dala.training.learner import Learner
 from napari_dala.training.networks import BUNDLED, begin, build
+from napari_dala.training.photographs import Photographs
 from napari_dala.training.provenance import circumstances, model_card
+from napari_dala.training.run_config import disagreements, run_config
+from napari_dala.training.run_epochs import Record, check_logger, clear_leftovers, last_checkpoint, run_epochs
 from napari_dala.training.settings import TrainSettings
 from napari_dala.training.splits import Split, holdout
+from napari_dala.training.statistics import balanced, statistics_of
 
 # isort: split
 import torch
-from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from safetensors.torch import load_model, save_model
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
     from napari_dala.model.dalaresnet import DALAResNet50
     from napari_dala.training.datasets import ImageDataset
+    from napari_dala.training.epochs import Epoch
     from napari_dala.training.metrics import ScoreTable
 
 __all__ = ["TrainResult", "TrainSettings", "train"]
@@ -134,6 +136,7 @@ def train(
         `DatasetError` if a photograph cannot be read or the resolution is needed and unknown.
     """
     start = time.perf_counter()
+    check_logger(settings)
     if model == BUNDLED and dataset.mpp is None:
         raise DatasetError(f"{dataset.name}: a bundle needs the images' resolution; give it with --mpp")
     mean, std = (init.card.mean, init.card.std) if init else (IMAGENET_MEAN, IMAGENET_STD)
@@ -141,16 +144,16 @@ def train(
     with torch.random.fork_rng(devices=[]):  # the caller's random state stays as it was
         torch.manual_seed(settings.seed)
         network = build(model, len(dataset.classes), dropout=settings.dropout, tile_px=settings.tile_px)
-        origin = begin(network, model, dataset.classes, init=init, imagenet=settings.imagenet, tile_px=settings.tile_px)
-        checkpoint = _prepared(out, _config(dataset, split, settings, model, init), resume)
+        origin = begin(network, model, dataset.classes, init=init, imagenet=settings.imagenet)
+        checkpoint = _prepared(out, run_config(dataset, split, settings, model, init), resume)
         notes = (*split.notes, origin)
         for note in notes:
             if on_note and _is_first():
                 on_note(note)
         fitted, monitored = _sides(dataset, split, settings)
-        learner = Learner(network, dataset, fitted, monitored, squares, settings)
+        learner = Learner(network, Photographs(dataset, fitted, monitored, squares), settings)
         record = Record(out, settings.early_stopping if len(monitored) else None, on_epoch)
-        trainer = _fit(learner, record, settings, checkpoint)
+        trainer = run_epochs(learner, record, settings, choose_device(settings.accelerator), checkpoint)
     if not trainer.is_global_zero:
         raise SystemExit(0)  # a helper process of Lightning's; the first one writes the result
     if record.patience is not None:
@@ -173,6 +176,10 @@ def train(
         name, parent = f"{dataset.name}-{model}", init.hash if init else None
         described = partial(model_card, dataset, split, settings, squares, name=name, mpp=mpp, run=run, parent=parent)
         bundle = ModelBundle(cast("DALAResNet50", network), described(table=None)).as_stored()
+        shown = balanced(dataset.labels[split.train], seed=settings.seed)
+        batches = _layer4(bundle.network, dataset, split.train[shown], squares)
+        basis, replay = statistics_of(batches, settings.seed)
+        bundle = replace(bundle, basis=basis, replay=replay).as_stored()
         table = _measured(out, bundle.network, dataset, split, squares, n_boot)
         replace(bundle, card=described(table=table)).save(weights)
     else:
@@ -209,26 +216,9 @@ def _sides(dataset: ImageDataset, split: Split, settings: TrainSettings) -> tupl
     return split.train[inner.train], split.train[inner.test]
 
 
-def _config(
-    dataset: ImageDataset, split: Split, settings: TrainSettings, model: str, init: ModelBundle | None
-) -> dict[str, Any]:
-    names = [f"{image.path.name} {image.label} {image.patient}" for image in dataset.images]
-    return {
-        "model": model,
-        "settings": settings.model_dump(mode="json"),
-        "dataset": dataset.name,
-        "classes": list(dataset.classes),
-        "mpp": dataset.mpp,
-        "images": patient_key("\n".join(names)),
-        "train": split.train.tolist(),
-        "held_out": split.test.tolist(),
-        "init": init.hash if init else None,
-    }
-
-
 def _prepared(out: Path, config: dict[str, Any], resume: bool) -> Path | None:
     """Make the run's folder, or check that it is the one to go on in; return the checkpoint, if there is one."""
-    last = out / "checkpoints" / "last.ckpt"
+    last = last_checkpoint(out)
     if _is_first():
         stored = out / "config.json"
         if stored.exists():
@@ -237,32 +227,24 @@ def _prepared(out: Path, config: dict[str, Any], resume: bool) -> Path | None:
             if (out / "result.json").exists():
                 raise JobError(f"{out}: this run is finished; choose another folder for a new one")
             before = json.loads(stored.read_text(encoding="utf-8"))
-            if different := [key for key in config if before.get(key) != config[key]]:
+            if different := disagreements(before, config):
                 raise JobError(f"{out}: the interrupted run had other {', '.join(different)}; ask for the same")
         else:
             write_json(stored, config)
+        clear_leftovers(out)
     return last if resume and last.exists() else None
 
 
-def _fit(learner: Learner, record: Record, settings: TrainSettings, checkpoint: Path | None) -> Trainer:
-    device = choose_device(settings.accelerator)
-    with _quiet():
-        trainer = Trainer(
-            max_epochs=settings.epochs,
-            accelerator=device.type,
-            devices=settings.devices,
-            num_nodes=settings.nodes,
-            precision="bf16-mixed" if choose_precision(settings.precision, device) == "bf16" else "32-true",
-            callbacks=[record],
-            logger=False,
-            enable_checkpointing=False,  # `record` keeps its own
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            reload_dataloaders_every_n_epochs=1,  # each epoch has its own order
-        )
-        trainer.fit(learner, ckpt_path=checkpoint, weights_only=True)
-    return trainer
+@torch.no_grad()
+def _layer4(
+    network: DALAResNet50, dataset: ImageDataset, indices: NDArray[np.intp], squares: Squares
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Give layer4's maps of all squares of some photographs, and their labels."""
+    device = choose_device("auto")
+    network.to(device)
+    for tiles, counts, labels in DataLoader(FixedSquares(dataset, indices, squares), 8, collate_fn=joined):
+        yield network.features(squares.normalize(tiles.to(device))), labels.repeat_interleave(counts)
+    network.cpu()
 
 
 def _measured(
@@ -286,17 +268,3 @@ def _measured(
 def _is_first() -> bool:
     """Tell whether this is the first process of those that Lightning trains with."""
     return getattr(rank_zero_only, "rank", 0) == 0
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Lightning's remarks (which device, how many workers) to itself; warnings of others pass."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"lightning\.")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from pathlib import Path
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING
 
 from napari_dala.errors import BundleError
 from napari_dala.model.dalaresnet import DALAResNet50  # before torch: it sees to triton
+from napari_dala.training.pretrained import Pretrained, load_pretrained
+from napari_dala.training.timm_networks import DINOV2, DinoV2, seresnet50
+from napari_dala.training.vgg_inception import VGG16Inception
 
 # isort: split
-import torch
 from torch import Tensor, nn
 from torchvision import models
-from torchvision.models.vision_transformer import interpolate_embeddings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari_dala.model.bundle import ModelBundle
-
-_VIT_PATCH = 16
 
 
 class DALAResNet50WithoutAttention(DALAResNet50):
@@ -40,38 +36,50 @@ class DALAResNet50WithoutAttention(DALAResNet50):
 
 @dataclass(frozen=True)
 class _Architecture:
-    """How a network is made of classes, dropout and tile side, and what of torchvision's ImageNet weights fits it."""
+    """How a network is made of classes, dropout and tile side, and which weights it can begin with."""
 
     make: Callable[[int, float, int], nn.Module]
-    imagenet: str  # torchvision's name
-    prefix: str = ""  # where torchvision's network sits in this one
-    head: tuple[str, ...] = ()  # prefixes of torchvision's names that have no place here
+    pretrained: Pretrained
 
 
 def _dala(kind: type[DALAResNet50]) -> _Architecture:
-    return _Architecture(lambda classes, dropout, tile_px: kind(classes, dropout), "resnet50", "trunk.", ("fc.",))
+    weights = Pretrained("resnet50", prefix="trunk.", left_out=("fc.",), own=("attention.", "head."))
+    return _Architecture(lambda classes, dropout, tile_px: kind(classes, dropout), weights)
 
 
-def _torchvision(name: str, head: str) -> _Architecture:
-    return _Architecture(
-        lambda classes, dropout, tile_px: models.get_model(name, weights=None, num_classes=classes),
-        name,
-        head=(head,),
-    )
+def _torchvision(name: str, head: str, *, made_for_tile: bool = False) -> _Architecture:
+    def make(classes: int, dropout: float, tile_px: int) -> nn.Module:
+        side = {"image_size": tile_px} if made_for_tile else {}
+        network: nn.Module = models.get_model(name, weights=None, num_classes=classes, **side)
+        return network
+
+    return _Architecture(make, Pretrained(name, left_out=(head,), own=(head,)))
 
 
 _CATALOGUE: dict[str, _Architecture] = {
     "dalaresnet50": _dala(DALAResNet50),
     "dalaresnet50-no-attention": _dala(DALAResNet50WithoutAttention),
     "resnet50": _torchvision("resnet50", "fc."),
+    "seresnet50": _Architecture(
+        lambda classes, dropout, tile_px: seresnet50(classes),
+        Pretrained("seresnet50", "timm", left_out=("fc.",), own=("fc.",)),
+    ),
     "densenet121": _torchvision("densenet121", "classifier."),
     "vgg16": _torchvision("vgg16", "classifier.6."),
-    "vit_b_16": _Architecture(
-        lambda classes, dropout, tile_px: models.vit_b_16(weights=None, num_classes=classes, image_size=tile_px),
-        "vit_b_16",
-        head=("heads.",),
+    "vgg16-inception": _Architecture(
+        lambda classes, dropout, tile_px: VGG16Inception(classes, tile_px),
+        Pretrained(
+            "vgg16",
+            left_out=("features.24.", "features.26.", "features.28.", "classifier."),
+            own=("inception.", "norm.", "classifier."),
+        ),
     ),
+    "vit_b_16": _torchvision("vit_b_16", "heads.", made_for_tile=True),
     "swin_t": _torchvision("swin_t", "head."),
+    "dinov2_vitb14": _Architecture(
+        lambda classes, dropout, tile_px: DinoV2(classes, tile_px),
+        Pretrained(DINOV2, "timm", "vit.", left_out=("head.",), own=("vit.head.",), of="LVD-142M"),
+    ),
 }
 NAMES = tuple(_CATALOGUE)
 BUNDLED = "dalaresnet50"
@@ -85,19 +93,21 @@ def build(name: str, num_classes: int, *, dropout: float = 0.25, tile_px: int = 
     ----------
     name
         One of `NAMES`: ``dalaresnet50`` and ``dalaresnet50-no-attention`` (the same head, without the attention
-        module), ``resnet50`` (the paper's baseline: one linear layer), and torchvision's ``densenet121``, ``vgg16``,
-        ``vit_b_16`` and ``swin_t`` as they are.
+        module), ``resnet50`` (the paper's baseline: one linear layer), and the paper's comparisons: torchvision's
+        ``densenet121``, ``vgg16``, ``vit_b_16`` and ``swin_t`` as they are, ``vgg16-inception`` (see
+        `VGG16Inception`), and timm's ``seresnet50`` and ``dinov2_vitb14`` (see `DinoV2`).
     num_classes
         Number of classes.
     dropout
         Of DALAResNet50's head; the others keep what torchvision gives them.
     tile_px
-        Side of a tile in pixels, a multiple of 32; ``vit_b_16`` is made for it, the others take any.
+        Side of a tile in pixels, a multiple of 32; ``vgg16-inception``, ``vit_b_16`` and ``dinov2_vitb14`` are made
+        for it, the others take any.
 
     Raises
     ------
     BundleError
-        If there is no such network; the line lists those that there are.
+        If there is no such network (the line lists those that there are), or it is timm's and timm is not installed.
     """
     return _find(name).make(num_classes, dropout, tile_px)
 
@@ -109,7 +119,6 @@ def begin(
     *,
     init: ModelBundle | None = None,
     imagenet: bool = True,
-    tile_px: int = 224,
 ) -> str:
     """Put the weights to begin from into a network of `build`: a bundle's, else ImageNet's, else its random ones.
 
@@ -117,15 +126,15 @@ def begin(
     ----------
     network
         Changed in place.
-    name, tile_px
+    name
         As given to `build`.
     classes
         Names, in the order of the logits.
     init
         For ``dalaresnet50`` only; its last layer is left out where the classes differ.
     imagenet
-        Take torchvision's ImageNet weights if they lie on this machine; nothing is downloaded. The classifier keeps
-        its random weights, and so do DALAResNet50's attention and head.
+        Take torchvision's or timm's ImageNet weights (DINOv2's own for ``dinov2_vitb14``) if they lie on this machine;
+        nothing is downloaded. The classifier keeps its random weights, and so do DALAResNet50's attention and head.
 
     Returns
     -------
@@ -138,7 +147,9 @@ def begin(
         If `init` is for another network, or the file of ImageNet weights is damaged or does not fit.
     """
     if init is None:
-        return _load_imagenet(network, name, tile_px) if imagenet else "training starts from scratch, as asked"
+        if not imagenet:
+            return "training starts from scratch, as asked"
+        return load_pretrained(network, name, _find(name).pretrained)
     if name != BUNDLED:
         raise BundleError(f"{init.card.name}: a bundle is a DALAResNet50 and cannot begin a {name}")
     weights = init.network.state_dict()
@@ -149,42 +160,7 @@ def begin(
     return f"weights of {init.card.name}" + ("" if same else ", its last layer anew for other classes")
 
 
-def _load_imagenet(network: nn.Module, name: str, tile_px: int) -> str:
-    architecture = _find(name)
-    url = models.get_model_weights(architecture.imagenet).IMAGENET1K_V1.url
-    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
-    if not path.is_file():
-        return f"no ImageNet weights: {path} is not there (from {url}); training starts from scratch"
-    try:
-        found: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-        weights = {_modern(key): tensor for key, tensor in found.items()}
-        if name == "vit_b_16":
-            weights = interpolate_embeddings(tile_px, _VIT_PATCH, weights)
-        weights = {
-            architecture.prefix + key: tensor
-            for key, tensor in weights.items()
-            if not key.startswith(architecture.head)
-        }
-        missing, unexpected = network.load_state_dict(weights, strict=False)
-    except (RuntimeError, UnpicklingError, OSError, EOFError, AttributeError) as error:
-        raise BundleError(f"{path}: not the ImageNet weights of {name} ({_first_line(error)})") from None
-    parts = architecture.head if not architecture.prefix else ("attention.", "head.")
-    lacking = [key for key in missing if not key.startswith(parts) and not key.endswith("num_batches_tracked")]
-    if lacking or unexpected:
-        raise BundleError(f"{path}: not the ImageNet weights of {name} (see {(lacking + unexpected)[0]})")
-    return f"ImageNet weights from {path.name}"
-
-
 def _find(name: str) -> _Architecture:
     if name not in _CATALOGUE:
         raise BundleError(f"{name}: there is no network of this name; there are {', '.join(NAMES)}")
     return _CATALOGUE[name]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or ["it ends too early"])[0]
-
-
-def _modern(key: str) -> str:
-    """Return the present name of a tensor: torchvision's file of DenseNet says ``norm.1`` for ``norm1``."""
-    return re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d\.)", r"\1\2", key)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from napari_dala.model.card import ClassInfo, ModelCard
-from napari_dala.training.evaluate import patient_key
+from napari_dala.training.anonymous import patient_key, without_names
 
 # isort: split
 import torch
@@ -97,7 +96,7 @@ def model_card(
         std=squares.std,
         trained=True,
         training=training,
-        metrics={} if table is None else {"held_out": _without_names(table)},
+        metrics={} if table is None else {"held_out": without_names(table)},
         parent=parent,
         data=dataset.summary,
         licence=f"of the photographs: {dataset.licence}" if dataset.licence else "",
@@ -129,9 +128,3 @@ def _target(names: tuple[str, ...]) -> int:
     """Return the class that is shown first: the malignant one by its name, else the last."""
     found = [place for place, name in enumerate(names) if name.casefold() in _TARGETS]
     return found[0] if found else len(names) - 1
-
-
-def _without_names(table: ScoreTable) -> dict[str, Any]:
-    figures: dict[str, Any] = json.loads(json.dumps(table.as_json()))  # tuples become lists
-    figures["patients"] = [{**row, "patient": patient_key(row["patient"])} for row in figures["patients"]]
-    return figures

@@ -41,6 +41,8 @@ class TrainSettings(BaseModel):
         Lightning's: what to train on, how many of it on a machine, how many machines.
     workers
         Processes that read photographs; 0 reads them in the training process.
+    logger
+        "csv" keeps the figures of the epochs in metrics.csv; "tensorboard" also writes them for TensorBoard.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,3 +65,4 @@ class TrainSettings(BaseModel):
     devices: int = Field(1, ge=1)
     nodes: int = Field(1, ge=1)
     workers: int = Field(0, ge=0)
+    logger: Literal["csv", "tensorboard"] = "csv"

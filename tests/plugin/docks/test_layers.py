@@ -11,10 +11,11 @@ from napari.components import ViewerModel
 from napari.layers import Image
 
 from napari_dala.analysis.result import Analysis
-from napari_dala.analysis.store import TileResults, TileStatus
+from napari_dala.analysis.store import RescoredTiles, TileResults, TileStatus
 from napari_dala.model.card import UNTRAINED_CARD
 from napari_dala.model.threshold import DynamicThreshold
-from napari_dala.plugin.layers import Explanation, ResultLayers, load
+from napari_dala.plugin.layers import Explanation, ResultLayers
+from napari_dala.plugin.loading import load, read_blocks
 from napari_dala.slide.tiles import TileGrid
 
 if TYPE_CHECKING:
@@ -137,15 +138,15 @@ def test_they_lie_above_the_slide_and_leave_the_selection(tmp_path: Path, painte
 
 def test_new_tiles_appear_from_the_store(tmp_path: Path, painted: Any) -> None:
     store = painted(tmp_path, GRIDS["model's own mpp"])
-    store._arrays["scored"][:] = 0
-    store._arrays["status"][:] = TileStatus.TODO
+    for name, value in (("scored", 0), ("exact", 0), ("status", TileStatus.TODO)):
+        store._arrays[name][:] = value
     results = laid_over(slide_layer(store.grid), tmp_path)
     assert np.isnan(results.probability.data).all()
     probability = np.array([[0.2, 0.8]], np.float32)
     cam = np.stack([np.zeros((7, 7)), np.arange(49.0).reshape(7, 7)])[None]
     row, column = np.array([5]), np.array([6])
     store.write((1, 1), TileResults(row, column, probability, cam, np.zeros((1, 2048))), [(5, 7)])
-    results.add([(1, 1)])
+    results.add(read_blocks(store, [(1, 1)]))
     assert np.argwhere(np.isfinite(results.probability.data)).tolist() == [[5, 6]]
     assert results.probability.data[5, 6] == pytest.approx(0.8)
     assert results.classes.data[5, 6] == 2
@@ -153,6 +154,28 @@ def test_new_tiles_appear_from_the_store(tmp_path: Path, painted: Any) -> None:
     summary = results.analysis.summary()
     assert (summary.analysed, summary.unreadable) == (1, 1)
     assert "malignant" in results.describe(results.probability.data_to_world((5, 6)))
+
+
+def test_a_new_head_shows_no_old_map_and_says_until_when_its_own_is_approximate(tmp_path: Path, painted: Any) -> None:
+    old = painted(tmp_path, GRIDS["model's own mpp"])
+    store = old.for_bundle("1" * 16, old.card)
+    tile = np.array([5]), np.array([6])
+    probability = np.array([[0.2, 0.8]], np.float32)
+    cam = np.stack([np.zeros((7, 7)), np.arange(49.0).reshape(7, 7)])[None]
+    store.write_rescored((1, 1), RescoredTiles(*tile, probability, None))
+    results = laid_over(slide_layer(store.grid), tmp_path)
+    assert np.argwhere(np.isfinite(results.probability.data)).tolist() == [[5, 6]]
+    assert not np.nan_to_num(results.cam.data).any()
+    assert results.cam.name.endswith(": malignant (approximate)")
+
+    store.write_rescored((1, 1), RescoredTiles(*tile, probability, cam))
+    results.add(read_blocks(store, [(1, 1)]))
+    assert results.cam.data[35:42, 42:49].max() == 1
+    assert results.cam.name.endswith(": malignant (approximate)")
+
+    store.write((1, 1), TileResults(*tile, probability, cam, np.zeros((1, 2048))), [])
+    results.add(read_blocks(store, [(1, 1)]))
+    assert results.cam.name.endswith(": malignant")
 
 
 def test_threshold_and_explanation_need_no_model(tmp_path: Path, painted: Any) -> None:
@@ -173,7 +196,7 @@ def test_a_layer_that_the_user_removed_is_left_alone(tmp_path: Path, painted: An
     painted(tmp_path, GRIDS["overlap"])
     results = laid_over(slide_layer(GRIDS["overlap"]), tmp_path)
     results._layers.remove(results.cam)
-    results.add([(0, 0)])
+    results.add(read_blocks(results.analysis.store, [(0, 0)]))
     results.set_threshold(0.3)
     results.remove()
 
@@ -194,6 +217,7 @@ def test_10_000_tiles_are_shown_within_50_ms(tmp_path: Path, painted: Any) -> No
 
     assert fastest(lambda: results.set_threshold(0.4)) < 0.05
     assert fastest(lambda: results.explain(Explanation(1, True, DynamicThreshold(strength=1.2)))) < 0.05
-    assert fastest(lambda: results.add([(3, 3)])) < 0.05
+    every_block = read_blocks(store, np.ndindex(25, 25))  # as after re-scoring the whole slide
+    assert fastest(lambda: results.add(every_block)) < 0.05
     # Otsu for each tile by itself is the one dearer control.
     assert fastest(lambda: results.explain(Explanation(1, True, DynamicThreshold(scope="tile")))) < 0.1

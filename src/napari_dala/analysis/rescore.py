@@ -1,0 +1,134 @@
+"""A new head on tiles that its trunk has seen before: what is stored of them is scored, and no pixel is read."""
+
+from __future__ import annotations
+
+import time
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_dala.analysis.run_control import Progress, RunControl
+from napari_dala.analysis.schedule import Schedule
+from napari_dala.analysis.store import RescoredTiles, TileStatus
+from napari_dala.model.gradcam import cam_weights
+from napari_dala.slide.tiles import BLOCK
+
+# isort: split
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from napari_dala.analysis.store import AnalysisStore
+    from napari_dala.model.bundle_file import Bundle
+
+    Task = tuple[tuple[int, int], list[tuple[int, int]]]
+
+_BLOCKS_AT_ONCE = 8  # per pass of the head: 128 tiles, a tenth of a second
+
+
+def rescore(
+    store: AnalysisStore,
+    bundle: Bundle,
+    control: RunControl | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> int:
+    """Score every tile whose features are stored and that this bundle has not scored yet.
+
+    Probabilities are those of the stored channel means (float16; within 1e-3 of the network's). Grad-CAM comes from
+    the stored projection of layer4 and is approximate, or is left empty where none is stored; such tiles count as
+    scored, not as exact (see `AnalysisStore`).
+
+    Parameters
+    ----------
+    store
+        The bundle's own: `create_store`, or `AnalysisStore.for_bundle` of another head's.
+    bundle
+        A `BundleHead` or `ModelBundle` with the trunk that made the features.
+    control
+        To cancel, pause or steer the order from another thread.
+    on_progress
+        Called after every few blocks of 4 x 4 tiles; not at all where nothing is to be scored.
+
+    Returns
+    -------
+    int
+        Number of tiles that were scored.
+
+    Raises
+    ------
+    ValueError
+        If the store is another bundle's.
+    """
+    if (store.bundle_hash, store.setting.trunk_hash) != (bundle.hash, bundle.trunk_hash):
+        raise ValueError(f"{store.path}: its open results are not those of {bundle.card.name}")
+    control = control or RunControl()
+    status, scored = store.status, store.scored
+    todo = (status == TileStatus.DONE) & ~scored
+    total, unreadable = int((status != TileStatus.BACKGROUND).sum()), int((status == TileStatus.UNREADABLE).sum())
+    before, approximate, to_score = int(scored.sum()) + unreadable, int((scored & ~store.exact).sum()), int(todo.sum())
+    done, start = 0, time.perf_counter()
+    tasks = iter(Schedule(store.grid, todo, control).take, None)
+    while not control.is_cancelled and (few := list(islice(tasks, _BLOCKS_AT_ONCE))):
+        for block, results in _score(store, bundle, few):
+            store.write_rescored(block, results)
+            done += len(results.row)
+        if on_progress is not None:
+            rate = done / (time.perf_counter() - start)
+            blocks = tuple(block for block, _ in few)
+            left = (to_score - done) / rate
+            on_progress(Progress(before + done, total, unreadable, rate, left, blocks, approximate + done))
+        control.wait_while_paused()
+    return done
+
+
+def _score(store: AnalysisStore, bundle: Bundle, tasks: list[Task]) -> Iterator[tuple[tuple[int, int], RescoredTiles]]:
+    """Yield the results of a few blocks, from one pass of the head over their tiles."""
+    means = torch.from_numpy(np.concatenate([_read(store, "features", task) for task in tasks])).float()
+    cells = store.grid.cells
+    with torch.no_grad():
+        if store.has_layer4 and bundle.basis is not None:
+            logits, weights = cam_weights(bundle.network, means, cells * cells)
+            stored = torch.from_numpy(np.concatenate([_read(store, "layer4", task) for task in tasks])).float()
+            cams = approximate_cam(stored, means, weights, bundle.basis).numpy()
+        else:
+            logits, cams = bundle.network.head_from_means(means), None
+        probability = bundle.probabilities(logits).numpy()
+    end = 0
+    for block, tiles in tasks:
+        row, column = np.array(tiles, np.intp).T
+        part = slice(end, end := end + len(tiles))
+        yield block, RescoredTiles(row, column, probability[part], None if cams is None else cams[part])
+
+
+def approximate_cam(stored: Tensor, means: Tensor, weights: Tensor, basis: Tensor) -> Tensor:
+    """Return Grad-CAM maps from layer4's projection, (n, classes, cells, cells) float32.
+
+    What the basis leaves out of a tile is spread evenly over it: the map's mean before the relu is the exact one.
+
+    Parameters
+    ----------
+    stored : Tensor
+        (n, cells, cells, components), layer4 @ basis.
+    means : Tensor
+        (n, 2048), the exact channel means of layer4.
+    weights : Tensor
+        (n, classes, 2048), as `cam_weights` gives them.
+    basis : Tensor
+        (2048, components), with orthonormal columns.
+    """
+    maps = torch.einsum("nyxb,ncb->ncyx", stored, weights @ basis)
+    exact = torch.einsum("nk,nck->nc", means, weights)[:, :, None, None]
+    return (maps + exact - maps.mean((2, 3), keepdim=True)).relu_()
+
+
+def _read(store: AnalysisStore, name: str, task: Task) -> NDArray[np.float16]:
+    """Return a block's tiles of an array, (n, ...)."""
+    block, tiles = task
+    row, column = np.array(tiles, np.intp).T
+    values: NDArray[np.float16] = store.read(name, block)[row - block[0] * BLOCK, column - block[1] * BLOCK]
+    return values

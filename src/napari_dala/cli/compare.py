@@ -1,0 +1,71 @@
+"""`dala compare`: several networks, one split, one table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from napari_dala.cli import data_options, recipe_options
+from napari_dala.errors import DatasetError
+
+
+@recipe_options.with_recipe
+def compare(
+    models: str = typer.Option(
+        "dalaresnet50,dalaresnet50-no-attention,resnet50",
+        help=f"Names with commas between, the first is what the others are compared with: {recipe_options.NETWORKS}.",
+    ),
+    dataset: str = data_options.DATASET,
+    root: Path = data_options.ROOT,
+    out: Path = typer.Option(..., "--out", help="Folder of the runs, MODEL/fold-K, and of the tables and plots."),
+    magnification: int | None = data_options.MAGNIFICATION,
+    mpp: float | None = data_options.MPP,
+    protocol: str = recipe_options.PROTOCOL,
+    folds: int = recipe_options.FOLDS,
+    fold: int | None = typer.Option(None, min=1, help="One fold only, from 1; all by default."),
+    settings: Any = None,
+) -> None:
+    """Train networks under one split and compare what they can and what they cost.
+
+    Finished runs of the same configuration in --out are used as they are (those of `dala train` too), interrupted ones
+    are gone on with.
+    """
+    names = list(dict.fromkeys(name.strip() for name in models.split(",") if name.strip()))
+    if not names:
+        raise DatasetError("--models: give at least one name")
+    images = data_options.load(dataset, root, magnification, mpp)
+    splits = recipe_options.only(recipe_options.all_folds(images, protocol, folds, settings.seed), fold)
+    typer.echo(images.summary)
+
+    from napari_dala.training.compare import compare as measure
+    from napari_dala.training.compare_report import tables, write_report
+
+    said = {"finished": "finished already", "interrupted": "going on with an interrupted run", "new": "training"}
+    comparison = measure(
+        images,
+        splits,
+        names,
+        settings,
+        out,
+        command=recipe_options.command_line(),
+        on_run=lambda model, number, state: typer.echo(f"{model}, fold {number}: {said[state]}"),
+        on_epoch=lambda row: recipe_options.tell(row, settings.epochs),
+    )
+    written = write_report(comparison, out)
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    for table in tables(comparison):
+        shown = Table(title=table.title)
+        for name in table.head:
+            shown.add_column(name, overflow="fold")  # narrow terminals lose nothing
+        for row in table.rows:
+            shown.add_row(*row)
+        console.print(shown)
+    for note in (*comparison.notes, *comparison.results[0].table.notes):
+        console.print(f"Note: {note}", markup=False, highlight=False)
+    for path in written:
+        typer.echo(str(path))

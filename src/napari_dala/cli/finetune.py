@@ -1,0 +1,179 @@
+"""`dala finetune`: a model retrained on what was drawn on slides, as a job in a folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from napari_dala.errors import AnnotationError, JobError
+
+if TYPE_CHECKING:
+    from napari_dala.training.finetune_job import SlideExamples
+
+
+def finetune(
+    slides: list[Path] | None = typer.Argument(
+        None, help="Slides to learn from. Without any, the job in --out is run, or goes on."
+    ),
+    out: Path = typer.Option(..., "--out", help="Folder of the job."),
+    annotations: list[Path] | None = typer.Option(
+        None,
+        "--annotations",
+        help="GeoJSON of what was drawn on a slide; once for each slide, in their order. Without it, what the "
+        "workspace has of each slide.",
+    ),
+    analysis: list[Path] | None = typer.Option(
+        None,
+        "--analysis",
+        help="Folder with a slide's analysis.zarr, whose features are used; once for each slide, in their order. "
+        "Without it, the workspace's.",
+    ),
+    model: str = typer.Option("default", help="Name or file of the bundle to begin from (`dala models list`)."),
+    mode: str = typer.Option(
+        "quick", help="quick: attention and head, on cached features; deep: layer4 too; full: all layers."
+    ),
+    name: str | None = typer.Option(None, help="Of the new model; by default the parent's and the mode."),
+    mpp: float | None = typer.Option(
+        None, min=0.01, max=100, help="Micrometres per pixel of the slides, where the file is silent or wrong."
+    ),
+    epochs: int | None = typer.Option(None, min=1, help="Passes over the labelled tiles; by default the mode's."),
+    batch_size: int | None = typer.Option(None, min=2, help="Tiles in a step; by default the mode's."),
+    lr: float | None = typer.Option(None, help="Learning rate; by default the mode's."),
+    penalty: float | None = typer.Option(None, min=0, help="Pull back to the parent's weights; by default the mode's."),
+    replay: float | None = typer.Option(None, min=0, help="Weight of the parent's own tiles in the loss, 0 for none."),
+    validation: float | None = typer.Option(None, help="Part of the labelled tiles that is held out."),
+    min_cover: float | None = typer.Option(None, help="Part of a tile that its class must cover."),
+    seed: int = typer.Option(0, min=0),
+    precision: str = typer.Option("auto", help="auto, fp32 or bf16."),
+    device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:1, mps."),
+    threads: int | None = typer.Option(None, min=1, help="Of the processor; by default all."),
+) -> None:
+    """Retrain a model on regions drawn on slides; measure it before and after on held-out ones."""
+    if slides:
+        from napari_dala.training.finetune_job import FinetuneConfig, checked_settings, create_finetune_job
+
+        asked = {
+            "mode": mode,
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "lr": lr,
+            "penalty": penalty,
+            "replay": replay,
+            "validation": validation,
+            "min_cover": min_cover,
+            "seed": seed,
+            "precision": precision,
+            "device": device,
+            "threads": threads,
+        }
+        config = FinetuneConfig(
+            name=name or f"{Path(model).stem if Path(model).suffix else model}-{mode}",
+            model=model,
+            slides=_examples(slides, annotations or [], analysis or [], mpp),
+            settings=checked_settings(**{key: value for key, value in asked.items() if value is not None}),
+        )
+        create_finetune_job(out, config)
+    elif not (out / "job.json").exists():
+        raise JobError(f"{out}: there is no job to run; name the slides to learn from")
+    _run(out)
+
+
+def _run(folder: Path) -> None:
+    # Read when torch loads: threads that wait sleep. Where they spin and the machine is busy otherwise (an analysis,
+    # napari), two of them need three times the processor's time for the same work.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from napari_dala.training.finetune import run_finetune
+    from napari_dala.training.finetune_job import RESULT_FILE
+
+    teller = _Teller()
+    bundle = run_finetune(folder, teller)
+    if bundle is None:
+        typer.echo(f"cancelled; `dala finetune --out {folder}` goes on", err=True)
+        raise typer.Exit(1)
+    _show(json.loads((bundle.parent / RESULT_FILE).read_text(encoding="utf-8")))
+    typer.echo(str(bundle))
+
+
+class _Teller:
+    """Prints what a job reports, a line each."""
+
+    def __init__(self) -> None:
+        self.epochs: int | None = None
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        if event["event"] == "prepared":
+            self.epochs = event["epochs"]
+            held_out = f"held out by {event['split']}: {_counted(event['held_out'])}"
+            typer.echo(f"train: {_counted(event['train'])}; {held_out}")
+            for note in event["notes"]:
+                typer.secho(note, fg="yellow", err=True)
+        elif event["event"] == "epoch":
+            held_out = (
+                ""
+                if event["val_loss"] is None
+                else (f", held out: loss {event['val_loss']:.4f}, GMean {event['val_gmean']:.3f}")
+            )
+            typer.echo(
+                f"epoch {event['epoch'] + 1}/{self.epochs}: loss {event['train_loss']:.4f}, accuracy "
+                f"{event['train_accuracy']:.3f}{held_out} ({event['seconds']:.1f} s)"
+            )
+
+
+def _examples(
+    slides: list[Path], annotations: list[Path], analyses: list[Path], mpp: float | None
+) -> tuple[SlideExamples, ...]:
+    from napari_dala.slide import open_slide
+    from napari_dala.training.annotation_files import annotations_path
+    from napari_dala.training.finetune_job import SlideExamples
+    from napari_dala.workspace import slide_folder
+
+    for what, given in (("--annotations", annotations), ("--analysis", analyses)):
+        if given and len(given) != len(slides):
+            raise AnnotationError(f"{len(slides)} slides, but {len(given)} times {what}: give it once for each slide")
+    found = []
+    for number, path in enumerate(slides):
+        with open_slide(path, mpp=mpp) as slide:
+            drawn = annotations[number] if annotations else annotations_path(slide.fingerprint)
+            if not annotations and not drawn.exists():
+                raise AnnotationError(f"{slide.name}: nothing was drawn on it in the workspace; give --annotations")
+            analysis = analyses[number] if analyses else slide_folder(slide.fingerprint) / "analyses"
+        if analyses and not (analysis / "analysis.zarr").is_dir():
+            raise AnnotationError(f"{analysis}: holds no analysis.zarr; give the folder of an analysis of {path.name}")
+        found.append(SlideExamples(slide=path, annotations=drawn, analysis=analysis, mpp=mpp))
+    return tuple(found)
+
+
+def _show(result: dict[str, Any]) -> None:
+    """Print the figures before and after, then what must be read beside them."""
+    from rich.console import Console
+    from rich.table import Table
+
+    before, after, replay = result["before"], result["after"], result["replay"]
+    console = Console()
+    if after is not None:
+        where = ", same slide, optimistic" if result["split"] == "region" else ""
+        table = Table("figure", "before", "after", title=f"{after['n']} held-out tiles{where}")
+        for title, key in (("accuracy", "accuracy"), ("GMean", "gmean"), ("F1", "f1"), ("calibration error", "ece")):
+            table.add_row(title, *(_estimate(side["scores"][key]) for side in (before, after)))
+        for name in after["scores"]["recall"]:
+            table.add_row(f"recall {name}", *(_estimate(side["scores"]["recall"][name]) for side in (before, after)))
+        console.print(table)
+    if replay is not None:
+        line = f"{replay['tiles']} tiles of the parent's: accuracy {replay['before']:.3f} before, {replay['after']:.3f}"
+        console.print(f"{line} after", markup=False, highlight=False)
+    for note in (after or result)["notes"]:
+        console.print(f"Note: {note}", markup=False, highlight=False)
+
+
+def _estimate(figure: dict[str, float | None]) -> str:
+    from napari_dala.training.metrics import Estimate
+
+    return str(Estimate(**figure))
+
+
+def _counted(tiles: dict[str, int]) -> str:
+    return ", ".join(f"{number} {name}" for name, number in tiles.items()) or "nothing"

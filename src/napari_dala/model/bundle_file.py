@@ -1,0 +1,223 @@
+"""What every form of a bundle shares: its card, its statistics, its hashes and its file. Needs no torchvision."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from napari_dala.errors import BundleError
+from napari_dala.files import replacing
+from napari_dala.model.card import ModelCard, parse_card, read_metadata
+from napari_dala.model.head import CHANNELS, HeadNetwork
+from napari_dala.model.weights import check_finite, digest, pack, unpack
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BASIS_SHAPE = (CHANNELS, 128)
+TRUNK = "trunk."
+_BASIS, _FAMILIARITY, _REPLAY = "basis", "familiarity.", "replay."
+
+
+@dataclass(frozen=True, eq=False)
+class Replay:
+    """A class-balanced sample of what a head was trained on, shown again to a head that learns more.
+
+    Attributes
+    ----------
+    features : Tensor
+        (n, 2048) float16, channel means of layer4 before the attention.
+    labels : Tensor
+        (n,) int64, index of each tile's class on the card.
+    """
+
+    features: Tensor
+    labels: Tensor
+
+
+class Bundle:
+    """A network and what is needed to use it and to trust it; see `ModelBundle` and `BundleHead`.
+
+    Attributes
+    ----------
+    network : HeadNetwork
+        In eval mode, float32; at least attention and head.
+    card : ModelCard
+        Its description; has as many classes as the network.
+    basis : Tensor or None
+        (2048, 128) float32, on which layer4 maps are projected to be stored.
+    familiarity : dict of str to Tensor, or None
+        Statistics of the training features, float32.
+    replay : Replay or None
+        What a quick training run shows the head again; changes no output and no hash.
+    path : Path or None
+        The file it was loaded from.
+    """
+
+    network: HeadNetwork
+    card: ModelCard
+    basis: Tensor | None
+    familiarity: dict[str, Tensor] | None
+    replay: Replay | None
+    path: Path | None
+
+    def __post_init__(self) -> None:
+        self.network.eval()
+        classes = len(self.card.classes)
+        if self.network.num_classes != classes:
+            raise BundleError(
+                f"{self.card.name}: the card has {classes} classes, the network {self.network.num_classes}"
+            )
+        if self.replay is not None:
+            _check_replay(self.replay, classes, self.path.name if self.path else self.card.name)
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 (hex) of all that changes an output: weights, statistics and the card's fields that matter.
+
+        Computed once; read it before changing the network's precision in place.
+        """
+        settings = [*_pixels(self.card), self.card.temperature, *self.card.class_names]
+        return digest(self._tensors(), json.dumps(settings))
+
+    @cached_property
+    def trunk_hash(self) -> str:
+        """SHA-256 (hex) of all that determines stored features: trunk, basis, and how pixels are read.
+
+        Computed once; read it before changing the network's precision in place.
+        """
+        tensors = {name: tensor for name, tensor in self._tensors().items() if name.startswith((TRUNK, _BASIS))}
+        return digest(tensors, json.dumps(_pixels(self.card)))
+
+    def normalize(self, tiles: Tensor) -> Tensor:
+        """Return (B, 3, H, W) float32 network input, channels last, for (B, H, W, 3) uint8 RGB tiles."""
+        mean, std = (torch.tensor(value, device=tiles.device) * 255 for value in (self.card.mean, self.card.std))
+        return ((tiles - mean) / std).permute(0, 3, 1, 2)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return (B, C) float32 probabilities for logits (B, C), with the card's temperature."""
+        return torch.softmax(logits.float() / self.card.temperature, dim=1)
+
+    def save(self, path: Path, bits: int = 16) -> None:
+        """Write the bundle to `path`, whole or not at all.
+
+        What loads from it is this bundle with its tensors rounded, and has that one's hash.
+
+        Parameters
+        ----------
+        path : Path
+            The file, ending in .safetensors.
+        bits : int
+            Bits per weight of matrices and kernels; 16 only. Vectors stay float32.
+
+        Raises
+        ------
+        BundleError
+            If a weight is not finite or too large to be stored.
+        """
+        metadata = {"format": "napari-dala", "bits": str(bits), "card": self.card.model_dump_json()}
+        packed = self._packed(bits)
+        if self.replay is not None:
+            packed |= {f"{_REPLAY}{name}": tensor.contiguous() for name, tensor in vars(self.replay).items()}
+        with replacing(path) as temporary:
+            save_file(packed, temporary, metadata)
+
+    def _weights(self) -> dict[str, Tensor]:
+        """Return trunk, attention and head by name."""
+        raise NotImplementedError
+
+    def _packed(self, bits: int) -> dict[str, Tensor]:
+        """Return what hashes are of as it is stored."""
+        tensors = self._tensors()
+        check_finite(tensors, self.card.name)
+        return {name: pack(tensor, bits, f"{self.card.name}: {name}") for name, tensor in tensors.items()}
+
+    def _tensors(self) -> dict[str, Tensor]:
+        tensors = self._weights()
+        if self.basis is not None:
+            tensors[_BASIS] = self.basis
+        for name, tensor in (self.familiarity or {}).items():
+            tensors[_FAMILIARITY + name] = tensor
+        return tensors
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The tensors of a bundle's file, sorted: weights as they are stored, statistics as they are used."""
+
+    weights: dict[str, Tensor]
+    basis: Tensor | None
+    familiarity: dict[str, Tensor] | None
+    replay: Replay | None
+
+
+def read_file(path: Path) -> tuple[dict[str, Tensor], ModelCard]:
+    """Return the tensors of a bundle's file as they are stored, and its card.
+
+    Raises
+    ------
+    BundleError
+        If the file is missing, truncated, a pickle or no bundle, or its card is not valid.
+    """
+    card = parse_card(read_metadata(path), path)
+    try:
+        return load_file(path), card
+    except (SafetensorError, OSError) as error:
+        raise BundleError(f"{path.name}: it cannot be read ({error})") from None
+
+
+def sort_parts(tensors: dict[str, Tensor], source: str) -> Parts:
+    """Sort the tensors of a bundle's file, and check all but the weights.
+
+    Raises
+    ------
+    BundleError
+        If the basis or replayed features are not as they should be; `source` names the file.
+    """
+    weights = dict(tensors)
+    basis = weights.pop(_BASIS, None)
+    if basis is not None and tuple(basis.shape) != BASIS_SHAPE:
+        raise BundleError(f"{source}: {_BASIS} has shape {tuple(basis.shape)}, expected {BASIS_SHAPE}")
+    familiarity = _pop(weights, _FAMILIARITY)
+    replay = _pop(weights, _REPLAY)
+    if replay and replay.keys() != {"features", "labels"}:
+        raise BundleError(f"{source}: {_REPLAY}features and {_REPLAY}labels belong together, with nothing else")
+    check_finite(({} if basis is None else {_BASIS: basis}), source)
+    check_finite({_FAMILIARITY + name: tensor for name, tensor in familiarity.items()}, source)
+    return Parts(
+        weights,
+        None if basis is None else unpack(basis),
+        {name: unpack(tensor) for name, tensor in familiarity.items()} or None,
+        Replay(**replay) if replay else None,
+    )
+
+
+def _pop(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    names = [name for name in tensors if name.startswith(prefix)]
+    return {name.removeprefix(prefix): tensors.pop(name) for name in names}
+
+
+def _check_replay(replay: Replay, classes: int, source: str) -> None:
+    features, labels = replay.features, replay.labels
+    for name, tensor, dtype, shape in (
+        ("features", features, torch.float16, (len(features), CHANNELS)),
+        ("labels", labels, torch.int64, (len(features),)),
+    ):
+        if tensor.dtype != dtype or tuple(tensor.shape) != shape:
+            found = f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+            expected = f"{str(dtype).removeprefix('torch.')} {shape}"
+            raise BundleError(f"{source}: {_REPLAY}{name} is {found}, expected {expected}")
+    check_finite({f"{_REPLAY}features": features}, source)
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        raise BundleError(f"{source}: {_REPLAY}labels must be 0 to {classes - 1}, one of the card's classes each")
+
+
+def _pixels(card: ModelCard) -> list[object]:
+    return [card.architecture, card.tile_px, card.mpp, card.mean, card.std]

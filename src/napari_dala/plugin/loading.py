@@ -1,0 +1,86 @@
+"""Reading an analysis for the layers: whole, or what is new in it. It takes a while: not for the main thread."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_dala.analysis.result import Analysis
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from napari_dala.analysis.store import AnalysisStore
+
+
+@dataclass(frozen=True)
+class LoadedAnalysis:
+    """An analysis with its tiles' maps in memory.
+
+    Attributes
+    ----------
+    analysis
+        As far as it has come.
+    cams
+        (classes, rows * cells, columns * cells) float16, each tile's own raw Grad-CAM; NaN where there is none.
+    """
+
+    analysis: Analysis
+    cams: NDArray[np.float16]
+
+
+def load(path: str | Path, bundle_hash: str | None = None) -> LoadedAnalysis:
+    """Read an analysis from disk, as `Analysis.open`; about a second for 10,000 tiles, so not in the main thread.
+
+    Raises
+    ------
+    DalaError
+        When there is none.
+    """
+    analysis = Analysis.open(path, bundle_hash)
+    cams = analysis.store.read("cam")
+    rows, columns = analysis.grid.shape
+    cells = analysis.grid.cells
+    tiles = cams.reshape(len(cams), rows, cells, columns, cells).swapaxes(2, 3)
+    tiles[:, ~analysis.analysed] = np.nan  # a tile counts once its mark is written
+    return LoadedAnalysis(analysis, cams)
+
+
+@dataclass(frozen=True)
+class Block:
+    """What the store holds of one block of 4 x 4 tiles; NaN where a tile is not scored.
+
+    Attributes
+    ----------
+    position
+        Row and column of the block.
+    status, approximate
+        (4, 4), at the grid's edge fewer; as in `Analysis`.
+    probability
+        (classes, 4, 4) float32.
+    cams
+        (classes, 4 * cells, 4 * cells) float16.
+    """
+
+    position: tuple[int, int]
+    status: NDArray[np.uint8]
+    approximate: NDArray[np.bool_]
+    probability: NDArray[np.float32]
+    cams: NDArray[np.float16]
+
+
+def read_blocks(store: AnalysisStore, positions: Iterable[tuple[int, int]]) -> list[Block]:
+    """Read blocks from disk; some milliseconds for each, so not in the main thread."""
+    blocks = []
+    for position in positions:
+        scored, exact = (store.read(name, position).astype(bool) for name in ("scored", "exact"))
+        cells = store.grid.cells
+        probability = np.where(scored, store.read("probability", position), np.nan)
+        cams = np.where(scored.repeat(cells, 0).repeat(cells, 1), store.read("cam", position), np.nan)
+        blocks.append(Block(position, store.read("status", position), scored & ~exact, probability, cams))
+    return blocks

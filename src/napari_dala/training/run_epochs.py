@@ -1,0 +1,162 @@
+"""Run a learner through its epochs with Lightning, and keep what each epoch gave.
+
+metrics.csv      a row per epoch
+checkpoints/     last.ckpt, from which an interrupted run goes on; best.safetensors with early stopping
+tensorboard/     the same figures as metrics.csv for TensorBoard, if asked for
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_dala.analysis.predictor import choose_precision  # before torch: it sees to triton
+from napari_dala.errors import JobError
+from napari_dala.files import replacing, write_text
+from napari_dala.jobs.state import job_errors
+from napari_dala.training.epochs import Epoch, as_csv
+from napari_dala.training.learner import Learner
+
+# isort: split
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from safetensors.torch import save_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    import torch
+
+    from napari_dala.training.settings import TrainSettings
+
+
+class Record(Callback):
+    """After each epoch: the row, metrics.csv, the best weights and last.ckpt, which knows all of these.
+
+    Parameters
+    ----------
+    folder
+        Of the run.
+    patience
+        Epochs without a lower validation loss after which to stop; None for never, and then no best weights are kept.
+    on_epoch
+        Told each row.
+    """
+
+    def __init__(self, folder: Path, patience: int | None, on_epoch: Callable[[Epoch], object] | None = None) -> None:
+        self.folder, self.patience, self.on_epoch = folder, patience, on_epoch
+        self.rows: list[Epoch] = []
+
+    @property
+    def best(self) -> int:
+        """Place of the row with the lowest validation loss."""
+        return int(np.argmin([np.inf if row.val_loss is None else row.val_loss for row in self.rows]))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether patience has run out."""
+        return self.patience is not None and bool(self.rows) and len(self.rows) - 1 - self.best >= self.patience
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the rows as plain values."""
+        return {"rows": [asdict(row) for row in self.rows]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the rows of an interrupted run."""
+        self.rows = [Epoch(**row) for row in state_dict["rows"]]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop at once if the interrupted run had come to its end."""
+        trainer.should_stop = trainer.should_stop or self.is_over
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep what the epoch gave."""
+        assert isinstance(pl_module, Learner)
+        row = pl_module.epoch_row()
+        self.rows.append(row)
+        trainer.should_stop = trainer.should_stop or self.is_over
+        last = last_checkpoint(self.folder)
+        if not trainer.is_global_zero:
+            trainer.save_checkpoint(last)  # takes part; the first process writes
+            return
+        with job_errors(last):
+            if self.patience is not None and self.best == len(self.rows) - 1:
+                with replacing(last.with_name("best.safetensors")) as temporary:
+                    save_model(pl_module.network, str(temporary))
+            with replacing(last) as temporary:
+                trainer.save_checkpoint(temporary)
+            write_text(self.folder / "metrics.csv", as_csv(self.rows))
+            for logger in trainer.loggers:
+                logger.log_metrics({name: v for name, v in asdict(row).items() if v is not None}, step=row.epoch)
+        if self.on_epoch:
+            self.on_epoch(row)
+
+
+def run_epochs(
+    learner: Learner, record: Record, settings: TrainSettings, device: torch.device, checkpoint: Path | None
+) -> Trainer:
+    """Train, from the beginning or from a checkpoint of `record`'s; return Lightning's trainer when all is done.
+
+    Raises
+    ------
+    Stopped
+        If the learner was asked to stop.
+    JobError
+        If the disk is full or the folder cannot be written.
+    """
+    with _quiet():
+        tensorboard = settings.logger == "tensorboard"
+        trainer = Trainer(
+            max_epochs=settings.epochs,
+            accelerator=device.type,
+            devices=settings.devices if device.index is None else [device.index],
+            num_nodes=settings.nodes,
+            precision="bf16-mixed" if choose_precision(settings.precision, device) == "bf16" else "32-true",
+            callbacks=[record],
+            logger=TensorBoardLogger(record.folder, name=None, version="tensorboard") if tensorboard else False,
+            enable_checkpointing=False,  # `record` keeps its own
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            reload_dataloaders_every_n_epochs=1,  # each epoch has its own order
+        )
+        trainer.fit(learner, ckpt_path=checkpoint, weights_only=True)
+    return trainer
+
+
+def last_checkpoint(folder: Path) -> Path:
+    """Return where a run keeps what it goes on from, whether it is there or not."""
+    return folder / "checkpoints" / "last.ckpt"
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove what a process that was killed had half written among a run's checkpoints."""
+    for path in (folder / "checkpoints").glob(".*"):
+        path.unlink()
+
+
+def check_logger(settings: TrainSettings) -> None:
+    """Raise JobError if what the settings want to log with is not installed."""
+    if settings.logger == "tensorboard" and find_spec("tensorboard") is None:
+        raise JobError("logger tensorboard: it is not installed; pip install 'napari-dala[tensorboard]', or choose csv")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning's remarks (which device, how many workers) to itself; warnings of others pass."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\.")
+            yield
+    finally:
+        logger.setLevel(level)

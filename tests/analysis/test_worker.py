@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from napari_dala.analysis.predictor import Predictor
+from napari_dala.analysis.result import Analysis
+from napari_dala.analysis.worker import Worker
+from napari_dala.model.bundle_head import BundleHead
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+
+class _Request:
+    """Notes what the worker tells."""
+
+    def __init__(self) -> None:
+        self.told: list[dict[str, Any]] = []
+
+    def emit(self, event: str, **payload: Any) -> None:
+        self.told.append(payload)
+
+    def listen(self, hear: Any) -> None:
+        pass
+
+
+def test_a_new_head_keeps_the_trunk_and_is_scored_before_one_is_loaded(
+    drawn_slide: Path,
+    seen: Path,
+    with_basis: Predictor,
+    new_head: BundleHead,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    old, new, folder = tmp_path / "old.safetensors", tmp_path / "new.safetensors", tmp_path / "analysis"
+    with_basis.bundle.save(old)
+    new_head.save(new)
+    shutil.copytree(seen, folder)
+    scored: list[int] = []  # each time a trunk is made ready
+    make = Predictor.__init__
+
+    def noted(self: Predictor, *arguments: Any) -> None:
+        scored.append(int(Analysis.open(folder).analysed.sum()))
+        make(self, *arguments)
+
+    monkeypatch.setattr(Predictor, "__init__", noted)
+    request, worker = _Request(), Worker()
+    worker.analyze(request, slide=str(drawn_slide), out=str(folder), model=str(new))
+    tiles = request.told[-1]["total"]
+    assert scored == [tiles]
+    assert request.told[0]["approximate"] == tiles
+    assert request.told[-1]["approximate"] == 0
+    assert not Analysis.open(folder).approximate.any()
+
+    trunk = worker.predictor(str(new), "auto", "auto").trunk
+    request.told.clear()
+    worker.analyze(request, slide=str(drawn_slide), out=str(folder), model=str(old))
+    assert len(request.told) == 1  # that all is there
+    assert worker.predictor(str(old), "auto", "auto").trunk is trunk
+    assert isinstance(worker.bundle(str(old)), BundleHead)
+    assert worker.bundle(str(old)).hash == with_basis.bundle.hash
+    new_head.save(old)  # a file that was written anew is read anew
+    assert worker.bundle(str(old)).hash == new_head.hash

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from skimage.io import imsave
+
+from napari_dala.cli import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RECIPE = ("--tile", 32, "--epochs", 1, "--batch-size", 4, "--no-imagenet", "--accelerator", "cpu")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    def dala(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["dala", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return int(ended.value.code or 0), *capsys.readouterr()
+
+    return dala
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes of coloured noise, two patients each, two photographs of each."""
+    root = tmp_path_factory.mktemp("photographs") / "noise"
+    rng = np.random.default_rng(0)
+    for name, colour in (("benign", (200, 150, 200)), ("malignant", (110, 60, 150))):
+        for patient in range(2):
+            (folder := root / name / f"{name}-{patient}").mkdir(parents=True)
+            for number in range(2):
+                imsave(folder / f"{number}.png", rng.normal(colour, 40, (40, 40, 3)).clip(0, 255).astype(np.uint8))
+    return root
+
+
+def test_compare_takes_over_what_train_has_done(run, photographs: Path, tmp_path: Path) -> None:
+    data = ("--dataset", "folder", "--root", photographs, "--folds", 2, "--fold", 1, *RECIPE)
+    out = tmp_path / "out"
+    code, _, err = run("train", *data, "--model", "resnet50", "--out", out / "resnet50" / "fold-1")
+    assert code == 0, err
+    code, printed, err = run("compare", *data, "--models", "resnet50, densenet121,resnet50", "--out", out)
+    assert code == 0, err
+    assert "resnet50, fold 1: finished already" in printed
+    assert "densenet121, fold 1: training" in printed
+    assert "epoch 1/1" in printed
+    assert "GMean" in printed
+    assert (out / "compare.md").is_file()
+    stored = json.loads((out / "compare.json").read_text())
+    assert [entry["model"] for entry in stored["models"]] == ["resnet50", "densenet121"]
+    assert str(photographs.parent) not in json.dumps(stored)
+    assert "--models 'resnet50, densenet121,resnet50'" in stored["command"]
+
+    code, _, err = run("compare", *data, "--models", "resnet50", "--lr", 0.1, "--out", out)
+    assert (code, err.strip().count("\n")) == (2, 0)
+    assert "settings (lr)" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--models", ","), "at least one name"),
+        (("--models", "resnet51"), "there is no network of this name"),
+        (("--fold", 3), "there are 2 folds"),
+        (("--protocol", "slide"), "choose patient or image"),
+        (("--tile", 100), "multiple of 32"),
+        ((), "--mpp"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line(run, photographs: Path, tmp_path: Path, options, expected: str) -> None:
+    data = ("--dataset", "folder", "--root", photographs, "--folds", 2)
+    code, _, err = run("compare", *data, "--out", tmp_path / "out", *options)
+    assert code == 2
+    assert expected in err
+    assert err.strip().count("\n") == 0
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["train", "compare", "evaluate"])
+def test_the_help_lists_every_network(run, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    from napari_dala.training.networks import NAMES
+
+    code, printed, _ = run(command, "--help")
+    assert code == 0
+    words = printed.replace("│", " ").split()
+    assert set(NAMES) <= {word.strip(",.") for word in words}

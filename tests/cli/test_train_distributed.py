@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+from skimage.io import imsave
+
+from napari_dala.model.bundle import load_bundle
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_two_processes_train_one_network(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, colour in (("benign", (200, 150, 200)), ("malignant", (110, 60, 150))):
+        for patient in range(3):
+            folder = tmp_path / "photographs" / name / f"{name}-{patient}"
+            folder.mkdir(parents=True)
+            imsave(folder / "0.png", rng.normal(colour, 20, (72, 96, 3)).clip(0, 255).astype(np.uint8))
+    data = ["--dataset", "folder", "--root", str(tmp_path / "photographs"), "--mpp", "0.5"]
+    small = ["--tile", "64", "--epochs", "1", "--batch-size", "2", "--no-imagenet", "--precision", "fp32"]
+    both = ["--accelerator", "cpu", "--devices", "2", "--out", str(tmp_path / "run")]
+    done = subprocess.run(
+        [sys.executable, "-m", "napari_dala.cli", "train", *data, *small, *both],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("epoch 1/1") == 1  # the first process alone tells
+    assert "MEMBER: 2/2" in done.stderr
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["epochs_done"] == 1
+    bundle = load_bundle(tmp_path / "run" / "bundle.safetensors")
+    assert bundle.card.class_names == ("benign", "malignant")
+    assert bundle.replay is not None

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import shapely
+
+from napari_dala.model.bundle import load_bundle
+from napari_dala.model.card import UNTRAINED_CARD
+from napari_dala.training.annotation_files import write_annotations
+from napari_dala.training.annotations import Annotation, AnnotationDocument
+from napari_dala.training.deep import NOTES
+from napari_dala.training.features import readable
+from napari_dala.training.finetune import run_finetune
+from napari_dala.training.finetune_job import FinetuneConfig, SlideExamples, checked_settings, create_finetune_job
+from napari_dala.training.gather import gather
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_dala.jobs.job import Job
+    from tests.conftest import Lesson
+
+FAST: dict[str, Any] = {"epochs": 2, "threads": 1, "n_boot": 20, "device": "cpu", "precision": "fp32"}
+
+
+def make(lesson: Lesson, folder: Path) -> Job:
+    one = SlideExamples(slide=lesson.slide, annotations=lesson.annotations)
+    settings = checked_settings(mode="deep", **FAST)
+    return create_finetune_job(
+        folder, FinetuneConfig(name="pupil", model=str(lesson.model), slides=(one,), settings=settings)
+    )
+
+
+def epochs_of(job: Job) -> list[dict[str, Any]]:
+    return [event for event in job.events()[0] if event["event"] == "epoch"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+def test_a_deep_job_that_was_killed_comes_to_the_same_end(lesson: Lesson, tmp_path: Path) -> None:
+    killed, whole = make(lesson, tmp_path / "killed"), make(lesson, tmp_path / "whole")
+    killed.start()
+    deadline = time.monotonic() + 200
+    while not epochs_of(killed):
+        assert time.monotonic() < deadline
+        assert killed.state.is_live, killed.state.message
+        time.sleep(0.005)
+    process = killed.state.process
+    assert process is not None
+    os.kill(process.pid, signal.SIGKILL)  # in the second epoch, or while the first one's checkpoint is the last
+    assert killed.wait(10) == "interrupted"
+    assert not list(killed.result.iterdir())
+
+    for job in (killed, whole):
+        assert run_finetune(job.folder) == job.result / "bundle.safetensors"
+        assert [path.name for path in (job.folder / "checkpoints").iterdir()] == ["last.ckpt"]
+    for here, there in zip(epochs_of(killed)[-2:], epochs_of(whole), strict=True):
+        for figure in ("train_loss", "val_loss"):
+            assert here[figure] == pytest.approx(there[figure], abs=1e-4)
+
+    result = json.loads((killed.result / "result.json").read_text())
+    child, parent = load_bundle(killed.result / "bundle.safetensors"), load_bundle(lesson.model)
+    assert (result["mode"], result["same_trunk"], result["parent"]) == ("deep", False, parent.hash)
+    assert set(NOTES) <= set(result["notes"])
+    assert child.card.temperature == 1
+    assert child.basis is not None
+    assert child.replay is not None
+    assert len(child.replay.labels) == sum(result["examples"]["train"].values())
+
+
+def test_tiles_that_cannot_be_decoded_are_known_before(broken_mosaic: Any, tmp_path: Path) -> None:
+    path, (x, y) = broken_mosaic
+    boxes = [(x + 64, y + 64, "benign"), (0, 0, "malignant")]
+    drawn = [Annotation.drawn(shapely.box(x, y, x + 384, y + 384), name) for x, y, name in boxes]
+    write_annotations(AnnotationDocument("", (), tuple(drawn)), tmp_path / "drawn.geojson")
+    card = UNTRAINED_CARD.model_copy(update={"tile_px": 64})
+    one = SlideExamples(slide=path, annotations=tmp_path / "drawn.geojson")
+    with gather([one], card, "0", checked_settings(**FAST)) as tiles:
+        had = readable(tiles)
+        assert had[tiles.examples.label == 1].all()
+        assert not had[tiles.examples.label == 0].all()
+        assert not readable(tiles, lambda: True).any()
