@@ -271,6 +271,7 @@ def test_bad_arguments_are_named(arguments: dict, message: str) -> None:
         DynamicThreshold()(call.pop("cam"), **call)
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize(("scope", "seconds"), [("slide", 0.5), ("tile", 1.0)])
 def test_a_whole_slide_follows_a_slider(scope: str, seconds: float) -> None:
     cam = smooth_map(2240).astype(np.float16)

@@ -135,6 +135,7 @@ def test_what_is_no_picture_is_refused(wrong: NDArray) -> None:
         tissue_in(wrong)
 
 
+@pytest.mark.timed
 def test_a_large_thumbnail_is_quick() -> None:
     slide = np.tile(drawn_slide(), (3, 3, 1))[:2048, :2048]
     start = time.process_time()

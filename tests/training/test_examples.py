@@ -130,6 +130,7 @@ def test_every_tile_agrees_with_a_plain_count() -> None:
                 assert found[row, column] == NAMES[int(np.argmax(cover))]
 
 
+@pytest.mark.timed
 def test_many_tiles_and_regions_are_quick() -> None:
     grid = TileGrid((10_000, 10_000), 64, (1.5625, 1.5625), 2)  # 100 x 100 tiles
     rng = np.random.default_rng(0)

@@ -224,6 +224,7 @@ def test_json_and_markdown() -> None:
     assert [field.name for field in dataclasses.fields(Scores)] == [*FIGURES, "recall"]
 
 
+@pytest.mark.timed
 def test_ten_thousand_samples_of_eighty_patients_take_well_under_a_second() -> None:
     truth, probability, patient = samples(2, 10_000, 82)
     start = time.process_time()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,6 +43,7 @@ def load(path: str | Path, bundle_hash: str | None = None) -> LoadedAnalysis:
     DalaError
         When there is none.
     """
+    import_module("pandas")  # napari's Labels layer needs it, a third of a second in the main thread otherwise
     analysis = Analysis.open(path, bundle_hash)
     cams = analysis.store.read("cam")
     rows, columns = analysis.grid.shape

@@ -169,8 +169,12 @@ class Page(QObject):
         self._show_timer.start(0)  # napari is in the midst of its own change
 
     def _show(self) -> None:
-        if self._history is not None and self.view is not None:
+        if self._history is None:
+            return
+        if self.view is not None:
             self.view.show(self._history.now)
+        elif self._history.now.annotations:  # imported before anything was drawn
+            self.draw_on()
 
 
 def _read(slide: Slide, folder: Path) -> tuple[AnnotationDocument, Shapes]:

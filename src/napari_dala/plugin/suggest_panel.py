@@ -107,10 +107,11 @@ class SuggestPanel(QWidget):
             self._drawing.document,
             ROUND - self._visited,
             tuple(self._seen),
-            _connect={"returned": partial(self._on_found, results), "finished": self._on_finished},
+            _connect={"returned": partial(self._on_found, results), "errored": self._on_failed},
         )
 
     def _on_found(self, results: ResultLayers, found: Suggestions) -> None:
+        self._is_searching = False
         if results is not self._session.results:
             return
         if found.again:
@@ -123,8 +124,9 @@ class SuggestPanel(QWidget):
             self._mark.hide()
             self.text.setText(_ALL_LABELLED)
 
-    def _on_finished(self) -> None:
+    def _on_failed(self, error: Exception) -> None:
         self._is_searching = False
+        self.text.setText(str(error))
 
     def _begin_round(self) -> None:
         self._spots, self._visited = [], 0

@@ -10,7 +10,7 @@ import shapely
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 
-from napari_dala.plugin.drawing import LASSO, MOVE, POLYGON, RECTANGLE, SELECT
+from napari_dala.plugin.drawing import LASSO, MOVE, RECTANGLE, SELECT
 from napari_dala.plugin.slide_layers import shows_slide
 from napari_dala.training.annotation_files import read_annotations, write_annotations
 from napari_dala.training.annotations import Annotation, AnnotationClass, AnnotationDocument, ellipse_polygon
@@ -116,7 +116,6 @@ def test_import_and_export(qtbot: Any, dock: Any, tmp_path: Path, monkeypatch: p
     assert "another slide" in panel.told.text()
     assert [info.name for info in drawing.document.classes] == ["benign", "malignant", "Ignore", "Stroma"]
     assert [item.class_name for item in drawing.document.annotations] == ["benign", "Stroma", "malignant"]
-    drawing.choose_tool(POLYGON)
     assert drawing.layer.nshapes == 4
     press(qtbot, panel.import_button)
     qtbot.waitUntil(lambda: len(drawing.document.annotations) == 5)

@@ -144,6 +144,7 @@ def test_another_slide_has_its_own_counts(panel: CountsPanel, counted: Any, view
     counted({"benign": ("4", "1", "1"), "malignant": ("0", "0", "0")})
 
 
+@pytest.mark.timed
 def test_the_window_never_waits_for_a_count(viewer: Viewer, large_slide: Path, qtbot: Any) -> None:
     with CallbackTimes() as times:
         viewer.open(large_slide, plugin="napari-dala")

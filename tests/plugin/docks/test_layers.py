@@ -201,6 +201,7 @@ def test_a_layer_that_the_user_removed_is_left_alone(tmp_path: Path, painted: An
     results.remove()
 
 
+@pytest.mark.timed
 def test_10_000_tiles_are_shown_within_50_ms(tmp_path: Path, painted: Any) -> None:
     grid = TileGrid((22400, 22400), 224, (1.0, 1.0), 7)
     store = painted(tmp_path, grid)

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.timed
+
 MOST_S = 0.05
-# Once an analysis napari makes three layers with their controls, a Labels layer among them for which it imports pandas.
+# Once an analysis napari makes three layers with their controls.
 NAPARIS_OWN = {"AnalysisRun._on_loaded"}
 
 

@@ -207,6 +207,7 @@ def test_another_models_results_begin_anew(shown: SuggestPanel, qtbot: Any, pain
     assert shown.text.text().startswith("1 of ")
 
 
+@pytest.mark.timed
 def test_the_window_never_waits_for_suggestions(
     viewer: Viewer, large_slide: Path, qtbot: Any, painted: Any, tmp_path: Path
 ) -> None:
