@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -42,7 +43,7 @@ class Replay:
     labels: Tensor
 
 
-class Bundle:
+class Bundle(ABC):
     """A network and what is needed to use it and to trust it; see `ModelBundle` and `BundleHead`.
 
     Attributes
@@ -129,9 +130,9 @@ class Bundle:
         with replacing(path) as temporary:
             save_file(packed, temporary, metadata)
 
+    @abstractmethod
     def _weights(self) -> dict[str, Tensor]:
         """Return trunk, attention and head by name."""
-        raise NotImplementedError
 
     def _packed(self, bits: int) -> dict[str, Tensor]:
         """Return what hashes are of as it is stored."""
