@@ -9,8 +9,9 @@ import tifffile
 from skimage.io import imsave
 
 from napari_dala.slide import SlideError, open_slide
+from napari_dala.slide.base import fingerprint_of
 from napari_dala.slide.openslide_backend import OpenSlideSlide
-from napari_dala.slide.tifffile_backend import TiffSlide
+from napari_dala.slide.tifffile_backend import TiffSlide, write_pixels
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -203,3 +204,17 @@ def test_objective_power_gives_a_flagged_estimate(monkeypatch: pytest.MonkeyPatc
     with open_slide(shared_data / SMALL_REGION) as slide:
         assert slide.mpp == (0.5, 0.5)
         assert slide.mpp_source == "objective power"
+
+
+def test_pixels_without_a_file_are_the_same_slide_once_written(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (70, 90, 3), np.uint8)
+    for given in (pixels, pixels[::-1, :, ::-1]):  # not contiguous
+        slide = open_slide(given, mpp=0.5)
+        write_pixels(slide, tmp_path / "pixels.tif")
+        written = open_slide(tmp_path / "pixels.tif", mpp=0.5)
+        np.testing.assert_array_equal(written.read(0, 0, 90, 70), given)
+        assert written.fingerprint == slide.fingerprint
+    assert open_slide(pixels).fingerprint != open_slide(pixels[::-1]).fingerprint
+    for description in ("napari-dala pixels of", "napari-dala pixels of " + "z" * 64, "x" * 64):
+        tifffile.imwrite(tmp_path / "other.tif", pixels, photometric="rgb", description=description)
+        assert open_slide(tmp_path / "other.tif").fingerprint == fingerprint_of(tmp_path / "other.tif")

@@ -52,7 +52,9 @@ def _recipe(
     lr: float = typer.Option(1e-4, help="Learning rate."),
     dropout: float = typer.Option(0.25, min=0.0, max=0.99, help="In DALAResNet50's head."),
     tile: int = typer.Option(224, help="Side of a tile in pixels, a multiple of 32."),
+    train_px: int | None = typer.Option(None, help="Side of the tiles to learn from, at the same resolution."),
     crops: int = typer.Option(1, min=1, help="Random squares of each photograph in an epoch."),
+    augmentation: str = typer.Option("mild", help="Of stains and colours: mild or strong."),
     balance: str = typer.Option("loss", help="Against unequal classes: loss, sampler or none."),
     optimizer: str = typer.Option("adam", help="adam or adamw."),
     schedule: str = typer.Option("constant", help="Of the learning rate: constant or one-cycle."),
@@ -60,6 +62,7 @@ def _recipe(
     early_stopping: int | None = typer.Option(
         None, min=1, help="Stop after so many epochs without a lower loss on a fifth of the training patients."
     ),
+    judge_every: int = typer.Option(1, min=1, help="Epochs between two looks at the photographs to be judged."),
     imagenet: bool = typer.Option(True, help="Begin with ImageNet weights if they are on this machine."),
     seed: int = typer.Option(0, min=0),
     precision: str = typer.Option("auto", help="auto, fp32 or bf16."),

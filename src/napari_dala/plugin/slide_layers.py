@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tifffile
 from napari.layers import Image
 
 from napari_dala.errors import SlideError
 from napari_dala.files import replacing
 from napari_dala.slide import open_slide
+from napari_dala.slide.tifffile_backend import write_pixels
 from napari_dala.workspace import slide_folder
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def file_of(slide: Slide, folder: Path | None = None) -> Path:
     path = slide_folder(slide.fingerprint, folder) / "pixels.tif"
     if not path.exists():
         with replacing(path) as temporary:
-            tifffile.imwrite(temporary, slide.read(0, 0, *slide.dimensions), photometric="rgb")
+            write_pixels(slide, temporary)
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,7 +27,7 @@ class ImageSlide(Slide):
     ) -> None:
         self._pixels = _rgb(np.asarray(pixels), path.name if path else "array")
         height, width = self._pixels.shape[:2]
-        identity = None if path else str(self._pixels.shape).encode() + self._pixels.tobytes()
+        identity = None if path else _digest(self._pixels)
         facts = SlideFacts((Level(width, height, 1.0, (512, 512)),), vendor="image", identity=identity)
         super().__init__(path, facts, mpp)
 
@@ -50,6 +51,12 @@ def open_image(path: Path, mpp: float | tuple[float, float] | None = None) -> Im
     except Exception as error:  # decoders raise what they like
         raise SlideError(f"{path.name}: not a picture that can be read, or damaged") from error
     return ImageSlide(pixels, path, mpp)
+
+
+def _digest(pixels: NDArray[np.uint8]) -> bytes:
+    digest = hashlib.sha256(str(pixels.shape).encode())
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.digest()
 
 
 def _rgb(pixels: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:

@@ -23,7 +23,25 @@ if TYPE_CHECKING:
 
 _UM = {"nm": 1e-3, "µm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6}
 _UM_PER_RESOLUTION_UNIT = {2: 25400.0, 3: 10000.0}  # inch, centimetre
+_PIXELS_OF = "napari-dala pixels of "
+_IDENTITY_DIGITS = 64
 _AXES = ("YXS", "SYX", "YX")
+
+
+def write_pixels(slide: Slide, path: Path) -> None:
+    """Write a slide without a file losslessly to a TIFF file that opens as the same slide: its fingerprint is kept.
+
+    Parameters
+    ----------
+    slide
+        All its level-0 pixels are held in memory at once.
+    path
+        Of the new file.
+    """
+    identity = slide.facts.identity
+    assert identity is not None, "a slide with a file is itself"
+    pixels = slide.read(0, 0, *slide.dimensions)
+    tifffile.imwrite(path, pixels, photometric="rgb", description=_PIXELS_OF + identity.hex())
 
 
 class TiffSlide(Slide):
@@ -65,7 +83,7 @@ class TiffSlide(Slide):
             )
             for level in series.levels
         )
-        return SlideFacts(levels, _mpp(self._tiff), None, "tiff")
+        return SlideFacts(levels, _mpp(self._tiff), None, "tiff", identity=_identity(self._tiff))
 
     def read(self, x: int, y: int, width: int, height: int, level: int = 0) -> NDArray[np.uint8]:
         """See `Slide.read`."""
@@ -118,6 +136,15 @@ def _complaints() -> Iterator[list[str]]:
 def _as_rgb(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Repeat a grey picture (h, w) or (h, w, 1) as (h, w, 3)."""
     return np.repeat(grey.reshape(*grey.shape[:2], -1)[..., :1], 3, axis=-1)
+
+
+def _identity(tiff: tifffile.TiffFile) -> bytes | None:
+    """Return whose pixels the file holds, if `write_pixels` wrote it."""
+    identity = tiff.pages.first.description.removeprefix(_PIXELS_OF)
+    try:
+        return bytes.fromhex(identity) if len(identity) == _IDENTITY_DIGITS else None
+    except ValueError:
+        return None
 
 
 def _mpp(tiff: tifffile.TiffFile) -> tuple[float, float] | None:

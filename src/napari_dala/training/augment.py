@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -18,6 +18,8 @@ from torchvision.transforms import v2
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+Strength: TypeAlias = Literal["mild", "strong"]
 
 _LEFT_OUT = 0.05  # of a square, along each axis
 
@@ -47,23 +49,26 @@ class RandomSquare(nn.Module):
 
     Parameters
     ----------
-    square_px : int
-        Side of the largest square in the image's pixels; no larger than the image's shorter side is ever taken.
+    square_px : float
+        Side of a square at the right scale, in the image's pixels.
     tile_px : int
         Side of the tile.
-    smallest : float
-        The smallest square's side, as a part of the largest's.
+    scale : float
+        The smallest square's side is this part of `square_px`, the largest's is as much larger; none is larger than the
+        image's shorter side.
     """
 
-    def __init__(self, square_px: int, tile_px: int, smallest: float = 0.8) -> None:
+    def __init__(self, square_px: float, tile_px: int, scale: float = 0.8) -> None:
         super().__init__()
-        self.square_px, self.tile_px, self.smallest = square_px, tile_px, smallest
+        self.square_px, self.tile_px, self.scale = square_px, tile_px, scale
 
     def forward(self, image: Tensor) -> Tensor:
         """Return a tile (3, tile_px, tile_px) of an image (3, h, w)."""
         height, width = image.shape[-2:]
         size, down, right = torch.rand(3).tolist()
-        side = round(min(self.square_px, height, width) * (self.smallest + (1 - self.smallest) * size))
+        shorter = min(height, width)
+        smallest = min(self.square_px, shorter) * self.scale
+        side = round(smallest + (min(self.square_px / self.scale, shorter) - smallest) * size)
         top, left = int(down * (height - side + 1)), int(right * (width - side + 1))
         return _scaled(image[..., top : top + side, left : left + side], self.tile_px)
 
@@ -107,7 +112,13 @@ class StainJitter(nn.Module):
         return (torch.pow(10, -density) * 256 - 1).round().clamp(0, 255).to(torch.uint8)
 
 
-def for_training(square_px: int, tile_px: int = 224) -> nn.Module:
+_COLOURS: dict[Strength, tuple[nn.Module, ...]] = {
+    "mild": (StainJitter(0.15), v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.03)),
+    "strong": (StainJitter(0.15), v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.08)),
+}
+
+
+def for_training(square_px: float, tile_px: int = 224, strength: Strength = "mild") -> nn.Module:
     """Return the augmentation: a random square, turned and mirrored, its stains and colours varied.
 
     All randomness is from torch's global generator, so that a seed fixes the result.
@@ -115,18 +126,13 @@ def for_training(square_px: int, tile_px: int = 224) -> nn.Module:
     Parameters
     ----------
     square_px
-        Side of the largest square, in pixels of the photograph; squares are 0.8 to 1 times as large.
+        Side of a square, in pixels of the photograph; squares are 0.8 to 1.25 times as large.
     tile_px
         Side of the tile it gives.
+    strength
+        Of stains and colours: "mild" as laboratories differ, "strong" more than they do, so that colour tells little.
     """
-    pipeline: nn.Module = v2.Compose(
-        [
-            RandomSquare(square_px, tile_px),
-            RandomDihedral(),
-            StainJitter(),
-            v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.03),
-        ]
-    )
+    pipeline: nn.Module = v2.Compose([RandomSquare(square_px, tile_px), RandomDihedral(), *_COLOURS[strength]])
     return pipeline
 
 
@@ -135,7 +141,7 @@ def for_tiles(tile_px: int) -> nn.Module:
 
     Random as `for_training` is. Takes and gives (3, tile_px, tile_px) uint8.
     """
-    pipeline: nn.Module = v2.Compose([RandomSquare(tile_px, tile_px, smallest=0.9), RandomDihedral(), StainJitter()])
+    pipeline: nn.Module = v2.Compose([RandomSquare(tile_px, tile_px, scale=0.9), RandomDihedral(), StainJitter()])
     return pipeline
 
 

@@ -143,7 +143,8 @@ def train(
     squares = Squares(typical_side(dataset), settings.tile_px, mean, std)
     with torch.random.fork_rng(devices=[]):  # the caller's random state stays as it was
         torch.manual_seed(settings.seed)
-        network = build(model, len(dataset.classes), dropout=settings.dropout, tile_px=settings.tile_px)
+        sides = settings.tile_px, settings.train_px
+        network = build(model, len(dataset.classes), dropout=settings.dropout, tile_px=sides[0], train_px=sides[1])
         origin = begin(network, model, dataset.classes, init=init, imagenet=settings.imagenet)
         checkpoint = _prepared(out, run_config(dataset, split, settings, model, init), resume)
         notes = (*split.notes, origin)
@@ -151,7 +152,7 @@ def train(
             if on_note and _is_first():
                 on_note(note)
         fitted, monitored = _sides(dataset, split, settings)
-        learner = Learner(network, Photographs(dataset, fitted, monitored, squares), settings)
+        learner = Learner(network, Photographs(dataset, fitted, monitored, squares, settings), settings)
         record = Record(out, settings.early_stopping if len(monitored) else None, on_epoch)
         trainer = run_epochs(learner, record, settings, choose_device(settings.accelerator), checkpoint)
     if not trainer.is_global_zero:

@@ -206,9 +206,8 @@ class Learner(LightningModule):
         loss, accuracy, _ = self.sums.figures(self.trainer)
         if not np.isfinite(loss):
             raise DalaError(f"epoch {self.current_epoch + 1}: the loss is not finite; lower the learning rate")
-        val_loss, val_accuracy, val_gmean = (
-            self.held_out_sums.figures(self.trainer) if self.judges else (None, None, None)
-        )
+        judged = self.judges and (self.current_epoch + 1) % self.settings.judge_every == 0
+        val_loss, val_accuracy, val_gmean = self.held_out_sums.figures(self.trainer) if judged else (None, None, None)
         seconds = time.perf_counter() - self.started
         return Epoch(self.current_epoch, loss, accuracy, val_loss, val_accuracy, val_gmean, self._lr, seconds)
 

@@ -36,10 +36,11 @@ class DALAResNet50WithoutAttention(DALAResNet50):
 
 @dataclass(frozen=True)
 class _Architecture:
-    """How a network is made of classes, dropout and tile side, and which weights it can begin with."""
+    """How a network is made of classes, dropout and tile side, which weights it can begin with, what tiles it takes."""
 
     make: Callable[[int, float, int], nn.Module]
     pretrained: Pretrained
+    one_size: bool = False
 
 
 def _dala(kind: type[DALAResNet50]) -> _Architecture:
@@ -47,19 +48,19 @@ def _dala(kind: type[DALAResNet50]) -> _Architecture:
     return _Architecture(lambda classes, dropout, tile_px: kind(classes, dropout), weights)
 
 
-def _torchvision(name: str, head: str, *, made_for_tile: bool = False) -> _Architecture:
+def _torchvision(name: str, head: str, *, made_for_tile: bool = False, **options: bool) -> _Architecture:
     def make(classes: int, dropout: float, tile_px: int) -> nn.Module:
         side = {"image_size": tile_px} if made_for_tile else {}
-        network: nn.Module = models.get_model(name, weights=None, num_classes=classes, **side)
+        network: nn.Module = models.get_model(name, weights=None, num_classes=classes, **side, **options)
         return network
 
-    return _Architecture(make, Pretrained(name, left_out=(head,), own=(head,)))
+    return _Architecture(make, Pretrained(name, left_out=(head,), own=(head,)), made_for_tile)
 
 
 _CATALOGUE: dict[str, _Architecture] = {
     "dalaresnet50": _dala(DALAResNet50),
     "dalaresnet50-no-attention": _dala(DALAResNet50WithoutAttention),
-    "resnet50": _torchvision("resnet50", "fc."),
+    "resnet50": _torchvision("resnet50", "fc.", zero_init_residual=True),
     "seresnet50": _Architecture(
         lambda classes, dropout, tile_px: seresnet50(classes),
         Pretrained("seresnet50", "timm", left_out=("fc.",), own=("fc.",)),
@@ -73,12 +74,14 @@ _CATALOGUE: dict[str, _Architecture] = {
             left_out=("features.24.", "features.26.", "features.28.", "classifier."),
             own=("inception.", "norm.", "classifier."),
         ),
+        one_size=True,
     ),
     "vit_b_16": _torchvision("vit_b_16", "heads.", made_for_tile=True),
     "swin_t": _torchvision("swin_t", "head."),
     "dinov2_vitb14": _Architecture(
         lambda classes, dropout, tile_px: DinoV2(classes, tile_px),
         Pretrained(DINOV2, "timm", "vit.", left_out=("head.",), own=("vit.head.",), of="LVD-142M"),
+        one_size=True,
     ),
 }
 NAMES = tuple(_CATALOGUE)
@@ -86,7 +89,9 @@ BUNDLED = "dalaresnet50"
 """The network that a bundle can hold."""
 
 
-def build(name: str, num_classes: int, *, dropout: float = 0.25, tile_px: int = 224) -> nn.Module:
+def build(
+    name: str, num_classes: int, *, dropout: float = 0.25, tile_px: int = 224, train_px: int | None = None
+) -> nn.Module:
     """Return a network with random weights.
 
     Parameters
@@ -103,12 +108,17 @@ def build(name: str, num_classes: int, *, dropout: float = 0.25, tile_px: int = 
     tile_px
         Side of a tile in pixels, a multiple of 32; ``vgg16-inception``, ``vit_b_16`` and ``dinov2_vitb14`` are made
         for it, the others take any.
+    train_px
+        Side of the tiles to learn from, where it is another.
 
     Raises
     ------
     BundleError
-        If there is no such network (the line lists those that there are), or it is timm's and timm is not installed.
+        If there is no such network (the line lists those that there are), it is timm's and timm is not installed, or
+        it is made for one size and `train_px` is another.
     """
+    if _find(name).one_size and train_px not in (None, tile_px):
+        raise BundleError(f"{name}: this network takes tiles of one size only; leave train_px out")
     return _find(name).make(num_classes, dropout, tile_px)
 
 

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_dala.training.datasets import ImageDataset
+    from napari_dala.training.settings import TrainSettings
+
+_REMEMBERED = 2**30  # bytes of pixels
 
 
 class Photographs:
@@ -26,21 +29,41 @@ class Photographs:
         Places of those to learn from and of those to be judged on (may be none).
     squares
         How they are read.
+    settings
+        The recipe: how large the tiles to learn from are and how they are varied.
     """
 
     def __init__(
-        self, dataset: ImageDataset, train: NDArray[np.intp], monitored: NDArray[np.intp], squares: Squares
+        self,
+        dataset: ImageDataset,
+        train: NDArray[np.intp],
+        monitored: NDArray[np.intp],
+        squares: Squares,
+        settings: TrainSettings,
     ) -> None:
         self.dataset, self.train, self.squares = dataset, train, squares
         self.classes, self.labels = len(dataset.classes), dataset.labels[train]
         self.held_out = FixedSquares(dataset, monitored, squares)
-        self.augment = for_training(squares.square_px, squares.tile_px)
+        side = settings.train_px or squares.tile_px
+        self.augment = for_training(squares.square_px * side / squares.tile_px, side, settings.augmentation)
+        self._read: dict[int, Tensor] = {}
+        self._bytes = 0
 
     def example(self, index: int) -> Tensor:
-        """Return a random tile of a photograph, (3, tile_px, tile_px) uint8."""
-        tile: Tensor = self.augment(read_photograph(self.dataset.images[self.train[index]].path))
+        """Return a random tile of a photograph, (3, side, side) uint8."""
+        tile: Tensor = self.augment(self._photograph(int(self.train[index])))
         return tile
 
     def inputs(self, batch: Tensor) -> Tensor:
-        """Return the network's input for tiles (n, 3, tile_px, tile_px) uint8."""
+        """Return the network's input for tiles (n, 3, side, side) uint8."""
         return self.squares.normalize(batch)
+
+    def _photograph(self, index: int) -> Tensor:
+        """Return a photograph's pixels; the first gigabyte of them is read once."""
+        if index in self._read:
+            return self._read[index]
+        pixels = read_photograph(self.dataset.images[index].path)
+        if self._bytes + pixels.nbytes <= _REMEMBERED:
+            self._read[index] = pixels
+            self._bytes += pixels.nbytes
+        return pixels

@@ -125,6 +125,7 @@ def run_epochs(
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
+            check_val_every_n_epoch=settings.judge_every,
             reload_dataloaders_every_n_epochs=1,  # each epoch has its own order
         )
         trainer.fit(learner, ckpt_path=checkpoint, weights_only=True)

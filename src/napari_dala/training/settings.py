@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class TrainSettings(BaseModel):
@@ -16,8 +16,13 @@ class TrainSettings(BaseModel):
         The paper's. Dropout is that of DALAResNet50's head; a comparison network keeps its own.
     tile_px
         Side of a tile in pixels, a multiple of 32.
+    train_px
+        Side of the tiles to learn from, where smaller ones than those to be judged are enough: the same
+        resolution, less tissue, less time. None for `tile_px`. For networks that take any size.
     crops
         Random squares of each photograph in an epoch.
+    augmentation
+        "mild" varies stains and colours as laboratories do, "strong" more than they do, see `augment.for_training`.
     balance
         Against unequal classes: "loss" weighs each class by the inverse of its photographs, "sampler" draws
         photographs so that classes come equally often, "none" does neither.
@@ -33,6 +38,8 @@ class TrainSettings(BaseModel):
         unseen.
     imagenet
         Begin with torchvision's ImageNet weights if they lie on this machine.
+    judge_every
+        Epochs from one look at the photographs to be judged to the next; early stopping needs each.
     seed
         Of weights, order, augmentation and dropout.
     precision
@@ -52,12 +59,15 @@ class TrainSettings(BaseModel):
     lr: float = Field(1e-4, gt=0, allow_inf_nan=False)
     dropout: float = Field(0.25, ge=0, lt=1)
     tile_px: int = Field(224, gt=0, multiple_of=32)
+    train_px: int | None = Field(None, gt=0, multiple_of=32)
     crops: int = Field(1, ge=1)
+    augmentation: Literal["mild", "strong"] = "mild"
     balance: Literal["loss", "sampler", "none"] = "loss"
     optimizer: Literal["adam", "adamw"] = "adam"
     schedule: Literal["constant", "one-cycle"] = "constant"
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     early_stopping: int | None = Field(None, ge=1)
+    judge_every: int = Field(1, ge=1)
     imagenet: bool = True
     seed: int = Field(0, ge=0)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -66,3 +76,9 @@ class TrainSettings(BaseModel):
     nodes: int = Field(1, ge=1)
     workers: int = Field(0, ge=0)
     logger: Literal["csv", "tensorboard"] = "csv"
+
+    @model_validator(mode="after")
+    def _early_stopping_sees_every_epoch(self) -> Self:
+        if self.early_stopping is not None and self.judge_every > 1:
+            raise ValueError("early stopping judges every epoch: leave judge_every at 1")
+        return self

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +23,9 @@ from napari_dala.model.card import read_card
 from napari_dala.plugin.overlays import PREVIEW
 from napari_dala.plugin.run import AnalysisRun
 from napari_dala.plugin.session import session_of
-from napari_dala.training.annotations import Annotation
+from napari_dala.slide import open_slide
+from napari_dala.training.annotation_files import save_for
+from napari_dala.training.annotations import Annotation, AnnotationDocument
 from napari_dala.training.finetune_job import config_of
 from napari_dala.workspace import slide_folder
 
@@ -40,9 +44,10 @@ def press(qtbot: Any, button: Any) -> None:
 class Class:
     """A window with a slide, what is marked on it, and the dock."""
 
-    def __init__(self, qtbot: Any, viewer: Any, slide: Path, marked: Iterable[Annotation] = ()) -> None:
+    def __init__(self, qtbot: Any, viewer: Any, slide: Path | None, marked: Iterable[Annotation] = ()) -> None:
         self.qtbot, self.viewer = qtbot, viewer
-        viewer.open(slide, plugin="napari-dala")
+        if slide is not None:
+            viewer.open(slide, plugin="napari-dala")
         _, self.dock = viewer.window.add_plugin_dock_widget("napari-dala", "Annotate & learn")
         self.panel, self.drawing = self.dock.learn, self.dock.drawing
         self.session = session_of(viewer)
@@ -307,6 +312,61 @@ def test_other_slides_of_the_workspace_are_listed(
     room.until(lambda: room.learning.job is None)
     assert [job.status for job in jobs_in(folder.parent)] == [Status.CANCELLED]
     assert room.panel.learn_button.isEnabled(), "on the other slide there is something drawn"
+
+
+WINDOW = """
+import sys
+import napari
+from qtpy.QtCore import QTimer
+
+viewer = napari.Viewer()
+viewer.open(sys.argv[1], plugin="napari-dala")
+dock = viewer.window.add_plugin_dock_widget("napari-dala", "Annotate & learn")[1]
+
+def learn():
+    dock.learn.model_box.setCurrentText("teacher")
+    if dock.learn.learn_button.isEnabled():
+        timer.stop()
+        dock.learn.learn_button.click()
+
+timer = QTimer()
+timer.timeout.connect(learn)
+timer.start(100)
+napari.run()
+"""
+
+
+def test_napari_is_killed_while_it_learns(
+    qtbot: Any, child: Any, school: Any, workspace: Path, make_napari_viewer: Any
+) -> None:
+    school.move_in(workspace)
+    fingerprint = open_slide(school.slide).fingerprint
+    save_for(AnnotationDocument(fingerprint, (), school.marked))
+    window = subprocess.Popen([sys.executable, "-c", WINDOW, str(school.slide)])
+    jobs = slide_folder(fingerprint) / "jobs"
+    qtbot.waitUntil(lambda: bool(jobs_in(jobs)) and jobs_in(jobs)[0].state.is_live, timeout=LONG)
+    window.kill()
+    window.wait()
+    room = Class(qtbot, make_napari_viewer(show=True), school.slide)
+    (job,) = jobs_in(jobs)
+    assert room.learning.job.folder == job.folder
+    assert room.drawing.document.annotations == school.marked
+    room.wait_for_preview()
+    press(qtbot, room.panel.decision.accept_button)
+    room.until(lambda: room.learning.learned is None)
+    assert len(list((workspace / "models").iterdir())) == 2
+
+
+def test_a_picture_without_a_file(qtbot: Any, viewer: Any, child: Any, school: Any, workspace: Path) -> None:
+    school.move_in(workspace, analysed=False)
+    with open_slide(school.slide) as slide:
+        pixels, mpp = slide.read(0, 0, *slide.dimensions), slide.mpp
+    viewer.add_image(pixels, rgb=True, name="field", scale=mpp[::-1], units=("um", "um"))
+    room = Class(qtbot, viewer, None, school.marked)
+    room.choose_teacher()
+    room.learn()
+    room.wait_for_preview()
+    assert np.isfinite(room.session.results.probability.data).sum() > 100
 
 
 @pytest.mark.parametrize("name", ["teacher", "teacher quick 2026-11-23", "teacher quick 2026-11-23 2"])
