@@ -58,7 +58,7 @@ def test_a_deep_job_that_was_killed_comes_to_the_same_end(lesson: Lesson, tmp_pa
 
     for job in (killed, whole):
         assert run_finetune(job.folder) == job.result / "bundle.safetensors"
-        assert [path.name for path in (job.folder / "checkpoints").iterdir()] == ["last.ckpt"]
+        assert not (job.folder / "checkpoints").exists()
     for here, there in zip(epochs_of(killed)[-2:], epochs_of(whole), strict=True):
         for figure in ("train_loss", "val_loss"):
             assert here[figure] == pytest.approx(there[figure], abs=1e-4)

@@ -228,7 +228,7 @@ def test_background_is_left_out_unless_there_is_nothing_else(lesson: Lesson, tmp
     one = redrawn(lesson, tmp_path / "glass.geojson", annotations=(*document.annotations, glass))
     with_glass = tiles_of(lesson, one)
     assert with_glass.examples.counts == plain.examples.counts
-    assert "2 tiles of benign lie on background and were left out" in with_glass.notes
+    assert "benign: 2 tiles lie on background and were left out" in with_glass.notes
     only = (replace(glass, class_name="glass"), *document.annotations)
     classes = (*document.classes, AnnotationClass("glass", (0, 0, 0)))
     kept = tiles_of(lesson, redrawn(lesson, tmp_path / "only.geojson", annotations=only, classes=classes))

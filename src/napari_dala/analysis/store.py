@@ -172,6 +172,12 @@ class AnalysisStore:
         """Let these be the results that `open_store` opens."""
         zarr.open_group(self.path, mode="r+").attrs["latest"] = [self.setting.key, self.bundle_hash[:12]]
 
+    def step_back(self) -> None:
+        """Let these no longer be the results that `open_store` opens, where they are: then there are none."""
+        root = zarr.open_group(self.path, mode="r+")
+        if root.attrs.get("latest") == [self.setting.key, self.bundle_hash[:12]]:
+            root.attrs["latest"] = None
+
     def read(self, name: str, block: tuple[int, int] | None = None) -> NDArray[Any]:
         """Read an array ("probability", "cam", "features", ...), whole or one block of 4 x 4 tiles."""
         if name == "exact" and name not in self._arrays:
@@ -315,11 +321,20 @@ def open_store(path: Path, bundle_hash: str | None = None) -> AnalysisStore:
         latest: Any = root.attrs["latest"]
         if bundle_hash is not None:
             settings = [name for name, group in root.groups() if bundle_hash[:12] in group]
-            latest = [latest[0] if latest[0] in settings else settings[0], bundle_hash[:12]]
+            latest = [latest[0] if latest and latest[0] in settings else settings[0], bundle_hash[:12]]
         tiles, head = root[latest[0]], root["/".join(latest)]
         return AnalysisStore(Path(path), cast("zarr.Group", tiles), cast("zarr.Group", head))
     except (OSError, LookupError, TypeError, ValueError) as error:
         raise DalaError(f"{path}: not an analysis by napari-dala{' with this model' if bundle_hash else ''}") from error
+
+
+def has_results(path: Path) -> bool:
+    """Tell whether `open_store` would find results at a path, from one small file."""
+    try:
+        root = json.loads((Path(path) / "zarr.json").read_text(encoding="utf-8"))
+        return root["attributes"]["latest"] is not None
+    except (OSError, LookupError, TypeError, ValueError):
+        return False
 
 
 def _block_region(name: str, block: tuple[int, int], cells: int) -> tuple[slice, ...]:

@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import create_worker, signals_blocked
 
+from napari_dala.analysis.store import has_results
 from napari_dala.errors import DalaError
 from napari_dala.model.catalog import list_models
 from napari_dala.plugin.legend import RUN_STYLE, Bar, Note
@@ -242,7 +243,7 @@ class AnalyzeWidget(QWidget):
             slide is not None
             and self._session.results is None
             and not self.is_running
-            and (analyses_folder(slide) / "analysis.zarr").is_dir()
+            and has_results(analyses_folder(slide) / "analysis.zarr")
         )
         self.offer.say("This slide was analysed before." if offered else "")
         self.offer_button.setVisible(offered)

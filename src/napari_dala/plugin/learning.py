@@ -20,11 +20,11 @@ from napari_dala.plugin.settings import load_preferences
 from napari_dala.training.finetune_job import FinetuneConfig, create_finetune_job
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from napari.layers import Image
 
-    from napari_dala.analysis.store import AnalysisStore
     from napari_dala.jobs.job import Job
     from napari_dala.model.catalog import ModelEntry
     from napari_dala.plugin.session import Session
@@ -153,15 +153,18 @@ class Learning(QObject):
         if self.job is None or self._layer is None:
             return
         overlays = self._session.overlays_of(self._layer)
-        before = overlays.standing.analysis.store if overlays and overlays.standing else None
+        before, after = (
+            part and part.analysis.store for part in (overlays and overlays.standing, overlays and overlays.preview)
+        )
+        restore = before.make_latest if before else after.step_back if after else None
         if run := self.run:
-            if before is not None:  # again once it has ended: it may be about to begin
-                run.ended.connect(partial(_make_latest, before))
+            if restore is not None:  # again once it has ended: it may be about to begin
+                run.ended.connect(partial(_quietly, restore))
             run.drop()
         self._session.drop_preview(self._layer)
         try:
-            if before is not None:
-                before.make_latest()
+            if restore is not None:
+                restore()
             decide(self.job, None)
         except (DalaError, OSError) as error:
             self.problem = str(error)
@@ -297,6 +300,6 @@ def _installed(job: Job, bundle: Path, workspace: Path) -> ModelEntry:
     return entry
 
 
-def _make_latest(store: AnalysisStore, *_: str) -> None:
+def _quietly(restore: Callable[[], None], *_: str) -> None:
     with suppress(OSError):
-        store.make_latest()
+        restore()

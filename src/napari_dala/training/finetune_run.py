@@ -121,7 +121,9 @@ class FinetuneRun:
 
     def by_layers(self) -> Path | None:
         """Train layer4 too, or everything."""
-        from napari_dala.training.deep import NOTES, fit_layers  # these modes need the whole network: seconds
+        # These modes need the whole network, which takes seconds to import.
+        from napari_dala.training.deep import NOTES, fit_layers
+        from napari_dala.training.run_epochs import drop_checkpoints
 
         self.run.say("reading the model")
         parent = self._whole()
@@ -151,7 +153,9 @@ class FinetuneRun:
         if found is None:
             return None
         before, after = found
-        return self._finished(parent, tiles, held_out, notes, _Measured(child, before, after, None))
+        path = self._finished(parent, tiles, held_out, notes, _Measured(child, before, after, None))
+        drop_checkpoints(self.run.job.folder)
+        return path
 
     def _predicted(
         self, tiles: LabelledTiles, indices: NDArray[np.intp], *bundles: ModelBundle

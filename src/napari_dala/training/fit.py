@@ -2,7 +2,7 @@
 
 config.json      what was asked for; a resumed run must ask for the same
 metrics.csv      a row per epoch
-checkpoints/     last.ckpt, from which an interrupted run goes on; best.safetensors with early stopping
+checkpoints/     until the run is done: last.ckpt, from which it goes on, and best.safetensors with early stopping
 predictions.csv  probabilities of the held-out photographs
 result.json      figures of the held-out photographs with intervals, notes, times
 bundle.safetensors (dalaresnet50) or weights.safetensors (the others)
@@ -29,7 +29,14 @@ from napari_dala.training.networks import BUNDLED, begin, build
 from napari_dala.training.photographs import Photographs
 from napari_dala.training.provenance import circumstances, model_card
 from napari_dala.training.run_config import disagreements, run_config
-from napari_dala.training.run_epochs import Record, check_logger, clear_leftovers, last_checkpoint, run_epochs
+from napari_dala.training.run_epochs import (
+    Record,
+    check_logger,
+    clear_leftovers,
+    drop_checkpoints,
+    last_checkpoint,
+    run_epochs,
+)
 from napari_dala.training.settings import TrainSettings
 from napari_dala.training.splits import Split, holdout
 from napari_dala.training.statistics import balanced, statistics_of
@@ -198,6 +205,7 @@ def train(
         "weights": weights.name,
     }
     write_json(out / "result.json", result)
+    drop_checkpoints(out)
     return TrainResult(out, weights, tuple(record.rows), table, notes)
 
 

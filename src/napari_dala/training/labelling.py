@@ -79,7 +79,8 @@ def usable_tiles(examples: Examples, status: NDArray[np.uint8]) -> tuple[NDArray
         of_class = examples.label == label
         tiles, name = int((background & of_class).sum()), examples.class_names[label]
         if (keep & of_class).any():
-            notes.append(f"{tiles} tiles of {name} lie on background and were left out")
+            lie = "1 tile lies on background and was" if tiles == 1 else f"{tiles} tiles lie on background and were"
+            notes.append(f"{name}: {lie} left out")
         else:
             keep |= background & of_class
             notes.append(f"{name} was drawn on background only: its {tiles} tiles were used all the same")

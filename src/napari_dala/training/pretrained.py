@@ -94,7 +94,7 @@ def _find(source: Pretrained) -> tuple[Path | None, str]:
     if source.library == "torchvision":
         url = models.get_model_weights(source.name).IMAGENET1K_V1.url
         path = folder / Path(url).name
-        return (path if path.is_file() else None), f"{path} is not there (from {url})"
+        return (path if path.is_file() else None), f"{_from_home(path)} is not there (from {url})"
     from huggingface_hub import try_to_load_from_cache
     from timm.models import get_pretrained_cfg
 
@@ -102,8 +102,14 @@ def _find(source: Pretrained) -> tuple[Path | None, str]:
     path = folder / Path(origin.url).name
     cached = try_to_load_from_cache(origin.hf_hub_id, "model.safetensors")
     found = Path(cached) if isinstance(cached, str) else path
-    looked_for = f"{path} is not there, nor {origin.hf_hub_id} in Hugging Face's cache (from {origin.url})"
+    looked_for = f"{_from_home(path)} is not there, nor {origin.hf_hub_id} in Hugging Face's cache (from {origin.url})"
     return (found if found.is_file() else None), looked_for
+
+
+def _from_home(path: Path) -> str:
+    """Return a path without the user's name: it is kept in model cards."""
+    home = Path.home()
+    return str(Path("~") / path.relative_to(home)) if path.is_relative_to(home) else str(path)
 
 
 def _read(path: Path) -> dict[str, Tensor]:

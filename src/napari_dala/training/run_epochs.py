@@ -1,7 +1,7 @@
 """Run a learner through its epochs with Lightning, and keep what each epoch gave.
 
 metrics.csv      a row per epoch
-checkpoints/     last.ckpt, from which an interrupted run goes on; best.safetensors with early stopping
+checkpoints/     until the run is done: last.ckpt, from which it goes on; best.safetensors with early stopping
 tensorboard/     the same figures as metrics.csv for TensorBoard, if asked for
 """
 
@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from importlib.util import find_spec
+from shutil import rmtree
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -135,6 +136,12 @@ def run_epochs(
 def last_checkpoint(folder: Path) -> Path:
     """Return where a run keeps what it goes on from, whether it is there or not."""
     return folder / "checkpoints" / "last.ckpt"
+
+
+def drop_checkpoints(folder: Path) -> None:
+    """Remove what a finished run would have gone on from: hundreds of megabytes that nothing reads again."""
+    with suppress(OSError):
+        rmtree(last_checkpoint(folder).parent)
 
 
 def clear_leftovers(folder: Path) -> None:

@@ -17,6 +17,7 @@ import shapely
 from qtpy.QtCore import Qt
 
 from napari_dala.analysis.result import Analysis
+from napari_dala.errors import DalaError
 from napari_dala.jobs.job import jobs_in
 from napari_dala.jobs.state import Status
 from napari_dala.model.card import read_card
@@ -367,6 +368,10 @@ def test_a_picture_without_a_file(qtbot: Any, viewer: Any, child: Any, school: A
     room.learn()
     room.wait_for_preview()
     assert np.isfinite(room.session.results.probability.data).sum() > 100
+    press(qtbot, room.panel.decision.discard_button)
+    assert room.session.results is None
+    with pytest.raises(DalaError, match="not an analysis"):  # the model that was discarded is not offered
+        Analysis.open(room.folder / "analyses")
 
 
 @pytest.mark.parametrize("name", ["teacher", "teacher quick 2026-11-23", "teacher quick 2026-11-23 2"])
