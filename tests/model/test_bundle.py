@@ -21,6 +21,7 @@ from napari_dala.model.bundle import (
 )
 from napari_dala.model.bundle_head import load_head
 from napari_dala.model.card import UNTRAINED_CARD, ClassInfo, read_metadata
+from napari_dala.model.weights import weights_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +78,7 @@ def test_rounding_is_what_saving_does(tmp_path: Path) -> None:
     assert torch.equal(loaded.basis, basis.half().float())
     assert set(loaded.familiarity) == {"mean", "precision"}
     assert torch.equal(loaded.familiarity["mean"], familiarity["mean"])
-    with pytest.raises(ValueError, match="16 bits, not 8"):
+    with pytest.raises(ValueError, match="16 or 10 bits, not 8"):
         exact.save(tmp_path / "other.safetensors", bits=8)
     assert [path.name for path in tmp_path.iterdir()] == ["full.safetensors"]
 
@@ -259,3 +260,35 @@ def test_triton_is_loaded_before_torchvision() -> None:
         "assert not {'torch', 'torchvision'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_ten_bits_are_a_model_of_their_own(tmp_path: Path) -> None:
+    familiarity = {"precision": torch.rand(128, 128)}
+    exact = ModelBundle(seeded_network(2, seed=5), UNTRAINED_CARD, torch.rand(BASIS_SHAPE), familiarity)
+    rounded = exact.as_stored(bits=10)
+    assert rounded.as_stored(bits=10).hash == rounded.as_stored(bits=16).hash == rounded.hash
+    exact.save(tmp_path / "small.safetensors", bits=10)
+    rounded.save(tmp_path / "full.safetensors")
+    assert (tmp_path / "small.safetensors").stat().st_size < 0.64 * (tmp_path / "full.safetensors").stat().st_size
+    for name in ("small", "full"):
+        path = tmp_path / f"{name}.safetensors"
+        assert load_bundle(path).hash == load_head(path).hash == rounded.hash
+        assert load_head(path).trunk_hash == rounded.trunk_hash
+    assert torch.equal(rounded.familiarity["precision"], familiarity["precision"].half().float())
+    before, after = (weights_of(one.network) for one in (exact, rounded))
+    for name, tensor in before.items():
+        if tensor.ndim < 2:
+            assert torch.equal(after[name], tensor)
+        else:
+            most = tensor.flatten(1).abs().amax(1, keepdim=True)
+            assert ((after[name] - tensor).flatten(1).abs() <= most / 505 / 2 * 1.5 * 1.001).all(), name
+
+
+def test_torn_ten_bits_are_said(tmp_path: Path) -> None:
+    path = tmp_path / "small.safetensors"
+    untrained().save(path, bits=10)
+    tensors = load_file(path)
+    del tensors["trunk.conv1.weight.scale"]
+    save_file(tensors, path, read_metadata(path))
+    with pytest.raises(BundleError, match=r"small.safetensors: trunk.conv1.weight is packed"):
+        load_bundle(path)

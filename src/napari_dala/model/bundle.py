@@ -16,7 +16,7 @@ from napari_dala.model.bundle_file import BASIS_SHAPE, Bundle, Replay, read_file
 from napari_dala.model.card import UNTRAINED_CARD, ModelCard
 from napari_dala.model.catalog import find_model
 from napari_dala.model.dalaresnet import DALAResNet50
-from napari_dala.model.weights import check_weights, fill, shapes_of, weights_of
+from napari_dala.model.weights import check_weights, fill, shapes_of, unpack, weights_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,7 +61,7 @@ class ModelBundle(Bundle):
 
         Rounding again changes nothing. Raises BundleError as `save` does.
         """
-        return _bundle(self._packed(bits), self.card, replay=self.replay)
+        return _bundle(unpack(self._packed(bits), self.card.name), self.card, replay=self.replay)
 
     def _weights(self) -> dict[str, Tensor]:
         return weights_of(self.network)

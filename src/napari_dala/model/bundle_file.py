@@ -116,7 +116,7 @@ class Bundle(ABC):
         path : Path
             The file, ending in .safetensors.
         bits : int
-            Bits per weight of matrices and kernels; 16 only. Vectors stay float32.
+            Bits per weight of matrices and kernels, 16 or 10; see `weights.pack`. Vectors stay float32.
 
         Raises
         ------
@@ -138,7 +138,8 @@ class Bundle(ABC):
         """Return what hashes are of as it is stored."""
         tensors = self._tensors()
         check_finite(tensors, self.card.name)
-        return {name: pack(tensor, bits, f"{self.card.name}: {name}") for name, tensor in tensors.items()}
+        statistics = {name: tensors.pop(name) for name in list(tensors) if name.startswith((_BASIS, _FAMILIARITY))}
+        return pack(tensors, bits, self.card.name) | pack(statistics, 16, self.card.name)
 
     def _tensors(self) -> dict[str, Tensor]:
         tensors = self._weights()
@@ -160,7 +161,7 @@ class Parts:
 
 
 def read_file(path: Path) -> tuple[dict[str, Tensor], ModelCard]:
-    """Return the tensors of a bundle's file as they are stored, and its card.
+    """Return the tensors of a bundle's file, none in fewer than 16 bits, and its card.
 
     Raises
     ------
@@ -169,7 +170,7 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], ModelCard]:
     """
     card = parse_card(read_metadata(path), path)
     try:
-        return load_file(path), card
+        return unpack(load_file(path), path.name), card
     except (SafetensorError, OSError) as error:
         raise BundleError(f"{path.name}: it cannot be read ({error})") from None
 
@@ -194,8 +195,8 @@ def sort_parts(tensors: dict[str, Tensor], source: str) -> Parts:
     check_finite({_FAMILIARITY + name: tensor for name, tensor in familiarity.items()}, source)
     return Parts(
         weights,
-        None if basis is None else unpack(basis),
-        {name: unpack(tensor) for name, tensor in familiarity.items()} or None,
+        None if basis is None else basis.float(),
+        {name: tensor.float() for name, tensor in familiarity.items()} or None,
         Replay(**replay) if replay else None,
     )
 

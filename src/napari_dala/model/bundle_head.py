@@ -58,7 +58,7 @@ class BundleHead(Bundle):
         """Return the head of a bundle in memory, rounded as `save` rounds it."""
         rounded = bundle.as_stored()
         weights = weights_of(rounded.network)
-        trunk = {name: pack(tensor, _BITS, name) for name, tensor in weights.items() if name.startswith(TRUNK)}
+        trunk = {name: tensor for name, tensor in weights.items() if name.startswith(TRUNK)}
         head = {name: tensor for name, tensor in weights.items() if not name.startswith(TRUNK)}
         return cls(
             fill(_empty(rounded.network.num_classes), head),
@@ -67,7 +67,7 @@ class BundleHead(Bundle):
             rounded.familiarity,
             rounded.replay,
             bundle.path,
-            trunk,
+            pack(trunk, _BITS, rounded.card.name),
         )
 
     def with_head(self, network: HeadNetwork, card: ModelCard, replay: Replay | None) -> BundleHead:
@@ -91,7 +91,7 @@ class BundleHead(Bundle):
         """
         weights = weights_of(network)
         check_finite(weights, card.name)
-        rounded = {name: pack(tensor, _BITS, f"{card.name}: {name}") for name, tensor in weights.items()}
+        rounded = pack(weights, _BITS, card.name)
         return BundleHead(
             fill(_empty(network.num_classes), {name: tensor.clone() for name, tensor in rounded.items()}),
             card,
