@@ -26,6 +26,7 @@ def train(
     fold: int | None = typer.Option(
         None, min=1, help="The fold to hold out, from 1. Without it one of --folds parts of the patients is held out."
     ),
+    everything: bool = typer.Option(False, "--all", help="Hold nobody out, once the folds were measured."),
     model: str = typer.Option("dalaresnet50", help=f"{recipe_options.NETWORKS}."),
     init: str | None = typer.Option(None, help="Name or file of a bundle to begin from."),
     resume: bool = typer.Option(False, "--resume", help="Go on with an interrupted run in --out."),
@@ -33,7 +34,7 @@ def train(
 ) -> None:
     """Train a network on labelled photographs and measure it on patients that it never saw."""
     images = data_options.load(dataset, root, magnification, mpp)
-    split = _split(images, protocol, folds, fold, settings.seed)
+    split = split_all(len(images)) if everything else _split(images, protocol, folds, fold, settings.seed)
     typer.echo(images.summary)
 
     from napari_dala.model.bundle import load_model
@@ -54,6 +55,15 @@ def train(
     if result.table:
         data_options.show(result.table, f"{model}, {len(split.test)} held-out photographs")
     typer.echo(str(result.weights))
+
+
+def split_all(count: int) -> Split:
+    """Return the split that holds nothing out."""
+    import numpy as np
+
+    from napari_dala.training.splits import Split
+
+    return Split(np.arange(count), np.zeros(0, np.intp))
 
 
 def _split(images: ImageDataset, protocol: str, folds: int, fold: int | None, seed: int) -> Split:

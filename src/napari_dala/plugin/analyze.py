@@ -19,14 +19,13 @@ from superqt.utils import create_worker, signals_blocked
 
 from napari_dala.analysis.store import has_results
 from napari_dala.errors import DalaError
-from napari_dala.model.catalog import list_models
 from napari_dala.plugin.legend import RUN_STYLE, Bar, Note
 from napari_dala.plugin.loading import LoadedAnalysis, load
+from napari_dala.plugin.model_box import ModelBox
 from napari_dala.plugin.result_panel import ResultPanel
 from napari_dala.plugin.run import AnalysisRun, analyses_folder, arguments_for, progress_text
 from napari_dala.plugin.scrolling import scrolling_layout
 from napari_dala.plugin.session import session_of
-from napari_dala.plugin.settings import load_preferences
 from napari_dala.plugin.slide_layers import rectangle, selected_polygons, set_mpp, view_of
 from napari_dala.plugin.warm_child import warm_child
 
@@ -56,8 +55,7 @@ class AnalyzeWidget(QWidget):
         self._child = warm_child()
         self._child.hold(self)
         self._run: AnalysisRun | None = None
-        self._entries: list[ModelEntry] = []
-        self.model_box, self.layer_box, self.extent_box = QComboBox(), QComboBox(), QComboBox()
+        self.model_box, self.layer_box, self.extent_box = ModelBox(), QComboBox(), QComboBox()
         self.extent_box.addItems([WHOLE, VIEW, SHAPE])
         self.model_summary = QLabel()
         self.model_summary.setWordWrap(True)
@@ -128,8 +126,7 @@ class AnalyzeWidget(QWidget):
     @property
     def entry(self) -> ModelEntry | None:
         """The chosen model."""
-        row = self.model_box.currentIndex()
-        return self._entries[row] if 0 <= row < len(self._entries) else None
+        return self.model_box.entry
 
     def showEvent(self, event: QShowEvent | None) -> None:  # noqa: D102
         self._list_models()  # one may have been imported or trained meanwhile
@@ -149,12 +146,7 @@ class AnalyzeWidget(QWidget):
         self._show_state()
 
     def _list_models(self, choose: str = "") -> None:
-        chosen = choose or self.model_box.currentText()
-        self._entries = list_models(load_preferences().workspace)
-        with signals_blocked(self.model_box):
-            self.model_box.clear()
-            self.model_box.addItems([entry.name for entry in self._entries])
-            self.model_box.setCurrentIndex(max(0, self.model_box.findText(chosen)))
+        self.model_box.read(choose)
         self._show_model()
 
     def _choose_layer(self, row: int) -> None:

@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QPushButton, QVBoxLayout, QWidget
-from superqt.utils import signals_blocked
 
 from napari_dala.errors import DalaError
 from napari_dala.jobs.state import Status
-from napari_dala.model.catalog import list_models
 from napari_dala.plugin.curves import LearningCurves
 from napari_dala.plugin.decision_panel import DecisionPanel
 from napari_dala.plugin.job_panel import JobPanel
 from napari_dala.plugin.learning import Learning
 from napari_dala.plugin.learning_jobs import new_model_name
 from napari_dala.plugin.legend import RUN_STYLE, Note
+from napari_dala.plugin.model_box import ModelBox
 from napari_dala.plugin.scrolling import scroll_to
 from napari_dala.plugin.settings import load_preferences
 from napari_dala.plugin.slide_layers import file_of
@@ -66,15 +65,13 @@ class LearnPanel(QWidget):
         child = warm_child()
         child.hold(self)
         self.learning = Learning(session, child)
-        self._entries: list[ModelEntry] = []
         self._layer: Image | None = None
         self._results: ResultLayers | None = None
         self.slides = SlideList()
-        self.mode_box, self.model_box = QComboBox(), QComboBox()
+        self.mode_box, self.model_box = QComboBox(), ModelBox()
         for mode, (title, _) in MODES.items():
             self.mode_box.addItem(title, mode)
-        for box in (self.mode_box, self.model_box):  # a long name does not widen the dock
-            box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.mode_box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.mode_text = QLabel()
         self.learn_button = QPushButton("Learn")
         self.learn_button.setStyleSheet(RUN_STYLE)
@@ -128,8 +125,7 @@ class LearnPanel(QWidget):
     @property
     def entry(self) -> ModelEntry | None:
         """The model to begin with."""
-        row = self.model_box.currentIndex()
-        return self._entries[row] if 0 <= row < len(self._entries) else None
+        return self.model_box.entry
 
     @property
     def obstacle(self) -> str:
@@ -161,12 +157,7 @@ class LearnPanel(QWidget):
         super().showEvent(event)
 
     def _list_models(self, choose: str = "") -> None:
-        chosen = choose or self.model_box.currentText()
-        self._entries = list_models(load_preferences().workspace)
-        with signals_blocked(self.model_box):
-            self.model_box.clear()
-            self.model_box.addItems([entry.name for entry in self._entries])
-            self.model_box.setCurrentIndex(max(0, self.model_box.findText(chosen)))
+        self.model_box.read(choose)
         self._on_choice()
 
     def _follow_results(self) -> None:
@@ -175,9 +166,7 @@ class LearnPanel(QWidget):
         overlays = self._session.overlays_of(self._layer) if self._layer else None
         if results is not self._results and overlays is not None and overlays.preview is None:
             self._results = results
-            name = results.analysis.card.name if results else None
-            rows = (row for row, entry in enumerate(self._entries) if entry.card and entry.card.name == name)
-            self.model_box.setCurrentIndex(next(rows, self.model_box.currentIndex()))
+            self.model_box.choose_card(results.analysis.card.name if results else None)
         self._refresh()
 
     def _follow_slide(self) -> None:

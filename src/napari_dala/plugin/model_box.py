@@ -1,0 +1,46 @@
+"""The list of models to choose from, in every dock that needs one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import QComboBox
+from superqt.utils import signals_blocked
+
+from napari_dala.model.catalog import list_models
+from napari_dala.plugin.settings import load_preferences
+
+if TYPE_CHECKING:
+    from qtpy.QtWidgets import QWidget
+
+    from napari_dala.model.catalog import ModelEntry
+
+
+class ModelBox(QComboBox):
+    """The built-in models and those of the workspace; a long name does not widen the dock."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.entries: list[ModelEntry] = []
+        self.read()
+
+    @property
+    def entry(self) -> ModelEntry | None:
+        """The chosen model."""
+        row = self.currentIndex()
+        return self.entries[row] if 0 <= row < len(self.entries) else None
+
+    def read(self, choose: str = "") -> None:
+        """List the models anew, silently; the choice stays, unless another is to be chosen."""
+        chosen = choose or self.currentText()
+        self.entries = list_models(load_preferences().workspace)
+        with signals_blocked(self):
+            self.clear()
+            self.addItems([entry.name for entry in self.entries])
+            self.setCurrentIndex(max(0, self.findText(chosen)))
+
+    def choose_card(self, name: str | None) -> None:
+        """Choose the model whose card has this name, where there is one."""
+        rows = (row for row, entry in enumerate(self.entries) if entry.card and entry.card.name == name)
+        self.setCurrentIndex(next(rows, self.currentIndex()))
