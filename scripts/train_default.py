@@ -110,7 +110,7 @@ def assembled(root: Path, out: Path) -> tuple[ModelBundle, dict[str, Any]]:
     small = exact.as_stored(BITS)
     here, there = (seen(one, dataset, everything) for one in (exact, small))
     change = np.abs(softmax(here.logits / temperature) - softmax(there.logits / temperature))
-    familiarity = replace(Familiarity.fit(there.means), limit=limit)
+    familiarity = Familiarity.fit(there.means).with_limit(limit)
     flagged = np.concatenate(ratios) > limit
     report = {
         "temperature": temperature,
@@ -123,7 +123,7 @@ def assembled(root: Path, out: Path) -> tuple[ModelBundle, dict[str, Any]]:
         "held_out": table.as_json(),
     }
     card = exact.card.model_copy(update={"name": "breakhis-100x", "temperature": temperature})
-    return replace(small, card=card, familiarity=familiarity.tensors()).as_stored(BITS), report
+    return replace(small, card=card, familiarity=vars(familiarity)).as_stored(BITS), report
 
 
 @torch.inference_mode()

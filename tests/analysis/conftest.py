@@ -90,6 +90,7 @@ def with_basis(drawn_slide: Path) -> Predictor:
 
     from napari_dala.analysis.predictor import Predictor
     from napari_dala.model.bundle import ModelBundle, seeded_network
+    from napari_dala.model.familiarity import Familiarity
 
     network = seeded_network(2)
     bare = Predictor(ModelBundle(network, UNTRAINED_CARD))
@@ -98,7 +99,8 @@ def with_basis(drawn_slide: Path) -> Predictor:
         tiles = [read_tiles(slide, grid, row, column, 1, 1) for row in range(5) for column in range(row % 2, 5, 2)]
         maps = bare.trunk(bare.inputs(np.stack(tiles))).float()
         components = torch.linalg.svd(maps.permute(0, 2, 3, 1).reshape(-1, 2048), full_matrices=False).Vh[:128]
-    return Predictor(ModelBundle(network, UNTRAINED_CARD, components.T.clone()).as_stored())
+    known = Familiarity.fit(maps.mean((2, 3)), directions=4)
+    return Predictor(ModelBundle(network, UNTRAINED_CARD, components.T.clone(), vars(known)).as_stored())
 
 
 @pytest.fixture(scope="session")

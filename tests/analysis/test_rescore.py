@@ -75,6 +75,12 @@ def test_a_new_head_scores_what_is_stored_as_the_network_would(
     assert not fresh.approximate.any()
     assert any(f"Grad-CAM of {count} tile(s) is approximate" in line for line in found.warnings)
 
+    near_limit = np.abs(fresh.store.read("unfamiliarity")[there] - 1) < 0.01
+    assert np.array_equal(found.unfamiliar[there][~near_limit], fresh.unfamiliar[there][~near_limit])
+    assert 0 < fresh.unfamiliar.sum() < there.sum()
+    assert fresh.summary().unfamiliar == fresh.unfamiliar.sum()
+    assert any("unlike what the model was trained on" in line for line in fresh.warnings)
+
     exact, near = _tiles(fresh), _tiles(found)
     some = (exact.std(2) > 0) & (near.std(2) > 0)
     assert some.mean() > 0.3

@@ -7,7 +7,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -217,15 +217,12 @@ class _Predictions:
         """Return the block cut to the tiles that are done, and their results."""
         block = replace(self.block, tiles=self.block.tiles[: len(self.rows)])
         row, column = np.array(block.tiles, np.intp).T
-        layer4 = [part.layer4[index] for part, index in self.rows if part.layer4 is not None]
-        return block, TileResults(
-            row,
-            column,
-            np.stack([part.probability[index] for part, index in self.rows]),
-            np.stack([part.cam[index] for part, index in self.rows]),
-            np.stack([part.features[index] for part, index in self.rows]),
-            np.stack(layer4) if layer4 else None,
-        )
+        arrays: dict[str, Any] = {}
+        for name, first in vars(self.rows[0][0]).items():
+            arrays[name] = (
+                None if first is None else np.stack([getattr(part, name)[index] for part, index in self.rows])
+            )
+        return block, TileResults(row, column, **arrays)
 
 
 class _Tally:

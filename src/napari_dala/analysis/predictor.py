@@ -37,6 +37,7 @@ class Prediction:
     cam: NDArray[np.float32]
     features: NDArray[np.float32]
     layer4: NDArray[np.float16] | None
+    unfamiliarity: NDArray[np.float32] | None = None
 
 
 class Predictor:
@@ -83,6 +84,7 @@ class Predictor:
     def _take_head(self, bundle: Bundle) -> None:
         self.bundle: Bundle = bundle
         self.network = copy.deepcopy(bundle.network).to(self.device) if self.device.type != "cpu" else bundle.network
+        self._known = bundle.known and bundle.known.to(self.device)
         self._basis = None if bundle.basis is None else bundle.basis.to(self.device, torch.float32)
 
     def inputs(self, tiles: NDArray[np.uint8]) -> Tensor:
@@ -124,8 +126,9 @@ class Predictor:
         layer4 = None
         if self._basis is not None:
             layer4 = (maps.permute(0, 2, 3, 1).float() @ self._basis).half().cpu().numpy()
+        ratio = None if self._known is None else self._known.ratio(means).cpu().numpy()
         probability = self.bundle.probabilities(logits)
-        return Prediction(probability.cpu().numpy(), cams.cpu().numpy(), means.cpu().numpy(), layer4)
+        return Prediction(probability.cpu().numpy(), cams.cpu().numpy(), means.cpu().numpy(), layer4, ratio)
 
 
 def choose_device(name: str) -> torch.device:
@@ -183,9 +186,7 @@ def fold_batch_norm(trunk: nn.Module) -> nn.Module:
 
 def _joined(parts: list[Prediction]) -> Prediction:
     """Put predictions behind one another."""
-    return Prediction(
-        np.concatenate([part.probability for part in parts]),
-        np.concatenate([part.cam for part in parts]),
-        np.concatenate([part.features for part in parts]),
-        None if parts[0].layer4 is None else np.concatenate([part.layer4 for part in parts if part.layer4 is not None]),
-    )
+    arrays: dict[str, Any] = {}
+    for name, first in vars(parts[0]).items():
+        arrays[name] = None if first is None else np.concatenate([getattr(part, name) for part in parts])
+    return Prediction(**arrays)

@@ -98,11 +98,13 @@ def _score(store: AnalysisStore, bundle: Bundle, tasks: list[Task]) -> Iterator[
         else:
             logits, cams = bundle.network.head_from_means(means), None
         probability = bundle.probabilities(logits).numpy()
+        ratio = None if bundle.known is None else bundle.known.ratio(means).numpy()
     end = 0
     for block, tiles in tasks:
         row, column = np.array(tiles, np.intp).T
         part = slice(end, end := end + len(tiles))
-        yield block, RescoredTiles(row, column, probability[part], None if cams is None else cams[part])
+        maps = None if cams is None else cams[part]
+        yield block, RescoredTiles(row, column, probability[part], maps, None if ratio is None else ratio[part])
 
 
 def approximate_cam(stored: Tensor, means: Tensor, weights: Tensor, basis: Tensor) -> Tensor:

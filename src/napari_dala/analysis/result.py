@@ -43,6 +43,8 @@ class Summary:
         Their area and their part of all analysed tiles, by class name.
     analysed, unreadable, todo
         Tissue tiles done, not decodable, and still to do by this model.
+    unfamiliar
+        How many of those done are unlike what the model was trained on.
     """
 
     threshold: float
@@ -52,6 +54,7 @@ class Summary:
     analysed: int
     unreadable: int
     todo: int
+    unfamiliar: int
 
 
 class Analysis:
@@ -70,11 +73,14 @@ class Analysis:
         (rows, columns) uint8, a `TileStatus` each.
     approximate
         (rows, columns) bool, True where the probability is there and the Grad-CAM is approximate or not there yet.
+    unfamiliar
+        (rows, columns) bool, True where an analysed tile is unlike what the model was trained on.
     """
 
     probability: NDArray[np.float32]
     status: NDArray[np.uint8]
     approximate: NDArray[np.bool_]
+    unfamiliar: NDArray[np.bool_]
 
     def __init__(self, store: AnalysisStore) -> None:
         self.store = store
@@ -128,6 +134,11 @@ class Analysis:
                 f"The Grad-CAM of {approximate} tile(s) is approximate or missing: their probabilities were computed "
                 "from stored features. Run the analysis again to complete it."
             )
+        if unfamiliar := int(self.unfamiliar.sum()):
+            found.append(
+                f"{unfamiliar} of {int(self.analysed.sum())} tiles are unlike what the model was trained on: do not "
+                "rely on what it says of them."
+            )
         return found
 
     def refresh(self) -> None:
@@ -137,6 +148,7 @@ class Analysis:
         self.probability = self.store.read("probability")
         self.probability[:, ~scored] = np.nan  # a tile counts once its mark is written
         self.approximate = scored & ~exact
+        self.unfamiliar = scored & self.store.unfamiliar
 
     @property
     def analysed(self) -> NDArray[np.bool_]:
@@ -190,6 +202,7 @@ class Analysis:
             analysed=analysed,
             unreadable=int((self.status == TileStatus.UNREADABLE).sum()),
             todo=int(((classes == 0) & np.isin(self.status, (TileStatus.TODO, TileStatus.DONE))).sum()),
+            unfamiliar=int(self.unfamiliar.sum()),
         )
 
     def spots(self, threshold: float | None = None, most: int = 50) -> list[Spot]:

@@ -90,6 +90,8 @@ class TileResults:
         (n, 2048), channel means of layer4 before attention.
     layer4
         (n, cells, cells, components) on the bundle's basis, or None.
+    unfamiliarity
+        (n,), above 1 where a tile is unlike what the model was trained on, or None; see `Familiarity.ratio`.
     """
 
     row: NDArray[np.intp]
@@ -98,6 +100,7 @@ class TileResults:
     cam: NDArray[np.floating[Any]]
     features: NDArray[np.floating[Any]]
     layer4: NDArray[np.floating[Any]] | None = None
+    unfamiliarity: NDArray[np.floating[Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -112,12 +115,15 @@ class RescoredTiles:
         (n, classes) float32.
     cam
         (n, classes, cells, cells), approximate Grad-CAM in logits; None where layer4 is not stored.
+    unfamiliarity
+        As in `TileResults`.
     """
 
     row: NDArray[np.intp]
     column: NDArray[np.intp]
     probability: NDArray[np.float32]
     cam: NDArray[np.floating[Any]] | None
+    unfamiliarity: NDArray[np.floating[Any]] | None = None
 
 
 class AnalysisStore:
@@ -155,6 +161,12 @@ class AnalysisStore:
     def exact(self) -> NDArray[np.bool_]:
         """True where this bundle's CAM is there and was made from the full maps, (rows, columns)."""
         return self.read("exact").astype(bool)
+
+    @property
+    def unfamiliar(self) -> NDArray[np.bool_]:
+        """True where a tile is unlike what the model was trained on, as far as that is known, (rows, columns)."""
+        there = "unfamiliarity" in self._arrays  # not so in what was written before it was kept
+        return self.read("unfamiliarity") > 1 if there else np.zeros(self.grid.shape, bool)
 
     @property
     def has_layer4(self) -> bool:
@@ -202,8 +214,9 @@ class AnalysisStore:
                 ("probability", results.probability),
                 ("cam", results.cam),
             ]
-            if results.layer4 is not None:
-                values.append(("layer4", results.layer4))
+            for name, value in (("layer4", results.layer4), ("unfamiliarity", results.unfamiliarity)):
+                if value is not None:
+                    values.append((name, value))
             for name, value in values:
                 self._merge(name, block, row, column, value)
             for name in ("scored", "exact"):  # in this order, so that what is not scored is never exact
@@ -221,6 +234,8 @@ class AnalysisStore:
         self._merge("probability", block, row, column, results.probability)
         if results.cam is not None:
             self._merge("cam", block, row, column, results.cam)
+        if results.unfamiliarity is not None:
+            self._merge("unfamiliarity", block, row, column, results.unfamiliarity)
         self._merge("scored", block, row, column, np.ones(len(row), np.uint8))
 
     def _merge(
@@ -297,6 +312,9 @@ def create_store(
             dtype=kind,
             fill_value=float("nan"),
         )
+    head.require_array(
+        "unfamiliarity", shape=(rows, columns), chunks=(BLOCK, BLOCK), dtype="float16", fill_value=float("nan")
+    )
     tiles.attrs.update({"setting": asdict(setting), "slide": slide})
     head.attrs.update({"bundle_hash": bundle_hash, "card": card})
     root.attrs.update({"schema": SCHEMA, "latest": [setting.key, bundle_hash[:12]]})

@@ -16,6 +16,7 @@ from torch import Tensor
 from napari_dala.errors import BundleError
 from napari_dala.files import replacing
 from napari_dala.model.card import ModelCard, parse_card, read_metadata
+from napari_dala.model.familiarity import Familiarity
 from napari_dala.model.head import CHANNELS, HeadNetwork
 from napari_dala.model.weights import check_finite, digest, pack, unpack
 
@@ -55,7 +56,7 @@ class Bundle(ABC):
     basis : Tensor or None
         (2048, 128) float32, on which layer4 maps are projected to be stored.
     familiarity : dict of str to Tensor, or None
-        Statistics of the training features, float32.
+        Statistics of the training features, float32: see `Familiarity`.
     replay : Replay or None
         What a quick training run shows the head again; changes no output and no hash.
     path : Path or None
@@ -105,6 +106,11 @@ class Bundle(ABC):
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return (B, C) float32 probabilities for logits (B, C), with the card's temperature."""
         return torch.softmax(logits.float() / self.card.temperature, dim=1)
+
+    @cached_property
+    def known(self) -> Familiarity | None:
+        """The statistics that tell an unfamiliar tile; None where the bundle has none."""
+        return None if self.familiarity is None else Familiarity.of(self.familiarity)
 
     def save(self, path: Path, bits: int = 16) -> None:
         """Write the bundle to `path`, whole or not at all.

@@ -34,17 +34,13 @@ class DALAResNet50(HeadNetwork):
     Attributes
     ----------
     trunk : nn.Sequential
-        ResNet-50 from conv1 to layer4, named as in torchvision; random weights, with which each block begins as the
-        identity (Goyal et al. 2017, arXiv 1706.02677, section 5.1): otherwise a few hundred photographs teach it
-        next to nothing.
+        ResNet-50 from conv1 to layer4, named as in torchvision; random weights.
     attention, head
         See `HeadNetwork`.
     """
 
     def __init__(self, num_classes: int = 2, dropout: float = 0.25) -> None:
-        resnet = resnet50(
-            weights=None, zero_init_residual=True
-        )  # first: a seed gives each part its weights in the network's order
+        resnet = resnet50(weights=None)  # first: a seed gives each part its weights in the network's order
         super().__init__(num_classes, dropout)
         self.trunk = nn.Sequential(
             OrderedDict((name, part) for name, part in resnet.named_children() if name not in ("avgpool", "fc"))

@@ -1,7 +1,6 @@
-"""How far a tile is from what a model was trained on, from layer4's channel means.
+"""How far a tile is from what a model was trained on, from layer4's channel means; it needs no class and no label.
 
-The distance is the length of what the training tiles' principal directions leave of a tile's centred means, over the
-median of that length among tiles of patients that the statistics have not seen. It needs no class and no label.
+The distance is the length of what the training tiles' principal directions leave of a tile's centred means.
 """
 
 from __future__ import annotations
@@ -28,42 +27,38 @@ class Familiarity:
         (2048,) of the training tiles' channel means.
     directions : Tensor
         (2048, k), orthonormal: their first principal directions.
-    typical : float
-        Distance that counts as 1.
-    limit : float
-        Ratio to `typical` above which a tile is unfamiliar.
+    limit : Tensor
+        (1,) distance beyond which a tile is unfamiliar.
     """
 
     mean: Tensor
     directions: Tensor
-    typical: float
-    limit: float
+    limit: Tensor
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> Familiarity:
-        """Return the statistics that a bundle carries as tensors."""
-        return cls(tensors["mean"], tensors["directions"], float(tensors["typical"]), float(tensors["limit"]))
+        """Return the statistics that a bundle carries."""
+        return cls(**tensors)
 
     @classmethod
     def fit(cls, means: Tensor, directions: int = DIRECTIONS) -> Familiarity:
-        """Return statistics of training tiles (n, 2048), with their own median as `typical` and no limit yet."""
+        """Return statistics of training tiles (n, 2048) whose limit is their own median distance."""
         centre = means.float().mean(0)
         _, _, rows = torch.linalg.svd(means.float() - centre, full_matrices=False)
-        found = cls(centre, rows[:directions].T.contiguous(), 1.0, float("inf"))
-        return cls(found.mean, found.directions, float(found.ratio(means).median()), float("inf"))
+        found = cls(centre, rows[:directions].T.contiguous(), torch.ones(1))
+        return found.with_limit(float(found.ratio(means).median()))
+
+    def with_limit(self, factor: float) -> Familiarity:
+        """Return the same with a limit `factor` times this one's."""
+        return Familiarity(self.mean, self.directions, self.limit * factor)
 
     def ratio(self, means: Tensor) -> Tensor:
-        """Return the distance of tiles' channel means (n, 2048), in units of `typical`, (n,) float32."""
+        """Return the distances of tiles' channel means (n, 2048) in units of the limit, (n,) float32."""
         centred = means.float() - self.mean
         left = centred - (centred @ self.directions) @ self.directions.T
-        ratio: Tensor = left.norm(dim=1) / self.typical
+        ratio: Tensor = left.norm(dim=1) / self.limit
         return ratio
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Return what `of` takes."""
-        return {
-            "mean": self.mean,
-            "directions": self.directions,
-            "typical": torch.tensor(self.typical),
-            "limit": torch.tensor(self.limit),
-        }
+    def to(self, device: torch.device) -> Familiarity:
+        """Return the same on a device."""
+        return Familiarity(*(tensor.to(device) for tensor in vars(self).values()))
