@@ -19,6 +19,7 @@ from napari_dala.training.datasets import ImageDataset, load_dataset
 from napari_dala.training.evaluate import FixedSquares, Squares, evaluate, typical_side
 from napari_dala.training.fit import TrainResult, TrainSettings, train
 from napari_dala.training.learner import Learner
+from napari_dala.training.photographs import Photographs
 from napari_dala.training.splits import Split, holdout
 
 if TYPE_CHECKING:
@@ -76,6 +77,24 @@ def test_a_run_leaves_everything(trained: TrainResult, dataset: ImageDataset, sp
     assert result["held_out"]["n"] == len(split.test) == 4
     assert result["held_out"]["scores"]["accuracy"]["low"] is not None
     assert not (trained.folder / "checkpoints").exists()
+
+
+def test_smaller_tiles_to_learn_from_and_fewer_looks(
+    dataset: ImageDataset, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sides: list[int] = []
+    inputs = Photographs.inputs
+    monkeypatch.setattr(
+        Photographs, "inputs", lambda self, batch: (sides.append(batch.shape[-1]), inputs(self, batch))[1]
+    )
+    recipe = SETTINGS.model_copy(update={"train_px": 32, "epochs": 3, "judge_every": 2, "augmentation": "strong"})
+    result = train(dataset, split, recipe, tmp_path / "run", n_boot=10)
+    assert set(sides[:2]) == {32}
+    assert set(sides) == {32, 64}
+    assert [row.val_loss is not None for row in result.epochs] == [False, True, False]
+    assert load_model(result.weights).card.tile_px == 64
+    with pytest.raises(ValueError, match="early stopping judges every epoch"):
+        TrainSettings(early_stopping=2, judge_every=2)
 
 
 def test_the_bundle_predicts_as_the_trained_network_did(

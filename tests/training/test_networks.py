@@ -7,6 +7,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from torchvision.models.resnet import Bottleneck
 
 from napari_dala.errors import BundleError
 from napari_dala.model.bundle import untrained
@@ -55,6 +56,20 @@ def test_every_name_is_a_network(name: str) -> None:
 def test_an_unknown_name_lists_the_known() -> None:
     with pytest.raises(BundleError, match=r"vgg19.*dalaresnet50.*swin_t"):
         build("vgg19", 2)
+
+
+@pytest.mark.parametrize("name", ["dalaresnet50", "resnet50"])
+def test_residual_blocks_begin_as_the_identity(name: str) -> None:
+    for block in build(name, 2).eval().modules():
+        if isinstance(block, Bottleneck) and block.downsample is None:
+            maps = torch.rand(1, block.conv1.in_channels, 4, 4)
+            assert torch.equal(block(maps), maps)
+
+
+@pytest.mark.parametrize("name", ["vit_b_16", "vgg16-inception", "dinov2_vitb14"])
+def test_networks_of_one_size_learn_at_no_other(name: str) -> None:
+    with pytest.raises(BundleError, match=f"{name}: this network takes tiles of one size only"):
+        build(name, 2, tile_px=96, train_px=64)
 
 
 def test_without_attention_the_head_sees_plain_means() -> None:
