@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from napari_dala.training.datasets import ImageDataset
 
 RECIPE = (
-    "--train-px 96 --epochs 100 --judge-every 20 --batch-size 16 --optimizer adamw --schedule one-cycle --lr 5e-4 "
+    "--train-px 128 --epochs 100 --judge-every 20 --batch-size 16 --optimizer adamw --schedule one-cycle --lr 5e-4 "
     "--label-smoothing 0.05 --no-imagenet --seed 0"
 ).split()
 FOLDS = 5

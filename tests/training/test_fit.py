@@ -170,12 +170,15 @@ def test_an_interrupted_run_comes_to_the_same_end(
 
 
 def test_a_run_that_was_killed_before_its_result_is_finished_by_resuming(
-    trained: TrainResult, dataset: ImageDataset, split: Split
+    dataset: ImageDataset, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = load_model(trained.weights).hash
-    (trained.folder / "result.json").unlink()
-    again = train(dataset, split, SETTINGS, trained.folder, resume=True, n_boot=50)
-    assert again.epochs == trained.epochs
+    with monkeypatch.context() as killed:
+        killed.setattr("napari_dala.training.fit.drop_checkpoints", lambda folder: None)
+        whole = train(dataset, split, SETTINGS, tmp_path / "run", n_boot=50)
+    before = load_model(whole.weights).hash
+    (whole.folder / "result.json").unlink()
+    again = train(dataset, split, SETTINGS, whole.folder, resume=True, n_boot=50)
+    assert again.epochs == whole.epochs
     assert load_model(again.weights).hash == before
 
 
