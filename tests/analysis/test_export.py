@@ -46,19 +46,21 @@ RING = tuple((row, column) for row in (1, 2, 3) for column in (2, 3, 4) if (row,
 
 def test_tiles_csv_has_a_row_for_each_tissue_tile(slide: Slide, paint_analysis: Any, tmp_path: Path) -> None:
     analysis = paint_analysis(slide, painted((0, 3)), unreadable=((1, 1),), todo=((2, 2),), background=((0, 0), (4, 7)))
+    analysis.unfamiliar[0, 3] = True
     write_tiles(analysis, tmp_path / "tiles.csv")
     with (tmp_path / "tiles.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["minx", "miny", "width", "height", "status", "prob_benign", "prob_malignant"]
+    assert list(rows[0]) == ["minx", "miny", "width", "height", "status", "unfamiliar", "prob_benign", "prob_malignant"]
     assert len(rows) == 5 * 8 - 2
     at = {(row["minx"], row["miny"]): row for row in rows}
     assert at["384.00", "0.00"] == {
         "minx": "384.00", "miny": "0.00", "width": "128.00", "height": "128.00", "status": "done",
-        "prob_benign": "0.100000", "prob_malignant": "0.900000",
+        "unfamiliar": "1", "prob_benign": "0.100000", "prob_malignant": "0.900000",
     }  # fmt: skip
     assert at["128.00", "128.00"]["status"] == "unreadable"
     assert at["256.00", "256.00"]["status"] == "todo"
-    assert at["256.00", "256.00"]["prob_malignant"] == ""
+    assert at["256.00", "256.00"]["prob_malignant"] == at["256.00", "256.00"]["unfamiliar"] == ""
+    assert at["512.00", "0.00"]["unfamiliar"] == "0"
     assert ("0.00", "0.00") not in at
 
 

@@ -149,6 +149,7 @@ def results_of(
         bundle_hash=bundle.hash,
         card=card.model_dump(mode="json"),
         components=0 if bundle.basis is None else bundle.basis.shape[1],
+        knows_unfamiliar=bundle.familiarity is not None,
         restart=restart,
     )
 

@@ -61,10 +61,11 @@ class Region:
 
 
 def write_tiles(analysis: Analysis, path: Path) -> None:
-    """Write one CSV row per tissue tile: minx, miny, width, height, status and prob_<class>.
+    """Write one CSV row per tissue tile: minx, miny, width, height, status, unfamiliar and prob_<class>.
 
-    Positions and sizes are level-0 px with 2 decimals; `status` is done, unreadable or todo; the probabilities
-    have 6 decimals and are empty where a tile is not done.
+    Positions and sizes are level-0 px with 2 decimals; `status` is done, unreadable or todo; `unfamiliar` is 1 where
+    the tile is unlike what the model was trained on, else 0; the probabilities have 6 decimals. The last two are empty
+    where a tile is not done.
     """
     rows, columns = np.nonzero(analysis.analysed | (analysis.status != TileStatus.BACKGROUND))
     left, top = analysis.grid.origins()
@@ -75,10 +76,13 @@ def write_tiles(analysis: Analysis, path: Path) -> None:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(
-        ["minx", "miny", "width", "height", "status", *(f"prob_{name}" for name in analysis.card.class_names)]
+        ["minx", "miny", "width", "height", "status", "unfamiliar", *(f"prob_{n}" for n in analysis.card.class_names)]
     )
-    for x, y, name, values in zip(left[columns], top[rows], names, probabilities.tolist(), strict=True):
-        shown = [f"{value:.6f}" if name == "done" else "" for value in values]
+    unfamiliar = analysis.unfamiliar[rows, columns].astype(int).tolist()
+    for x, y, name, strange, values in zip(
+        left[columns], top[rows], names, unfamiliar, probabilities.tolist(), strict=True
+    ):
+        shown = [strange, *(f"{value:.6f}" for value in values)] if name == "done" else [""] * (1 + len(values))
         table.writerow([f"{x:.2f}", f"{y:.2f}", f"{width:.2f}", f"{height:.2f}", name, *shown])
     write_text(path, text.getvalue())
 

@@ -90,7 +90,7 @@ def overview(slide: Slide, analysis: Analysis, max_side: int = 1600, threshold: 
     """Return the slide with the target class' probability over it, and a legend below.
 
     The slide fills the top left corner, its longer side `max_side` px at most. Tissue tiles that are still to do
-    are grey, unreadable ones crossed out.
+    are grey, unreadable ones crossed out, unfamiliar ones hatched.
 
     Parameters
     ----------
@@ -232,7 +232,7 @@ def _with_legend(
     font, small = ImageFont.load_default(19 * unit), ImageFont.load_default(16 * unit)
     notes = _wrapped(analysis.warnings, 16 * unit, width - 32 * unit)
     figure = Image.new("RGB", (width, picture.height + round((92 + 24 * len(notes)) * unit)), "white")
-    picture, todo, unreadable = _with_gaps(picture, analysis)
+    picture, todo, unreadable = _with_gaps(_hatched(picture, analysis), analysis)
     figure.paste(picture)
     draw = ImageDraw.Draw(figure)
 
@@ -256,6 +256,9 @@ def _with_legend(
     if todo:
         draw.rectangle((*at(340, 65), *at(358, 83)), _WASHED)
         draw.text(at(368, 65), f"not analysed ({todo})", INK, small)
+    if unfamiliar := int(analysis.unfamiliar.sum()):
+        _hatch(draw, (*at(520, 40), *at(538, 58)))
+        draw.text(at(548, 40), f"unfamiliar ({unfamiliar})", INK, small)
     mm_per_px = analysis.grid.slide_size[0] / picture.width * analysis.mpp[0] / 1000
     length = _round_length(0.22 * picture.width * mm_per_px)
     right = picture.width - 16 * unit
@@ -264,6 +267,26 @@ def _with_legend(
     for number, note in enumerate(notes):
         draw.text(at(16, 90 + 24 * number), note, ALARM, small)
     return figure
+
+
+def _hatched(picture: Image.Image, analysis: Analysis) -> Image.Image:
+    """Hatch the tiles that are unlike what the model was trained on."""
+    picture = picture.copy()
+    draw = ImageDraw.Draw(picture)
+    (step_y, step_x), (first_y, first_x) = analysis.grid.tile_frame
+    zoom_x, zoom_y = np.divide(picture.size, analysis.grid.slide_size)
+    for row, column in np.argwhere(analysis.unfamiliar):
+        left, top = (first_x + (column - 0.5) * step_x) * zoom_x, (first_y + (row - 0.5) * step_y) * zoom_y
+        _hatch(draw, (left, top, left + step_x * zoom_x, top + step_y * zoom_y))
+    return picture
+
+
+def _hatch(draw: ImageDraw.ImageDraw, box: tuple[float, float, float, float]) -> None:
+    """Draw three diagonals from the lower left to the upper right."""
+    left, top, right, bottom = box
+    middle_x, middle_y = (left + right) / 2, (top + bottom) / 2
+    for line in ((left, middle_y, middle_x, top), (left, bottom, right, top), (middle_x, bottom, right, middle_y)):
+        draw.line(line, FAINT, 2)
 
 
 def _with_gaps(picture: Image.Image, analysis: Analysis) -> tuple[Image.Image, int, int]:

@@ -157,6 +157,7 @@ def _summary(analysis: Analysis, summary: Summary) -> str:
         f"<td class='number'>{summary.tiles[info.name]}</td></tr>"
         for info in analysis.card.classes
     )
+    unfamiliar = f", {summary.unfamiliar} of those analysed unfamiliar" if summary.unfamiliar else ""
     return (
         "<h2>What was found</h2><div class='headline'>"
         f"<div><b>{summary.area_mm2[target]:.2f} mm²</b>{escape(target)}</div>"
@@ -166,7 +167,7 @@ def _summary(analysis: Analysis, summary: Summary) -> str:
         f"<th class='number'>Tiles</th></tr></thead><tbody>{rows}</tbody></table>"
         f"<p class='note'>A tile counts as {escape(target)} where its probability is at least "
         f"{summary.threshold:.2f}, the operating threshold. Tiles: {summary.analysed} analysed, {summary.unreadable} "
-        f"unreadable, {summary.todo} to do. Areas are of whole tiles of {_tile_um(analysis)}.</p>"
+        f"unreadable, {summary.todo} to do{unfamiliar}. Areas are of whole tiles of {_tile_um(analysis)}.</p>"
     )
 
 

@@ -148,7 +148,12 @@ class Analysis:
         self.probability = self.store.read("probability")
         self.probability[:, ~scored] = np.nan  # a tile counts once its mark is written
         self.approximate = scored & ~exact
-        self.unfamiliar = scored & self.store.unfamiliar
+        self.unfamiliar = scored & self.store.unfamiliar()
+
+    @property
+    def knows_unfamiliar(self) -> bool:
+        """True where the model can tell what is unlike its training tiles."""
+        return self.store.knows_unfamiliar
 
     @property
     def analysed(self) -> NDArray[np.bool_]:

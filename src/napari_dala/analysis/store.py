@@ -163,10 +163,15 @@ class AnalysisStore:
         return self.read("exact").astype(bool)
 
     @property
-    def unfamiliar(self) -> NDArray[np.bool_]:
-        """True where a tile is unlike what the model was trained on, as far as that is known, (rows, columns)."""
-        there = "unfamiliarity" in self._arrays  # not so in what was written before it was kept
-        return self.read("unfamiliarity") > 1 if there else np.zeros(self.grid.shape, bool)
+    def knows_unfamiliar(self) -> bool:
+        """True where the bundle's familiarity is kept."""
+        return "unfamiliarity" in self._arrays
+
+    def unfamiliar(self, block: tuple[int, int] | None = None) -> NDArray[np.bool_]:
+        """Tell of every tile, or of those of a block, whether it is unlike what the model was trained on."""
+        if self.knows_unfamiliar:
+            return self.read("unfamiliarity", block) > 1
+        return np.zeros_like(self.read("scored", block), bool)  # written before it was kept
 
     @property
     def has_layer4(self) -> bool:
@@ -174,10 +179,19 @@ class AnalysisStore:
         return "layer4" in self._arrays
 
     def for_bundle(self, bundle_hash: str, card: dict[str, Any]) -> AnalysisStore:
-        """Open another bundle's results on the same tiles, created where they are not there; needs the same trunk."""
+        """Open another bundle's results on the same tiles, created where they are not there.
+
+        It needs the same trunk, and what it knows of unfamiliar tiles is the same.
+        """
         components = self._arrays["layer4"].shape[-1] if self.has_layer4 else 0
         return create_store(
-            self.path, self.setting, slide=self.slide, bundle_hash=bundle_hash, card=card, components=components
+            self.path,
+            self.setting,
+            slide=self.slide,
+            bundle_hash=bundle_hash,
+            card=card,
+            components=components,
+            knows_unfamiliar=self.knows_unfamiliar,
         )
 
     def make_latest(self) -> None:
@@ -263,6 +277,7 @@ def create_store(
     bundle_hash: str,
     card: dict[str, Any],
     components: int = 0,
+    knows_unfamiliar: bool = False,
     restart: bool = False,
 ) -> AnalysisStore:
     """Open the results of this setting and bundle, creating what is not there.
@@ -277,6 +292,8 @@ def create_store(
         Of the model; the card as JSON.
     components
         Size of the bundle's layer4 basis; 0 where it has none.
+    knows_unfamiliar
+        Whether the bundle has familiarity statistics.
     restart
         Drop what was computed under this setting before.
     """
@@ -312,9 +329,10 @@ def create_store(
             dtype=kind,
             fill_value=float("nan"),
         )
-    head.require_array(
-        "unfamiliarity", shape=(rows, columns), chunks=(BLOCK, BLOCK), dtype="float16", fill_value=float("nan")
-    )
+    if knows_unfamiliar:
+        head.require_array(
+            "unfamiliarity", shape=(rows, columns), chunks=(BLOCK, BLOCK), dtype="float16", fill_value=float("nan")
+        )
     tiles.attrs.update({"setting": asdict(setting), "slide": slide})
     head.attrs.update({"bundle_hash": bundle_hash, "card": card})
     root.attrs.update({"schema": SCHEMA, "latest": [setting.key, bundle_hash[:12]]})

@@ -203,6 +203,8 @@ class ExplainWidget(QWidget):
             f"Tile in row {row + 1}, column {column + 1}; centre {x * analysis.mpp[0] / 1000:.2f}, "
             f"{y * analysis.mpp[1] / 1000:.2f} mm ({x:.0f}, {y:.0f} px)"
         )
+        if analysis.unfamiliar[row, column]:
+            lines.append("It is unlike what the model was trained on: do not rely on this")
         if analysis.approximate[row, column]:
             lines.append("Its Grad-CAM is approximate until the model has run on it again")
         if card.warning:

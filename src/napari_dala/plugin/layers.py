@@ -1,4 +1,4 @@
-"""The results of one analysis as three layers over its slide: probability, class and Grad-CAM."""
+"""The results of one analysis as layers over its slide: probability, class, Grad-CAM and what is unfamiliar."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     Frame = tuple[tuple[float, float], tuple[float, float]]
 
 PROBABILITY_OPACITY, CAM_OPACITY = 0.5, 0.65  # both together leave the nuclei visible
+_HATCH = (0.35, 0.35, 0.35, 1.0)
 PLACEMENT = ("scale", "translate", "rotate", "shear", "affine", "units")
 
 
@@ -51,7 +52,10 @@ class Explanation:
 
 
 class ResultLayers:
-    """Creates three layers above a slide layer and keeps them up to date.
+    """Creates layers above a slide layer and keeps them up to date.
+
+    Probability, predicted class and Grad-CAM; where the bundle knows what it was trained on, also grey hatching over
+    tissue unlike that.
 
     Parameters
     ----------
@@ -84,6 +88,7 @@ class ResultLayers:
         self._cams = loaded.cams
         self.thresholded = self._thresholded()
         self.probability, self.classes, self.cam = self._create()
+        self.unfamiliar = self._hatched() if self.analysis.knows_unfamiliar else None
         self._named = self._names
         self._place()
         for name in PLACEMENT:
@@ -95,8 +100,9 @@ class ResultLayers:
 
     @property
     def all(self) -> tuple[Layer, ...]:
-        """The three layers, the topmost first."""
-        return self.cam, self.classes, self.probability
+        """The layers, the topmost first."""
+        results = self.cam, self.classes, self.probability
+        return results if self.unfamiliar is None else (self.unfamiliar, *results)
 
     @property
     def present(self) -> list[Layer]:
@@ -117,11 +123,15 @@ class ResultLayers:
             tiles = _slices(block.position, BLOCK)
             analysis.status[tiles] = block.status
             analysis.approximate[tiles] = block.approximate
+            analysis.unfamiliar[tiles] = block.unfamiliar
             analysis.probability[(slice(None), *tiles)] = block.probability
             self._cams[(slice(None), *_slices(block.position, BLOCK * cells))] = block.cams
         self.probability.refresh(extent=False)
         self._show_classes()
         self._show_cam()
+        if self.unfamiliar is not None:
+            np.asarray(self.unfamiliar.data)[...] = self._hatching()
+            self.unfamiliar.refresh(extent=False)
 
     def end_names(self, ending: str) -> None:
         """Give the layers' names another ending."""
@@ -186,7 +196,7 @@ class ResultLayers:
 
     def _create(self) -> tuple[Image, Labels, Image]:
         card = self.analysis.card
-        cam_name, classes_name, probability_name = self._names
+        cam_name, classes_name, probability_name = self._names[-3:]
         probability = Image(
             self.analysis.probability[card.target_class],
             name=probability_name,
@@ -224,6 +234,26 @@ class ResultLayers:
         )
         return probability, classes, cam
 
+    def _hatched(self) -> Labels:
+        return Labels(
+            self._hatching(),
+            name=self._names[0],
+            colormap=DirectLabelColormap(color_dict={None: (0, 0, 0, 0), 0: (0, 0, 0, 0), 1: _HATCH}),
+            opacity=0.8,
+            blending="translucent",
+            multiscale=False,
+            metadata=self._metadata("unfamiliar"),
+        )
+
+    def _hatching(self) -> NDArray[np.uint8]:
+        """Return 1 on diagonals of cells in unfamiliar tiles, else 0, (rows * cells, columns * cells)."""
+        grid = self.analysis.grid
+        rows, columns = np.indices(grid.cam_shape, sparse=True)
+        places = zip((rows, columns), grid.shape, strict=True)
+        at_row, at_column = (np.minimum(cells // grid.stride_cells, count - 1) for cells, count in places)
+        hatched: NDArray[np.bool_] = self.analysis.unfamiliar[at_row, at_column] & ((rows + columns) % 3 == 0)
+        return hatched.astype(np.uint8)
+
     def _metadata(self, role: str) -> dict[str, Any]:
         return {"dala_analysis": self.analysis, "dala_role": role, "dala_threshold": self.threshold}
 
@@ -234,7 +264,9 @@ class ResultLayers:
         kind = "DT Grad-CAM" if shown.thresholded else "Grad-CAM"
         ending = f"{'' if card.trained else ' (untrained)'}{self._ending}"
         approximate = " (approximate)" if self.analysis.approximate.any() else ""
+        unfamiliar = (f"Unfamiliar tissue{ending}",) if self.analysis.knows_unfamiliar else ()
         return (
+            *unfamiliar,
             f"{kind}: {card.class_names[shown.class_index]}{approximate}{ending}",
             f"Predicted class{ending}",
             f"{card.class_names[card.target_class].capitalize()} probability{ending}",
@@ -255,8 +287,10 @@ class ResultLayers:
             (self.probability, grid.tile_frame),
             (self.classes, grid.tile_frame),
             (self.cam, grid.cell_frame),
+            (self.unfamiliar, grid.cell_frame),
         ):
-            lay(layer, frame, self.slide_layer)
+            if layer is not None:
+                lay(layer, frame, self.slide_layer)
 
     def _show_classes(self) -> None:
         np.asarray(self.classes.data)[...] = self.analysis.class_map(self.threshold)

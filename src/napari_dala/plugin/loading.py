@@ -61,7 +61,7 @@ class Block:
     ----------
     position
         Row and column of the block.
-    status, approximate
+    status, approximate, unfamiliar
         (4, 4), at the grid's edge fewer; as in `Analysis`.
     probability
         (classes, 4, 4) float32.
@@ -72,6 +72,7 @@ class Block:
     position: tuple[int, int]
     status: NDArray[np.uint8]
     approximate: NDArray[np.bool_]
+    unfamiliar: NDArray[np.bool_]
     probability: NDArray[np.float32]
     cams: NDArray[np.float16]
 
@@ -84,5 +85,6 @@ def read_blocks(store: AnalysisStore, positions: Iterable[tuple[int, int]]) -> l
         cells = store.grid.cells
         probability = np.where(scored, store.read("probability", position), np.nan)
         cams = np.where(scored.repeat(cells, 0).repeat(cells, 1), store.read("cam", position), np.nan)
-        blocks.append(Block(position, store.read("status", position), scored & ~exact, probability, cams))
+        status, unfamiliar = store.read("status", position), scored & store.unfamiliar(position)
+        blocks.append(Block(position, status, scored & ~exact, unfamiliar, probability, cams))
     return blocks

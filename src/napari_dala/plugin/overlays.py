@@ -108,8 +108,9 @@ class Overlays:
             return
         old, new = (self.preview, self.standing) if before else (self.standing, self.preview)
         self.shows_before = before
-        for hidden, shown in zip(old.all, new.all, strict=True):
-            shown.visible, hidden.visible = hidden.visible, False
+        _take_visibility(old, new)
+        for layer in old.all:
+            layer.visible = False
 
     def tidy(self) -> None:
         """Drop a preview whose layers the user has removed."""
@@ -124,10 +125,16 @@ class Overlays:
         self.preview = self.standing = None
 
 
+def _take_visibility(before: ResultLayers, after: ResultLayers) -> None:
+    """Show the layers that are shown of others; one that the others lack is shown."""
+    visible = {layer.metadata["dala_role"]: layer.visible for layer in before.all}
+    for layer in after.all:
+        layer.visible = visible.get(layer.metadata["dala_role"], True)
+
+
 def _look_alike(before: ResultLayers, after: ResultLayers) -> None:
     """Show results as others were shown: the same layers, the same class' map, at a threshold that was moved."""
-    for old, new in zip(before.all, after.all, strict=True):
-        new.visible = old.visible
+    _take_visibility(before, after)
     old_card, new_card, explained = before.analysis.card, after.analysis.card, before.explanation
     name = old_card.class_names[explained.class_index]
     if name in new_card.class_names:

@@ -143,6 +143,8 @@ class ResultPanel(QWidget):
         if summary.todo:
             parts.append(f"{summary.todo} to do")
         parts.append(f"{summary.unreadable} unreadable")
+        if summary.unfamiliar:
+            parts.append(f"{summary.unfamiliar} unfamiliar")
         parts.append(f"model {analysis.card.name}")
         self.counts.setText(" · ".join(parts))
 

@@ -11,7 +11,7 @@ from napari.components import ViewerModel
 from napari.layers import Image
 
 from napari_dala.analysis.result import Analysis
-from napari_dala.analysis.store import RescoredTiles, TileResults, TileStatus
+from napari_dala.analysis.store import RescoredTiles, TileResults, TileStatus, create_store
 from napari_dala.model.card import UNTRAINED_CARD
 from napari_dala.model.threshold import DynamicThreshold
 from napari_dala.plugin.layers import Explanation, ResultLayers
@@ -176,6 +176,28 @@ def test_a_new_head_shows_no_old_map_and_says_until_when_its_own_is_approximate(
     store.write((1, 1), TileResults(*tile, probability, cam, np.zeros((1, 2048))), [])
     results.add(read_blocks(store, [(1, 1)]))
     assert results.cam.name.endswith(": malignant")
+
+
+def test_unfamiliar_tissue_is_hatched(tmp_path: Path, painted: Any) -> None:
+    old = painted(tmp_path, GRIDS["model's own mpp"])
+    assert laid_over(slide_layer(old.grid), tmp_path).unfamiliar is None, "the model does not know"
+    card = {**old.card, "name": "knowing"}
+    store = create_store(old.path, old.setting, slide=old.slide, bundle_hash="2" * 16, card=card, knows_unfamiliar=True)
+    tiles = np.array([5, 5]), np.array([6, 7])
+    probability, cam = np.full((2, 2), 0.5, np.float32), np.ones((2, 2, 7, 7))
+    results = laid_over(slide_layer(store.grid), tmp_path)
+    assert not np.asarray(results.unfamiliar.data).any()
+    store.write((1, 1), TileResults(*tiles, probability, cam, np.zeros((2, 2048)), None, np.array([1.2, 0.9])), [])
+    results.add(read_blocks(store, [(1, 1)]))
+    assert results.analysis.unfamiliar[5, 6]
+    assert results.analysis.summary().unfamiliar == 1
+    hatched = np.asarray(results.unfamiliar.data)
+    assert 0.2 < hatched[35:42, 42:49].mean() < 0.5
+    assert hatched.sum() == hatched[35:42, 42:49].sum()
+    assert results.all[0] is results.unfamiliar
+    assert results.unfamiliar.name == "Unfamiliar tissue"
+    np.testing.assert_allclose(results.unfamiliar.scale, results.cam.scale)
+    np.testing.assert_allclose(results.unfamiliar.translate, results.cam.translate)
 
 
 def test_threshold_and_explanation_need_no_model(tmp_path: Path, painted: Any) -> None:
