@@ -54,18 +54,6 @@ def compare(
         on_epoch=lambda row: recipe_options.tell(row, settings.epochs),
     )
     written = write_report(comparison, out)
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    for table in tables(comparison):
-        shown = Table(title=table.title)
-        for name in table.head:
-            shown.add_column(name, overflow="fold")  # narrow terminals lose nothing
-        for row in table.rows:
-            shown.add_row(*row)
-        console.print(shown)
-    for note in (*comparison.notes, *comparison.results[0].table.notes):
-        console.print(f"Note: {note}", markup=False, highlight=False)
+    data_options.show_tables(tables(comparison), (*comparison.notes, *comparison.results[0].table.notes))
     for path in written:
         typer.echo(str(path))

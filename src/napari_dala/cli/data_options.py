@@ -11,6 +11,9 @@ import typer
 from napari_dala.errors import DatasetError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from napari_dala.training.compare_report import Table as ReportTable
     from napari_dala.training.datasets import ImageDataset, Kind
     from napari_dala.training.metrics import ScoreTable
 
@@ -54,4 +57,21 @@ def show(table: ScoreTable, title: str) -> None:
             patients.add_row(row.patient, row.label, str(row.n), f"{row.accuracy:.0%}")
         console.print(patients)
     for note in table.notes:
+        console.print(f"Note: {note}", markup=False, highlight=False)
+
+
+def show_tables(tables: Iterable[ReportTable], notes: Iterable[str]) -> None:
+    """Print the tables of a report, then what must be read beside them."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    for table in tables:
+        shown = Table(title=table.title)
+        for name in table.head:
+            shown.add_column(name, overflow="fold")  # narrow terminals lose nothing
+        for row in table.rows:
+            shown.add_row(*row)
+        console.print(shown)
+    for note in notes:
         console.print(f"Note: {note}", markup=False, highlight=False)

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from napari_dala.files import replacing
 from napari_dala.training.bootstrap import ECE_BINS
 from napari_dala.training.cost import BATCH
+from napari_dala.training.plotting import axes_grid, color_of, legend_below, new_figure, numbers, write_figures
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
     from napari_dala.training.compare import Comparison, ModelResult
@@ -38,60 +35,53 @@ def write_plots(comparison: Comparison, out: Path) -> list[Path]:
         "reliability": reliability(comparison),
         "curves": curves(comparison),
     }
-    paths = []
-    for name, figure in drawn.items():
-        for kind in ("png", "svg"):
-            path = out / f"{name}.{kind}"
-            with replacing(path) as temporary:
-                figure.savefig(temporary, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
-            paths.append(path)
-    return paths
+    return write_figures(drawn, out)
 
 
 def scores(comparison: Comparison) -> Figure:
     """Return the figures of each network with their intervals."""
-    figure = _figure(1.4 * len(_FIGURES) + 2, 4)
+    figure = new_figure(1.4 * len(_FIGURES) + 2, 4)
     axes = figure.subplots()
     count = len(comparison.results)
     for number, result in enumerate(comparison.results):
         places = np.arange(len(_FIGURES)) + (number - (count - 1) / 2) * 0.7 / count
         estimates = [getattr(result.table.scores, name) for name in _FIGURES]
-        values = _numbers(estimate.value for estimate in estimates)
-        low, high = (_numbers(getattr(estimate, end) for estimate in estimates) for end in ("low", "high"))
-        color = _color(number)
+        values = numbers(estimate.value for estimate in estimates)
+        low, high = (numbers(getattr(estimate, end) for estimate in estimates) for end in ("low", "high"))
+        color = color_of(number)
         axes.vlines(places, low, high, color=color, linewidth=2)  # a figure may lie beside its own interval
         axes.plot(places, values, "o", color=color, label=result.model)
     axes.set_xticks(range(len(_FIGURES)), list(_FIGURES.values()))
     axes.set_ylim(-0.02, 1.02)
     axes.grid(axis="y", alpha=0.3)
     axes.set_ylabel("95 % interval by " + ("patient" if comparison.dataset.patients_known else "image"))
-    _legend(figure, axes)
+    legend_below(figure, axes)
     return figure
 
 
 def gmean_and_latency(comparison: Comparison) -> Figure:
     """Return GMean with its interval against the time for a tile in a batch."""
-    figure = _figure(7, 4)
+    figure = new_figure(7, 4)
     axes = figure.subplots()
     for number, result in enumerate(comparison.results):
         gmean, time = result.table.scores.gmean, result.cost.latency_batch_ms
-        low, value, high = _numbers((gmean.low, gmean.value, gmean.high))
-        axes.vlines(time, low, high, color=_color(number), linewidth=2)
-        axes.plot(time, value, "o", color=_color(number), label=result.model)
+        low, value, high = numbers((gmean.low, gmean.value, gmean.high))
+        axes.vlines(time, low, high, color=color_of(number), linewidth=2)
+        axes.plot(time, value, "o", color=color_of(number), label=result.model)
     axes.set_xlim(left=0)
     axes.set_ylim(-0.02, 1.02)
     tile_px, threads = comparison.settings.tile_px, comparison.machine["threads"]
     axes.set_xlabel(f"ms per tile of {tile_px} px in a batch of {BATCH}, float32, threads: {threads}")
     axes.set_ylabel("GMean")
     axes.grid(alpha=0.3)
-    _legend(figure, axes)
+    legend_below(figure, axes)
     return figure
 
 
 def confusion(comparison: Comparison) -> Figure:
     """Return a confusion matrix for each network: counts, coloured by the part of the true class."""
     classes = comparison.dataset.classes
-    figure, grid = _grid(len(comparison.results), 2 + 0.45 * len(classes))
+    figure, grid = axes_grid(len(comparison.results), 2 + 0.45 * len(classes))
     for axes, result in zip(grid, comparison.results, strict=True):
         counts = np.array(result.table.confusion)
         parts = counts / np.maximum(counts.sum(1, keepdims=True), 1)
@@ -110,12 +100,12 @@ def confusion(comparison: Comparison) -> Figure:
 def reliability(comparison: Comparison) -> Figure:
     """Return, for each network, how often it is right where it is how sure; dots grow with the number of images."""
     labels = comparison.dataset.labels[comparison.indices]
-    figure, grid = _grid(len(comparison.results), 3)
+    figure, grid = axes_grid(len(comparison.results), 3)
     for number, (axes, result) in enumerate(zip(grid, comparison.results, strict=True)):
         sure, right, counts = _bins(result, labels)
         axes.plot([0, 1], [0, 1], color="grey", linewidth=1, linestyle="--")
-        axes.plot(sure, right, color=_color(number), linewidth=1)
-        axes.scatter(sure, right, s=10 + 200 * counts / counts.sum(), color=_color(number))
+        axes.plot(sure, right, color=color_of(number), linewidth=1)
+        axes.scatter(sure, right, s=10 + 200 * counts / counts.sum(), color=color_of(number))
         axes.set_xlim(0, 1.02)
         axes.set_ylim(-0.02, 1.02)
         axes.set_title(f"{result.model}, ECE {result.table.scores.ece}", fontsize=8)
@@ -126,7 +116,7 @@ def reliability(comparison: Comparison) -> Figure:
 
 def curves(comparison: Comparison) -> Figure:
     """Return the mean over the folds after each epoch, and from the least to the most of them."""
-    figure = _figure(12, 4)
+    figure = new_figure(12, 4)
     row = np.atleast_1d(figure.subplots(1, len(_CURVES)))
     for axes, (name, title) in zip(row, _CURVES.items(), strict=True):
         for number, result in enumerate(comparison.results):
@@ -134,14 +124,14 @@ def curves(comparison: Comparison) -> Figure:
             if not len(epochs):
                 continue
             mean = np.nanmean(values, axis=0)
-            axes.plot(epochs, mean, color=_color(number), label=result.model, marker="." if len(epochs) < 3 else "")
+            axes.plot(epochs, mean, color=color_of(number), label=result.model, marker="." if len(epochs) < 3 else "")
             low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
-            axes.fill_between(epochs, low, high, color=_color(number), alpha=0.15, linewidth=0)
+            axes.fill_between(epochs, low, high, color=color_of(number), alpha=0.15, linewidth=0)
         axes.set_title(title, fontsize=9)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
-    _legend(figure, row[0])
+    legend_below(figure, row[0])
     return figure
 
 
@@ -165,33 +155,3 @@ def _bins(result: ModelResult, labels: NDArray[np.intp]) -> tuple[NDArray[np.flo
     sums = (np.bincount(place, values, ECE_BINS)[there] for values in (confidence, right))
     sure, accuracy = (total / counts[there] for total in sums)
     return sure, accuracy, counts[there]
-
-
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _grid(count: int, side: float) -> tuple[Figure, list[Axes]]:
-    """Return a figure with `count` square axes in rows of five at most."""
-    columns = min(count, 5)
-    rows = -(-count // columns)
-    figure = _figure(columns * side, rows * side)
-    every = list(np.atleast_1d(figure.subplots(rows, columns)).flat)
-    for axes in every[count:]:
-        axes.remove()
-    return figure, every[:count]
-
-
-def _legend(figure: Figure, axes: Axes) -> None:
-    handles, names = axes.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=5, fontsize=8)
-
-
-def _color(number: int) -> Any:
-    return colormaps["tab10"](number % 10)
-
-
-def _numbers(values: Any) -> NDArray[np.float64]:
-    return np.array([np.nan if value is None else value for value in values], np.float64)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from napari_dala.files import write_json, write_text
+from napari_dala.files import csv_text, write_json, write_text
 from napari_dala.training.bootstrap import FIGURES
 from napari_dala.training.compare_plots import write_plots
 from napari_dala.training.cost import BATCH
@@ -125,11 +123,7 @@ def as_csv(comparison: Comparison) -> str:
         for name, value in estimates.items():
             row |= {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
         rows.append(row | asdict(result.cost) | {"train_seconds": result.seconds})
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[-1]), lineterminator="\n")  # the first network has no differences
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return csv_text(rows)
 
 
 def _estimates(result: ModelResult) -> dict[str, Estimate]:

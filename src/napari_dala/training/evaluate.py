@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_dala.model.bundle import ModelBundle
+    from napari_dala.model.card import ModelCard
     from napari_dala.training.datasets import ImageDataset
 
 Triple: TypeAlias = tuple[float, float, float]
@@ -177,9 +178,7 @@ def evaluate(
         If the classes differ or a photograph cannot be read.
     """
     card = bundle.card
-    order = _order(card.class_names, dataset.classes, card.name)
-    side, notes = _side_at(card.mpp, card.tile_px, dataset)
-    squares = Squares(side, card.tile_px, card.mean, card.std)
+    squares, order, notes = fitting(card, dataset)
     everything = range(len(dataset))
     probabilities = predict(
         bundle.network,
@@ -192,6 +191,19 @@ def evaluate(
     )[:, order]
     notes += [note for note in (card.warning, _seen_before(card.training, dataset)) if note]
     return Evaluation(scored(dataset, everything, probabilities, notes, n_boot=n_boot), probabilities)
+
+
+def fitting(card: ModelCard, dataset: ImageDataset) -> tuple[Squares, list[int], list[str]]:
+    """Return how a bundle reads a data set's photographs: its squares, its place for each class, what must be said.
+
+    Raises
+    ------
+    DatasetError
+        If the classes differ or a photograph is no image.
+    """
+    order = _order(card.class_names, dataset.classes, card.name)
+    side, notes = _side_at(card.mpp, card.tile_px, dataset)
+    return Squares(side, card.tile_px, card.mean, card.std), order, notes
 
 
 def scored(
