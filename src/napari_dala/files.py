@@ -51,7 +51,8 @@ def write_json(path: Path, value: Any) -> None:
 def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
     """Return rows as CSV under the names of the row that has most; what a row lacks is left empty."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(max(rows, key=lambda row: len(row))), lineterminator="\n")
+    longest: Mapping[str, object] = max(rows, key=len)
+    writer = csv.DictWriter(text, list(longest), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

@@ -7,7 +7,19 @@ import sys
 import typer
 
 from napari_dala import __version__
-from napari_dala.cli import analyze, bench, compare, demo, evaluate, explain, finetune, info, models, train
+from napari_dala.cli import (
+    analyze,
+    bench,
+    compare,
+    demo,
+    evaluate,
+    explain,
+    explain_eval,
+    finetune,
+    info,
+    models,
+    train,
+)
 from napari_dala.errors import DalaError
 
 app = typer.Typer(
@@ -20,6 +32,7 @@ app = typer.Typer(
 app.command()(info.info)
 app.command()(analyze.analyze)
 app.command()(explain.explain)
+app.command()(explain_eval.explain_eval)
 app.command()(demo.demo)
 app.command()(train.train)
 app.command()(evaluate.evaluate)

@@ -53,7 +53,7 @@ def tables(comparison: Comparison) -> list[Table]:
                 f"Difference from {results[0].model} on the same photographs (95 % interval)",
                 ("Model", "Accuracy", "GMean"),
                 tuple(
-                    (result.model, _signed(result.differences["accuracy"]), _signed(result.differences["gmean"]))
+                    (result.model, signed(result.differences["accuracy"]), signed(result.differences["gmean"]))
                     for result in results[1:]
                 ),
             )
@@ -186,7 +186,8 @@ def _short(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
-def _signed(estimate: Estimate) -> str:
+def signed(estimate: Estimate) -> str:
+    """Return a difference and its interval with their signs."""
     if estimate.value is None:
         return "–"
     interval = "" if estimate.low is None else f" ({estimate.low:+.3f} to {estimate.high:+.3f})"

@@ -189,7 +189,7 @@ def evaluate(
         device=device,
         on_progress=on_progress,
     )[:, order]
-    notes += [note for note in (card.warning, _seen_before(card.training, dataset)) if note]
+    notes += [note for note in (card.warning, seen_before(card.training, dataset, everything)) if note]
     return Evaluation(scored(dataset, everything, probabilities, notes, n_boot=n_boot), probabilities)
 
 
@@ -263,12 +263,14 @@ def _side_at(mpp: float, tile_px: int, dataset: ImageDataset) -> tuple[int, list
     return min(round(wanted), shorter), []
 
 
-def _seen_before(training: dict[str, Any], dataset: ImageDataset) -> str | None:
-    """Say how many of the data set's patients the model was trained on, by its own card."""
+def seen_before(
+    training: dict[str, Any], dataset: ImageDataset, indices: Sequence[int] | NDArray[np.intp]
+) -> str | None:
+    """Say how many of some photographs' patients the model was trained on, by its own card; None where it is none."""
     known = training.get("patients_trained")
     if not isinstance(known, list):
         return "the model's card does not name the patients it was trained on: some of these may be among them"
-    there = {patient_key(str(patient)) for patient in dataset.patients}
+    there = {patient_key(str(patient)) for patient in dataset.patients[np.asarray(indices)]}
     seen = len(there & {str(key) for key in known})
     if not seen:
         return None

@@ -224,6 +224,28 @@ def score(
     )
 
 
+def mean_estimates(values: ArrayLike, groups: ArrayLike, *, n_boot: int = 2000, seed: int = 0) -> list[Estimate]:
+    """Return the mean of each column with its interval over bootstrap draws of patients, as `score` draws them.
+
+    Parameters
+    ----------
+    values
+        (n, k) finite numbers.
+    groups
+        (n,) patient of each row.
+    n_boot, seed
+        As for `score`.
+    """
+    rows = np.asarray(values, np.float64)
+    names, patient = np.unique(np.asarray(groups), return_inverse=True)
+    sums = np.stack([np.bincount(patient, column) for column in rows.T], 1)
+    everybody = np.ones((len(names), 1), np.bool_)
+    weights = np.concatenate(list(draws(everybody, n_boot, np.random.default_rng(seed))))
+    drawn = (weights @ sums) / (weights @ np.bincount(patient))[:, None]
+    bounds = np.quantile(drawn, ((1 - LEVEL) / 2, (1 + LEVEL) / 2), axis=0)
+    return [Estimate(*column) for column in np.vstack([rows.mean(0), bounds]).T.tolist()]
+
+
 def _check(truth: NDArray[Any], probability: NDArray[np.float64], patient: NDArray[np.intp]) -> None:
     if probability.ndim != 2 or not len(truth) or not truth.shape == patient.shape == probability.shape[:1]:
         raise ValueError(
