@@ -82,7 +82,7 @@ def test_everything_is_measured_and_written(run, model: Path, photographs: Path,
     assert kept["random"] == 1
     for name in ("explain-eval.csv", "slides.csv", "tiles.csv", "explain-eval.md", "heat-kept.png", "localisation.svg"):
         assert (out / name).stat().st_size, name
-    assert "| DT otsu, slide |" in (out / "explain-eval.md").read_text()
+    assert "| DT otsu by slide |" in (out / "explain-eval.md").read_text()
 
 
 @pytest.mark.parametrize(

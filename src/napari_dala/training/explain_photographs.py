@@ -22,7 +22,7 @@ from napari_dala.training.explanations import (
     with_thresholds,
 )
 from napari_dala.training.faithfulness import faithfulness
-from napari_dala.training.metrics import Estimate, mean_estimates
+from napari_dala.training.metrics import FEW_PATIENTS, Estimate, mean_estimates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -176,6 +176,9 @@ def explain_photographs(
 
     measured = indices[places]
     patients = dataset.patients[measured] if dataset.patients_known else measured
+    count = len(set(patients.tolist()))
+    if dataset.patients_known and count < FEW_PATIENTS:
+        notes.append(f"{count} patient{'s'[: count > 1]} only, so the intervals are too narrow")
     means, differences = _summary(rows, list(by_method), patients, settings.seed)
     return PhotographFigures(
         tuple(rows), means, differences, curves, correlations, dataset.patients_known, tuple(notes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from napari_dala.training.explain_photographs import MEASURES
 from napari_dala.training.explanations import GRAD_CAM, RANDOMISED, THRESHOLDS
@@ -46,6 +47,7 @@ def faithfulness(photographs: PhotographFigures) -> Figure:
             axes.plot(value[place], place, "o", color=_style(name)["color"])
         axes.axvline(value[methods.index(GRAD_CAM)], color="grey", linewidth=1, linestyle="--")
         axes.set_title(measure, fontsize=9)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.grid(axis="x", alpha=0.3)
     _name_rows(row[0], methods)
     return figure
@@ -108,7 +110,7 @@ def heat_kept(slides: Sequence[Localisation]) -> Figure:
 
     A hollow dot is plain Grad-CAM cut to the same area.
     """
-    figure = new_figure(7, 6)
+    figure = new_figure(10, 6)
     axes = figure.subplots()
     axes.axhspan(LEAST_INSIDE, 1.02, xmax=MOST_OUTSIDE / 1.02, color="grey", alpha=0.15, linewidth=0)
     for number, name in enumerate(THRESHOLDS):

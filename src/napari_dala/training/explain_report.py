@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from napari_dala.files import csv_text, write_json, write_text
 from napari_dala.training.compare_report import Table, signed
 from napari_dala.training.explain_photographs import MEASURES
-from napari_dala.training.explain_plots import explain_figures
+from napari_dala.training.explain_plots import LEAST_INSIDE, MOST_OUTSIDE, explain_figures
 from napari_dala.training.explanations import RANDOMISED, THRESHOLDS
 from napari_dala.training.plotting import write_figures
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from napari_dala.model.bundle import ModelBundle
@@ -64,7 +65,7 @@ class ExplainEvaluation:
         own = [f"Model “{card.name}” is {card.warning}."] if card.warning else []
         if not self.photographs.patients_known:
             own.append("patients unknown: the intervals take images for independent")
-        return (*own, *self.photographs.notes, *verdicts(self.photographs))
+        return (*own, *self.photographs.notes, *verdicts(self.photographs), *heat_verdicts(self.slides))
 
 
 def tables(found: ExplainEvaluation) -> list[Table]:
@@ -96,16 +97,41 @@ def tables(found: ExplainEvaluation) -> list[Table]:
 def verdicts(photographs: PhotographFigures) -> list[str]:
     """Say where DT Grad-CAM differs from plain Grad-CAM beyond the interval, for better or worse."""
     lines = []
-    for measure in MEASURES[:-1]:
+    for measure in MEASURES[:-1]:  # of the kept area neither more nor less is better
         better: dict[bool, list[str]] = {True: [], False: []}
         for name in THRESHOLDS:
             difference = photographs.differences[name][measure]
             if difference.low is None or difference.high is None or difference.low <= 0 <= difference.high:
                 continue
             better[(difference.low > 0) != (measure in LOWER_IS_BETTER)].append(name)
-        said = [f"{'better' if won else 'worse'}: {', '.join(names)}" for won, names in better.items() if names]
+        said = [
+            f"{'better' if won else 'worse'}: {'all' if len(names) == len(THRESHOLDS) else ', '.join(names)}"
+            for won, names in better.items()
+            if names
+        ]
         lines.append(f"{measure}, DT against plain Grad-CAM: {'; '.join(said) or 'no difference beyond the interval'}")
     return lines
+
+
+def heat_verdicts(slides: Sequence[Localisation]) -> list[str]:
+    """Say for each slide and class which DT keeps enough of the heat inside the class and little of that outside."""
+    lines = []
+    for slide, class_name in dict.fromkeys((row.slide, row.class_name) for row in slides):
+        here = [row for row in slides if (row.slide, row.class_name) == (slide, class_name)]
+        names = [row.method for row in here if _as_asked(row.mixed)]
+        cut = [row.method for row in here if _as_asked(row.cut)]
+        lines.append(
+            f"{slide}, {class_name}: {LEAST_INSIDE} or more of the heat inside the class and {MOST_OUTSIDE} or less of "
+            f"the heat outside is kept by {', '.join(names) or 'no DT'}; by plain Grad-CAM cut to the area of "
+            f"{', '.join(cut) or 'no DT'}"
+        )
+    return lines
+
+
+def _as_asked(heat: Heat | None) -> bool:
+    if heat is None or heat.inside is None or heat.outside is None:
+        return False
+    return heat.inside >= LEAST_INSIDE and heat.outside <= MOST_OUTSIDE
 
 
 def write_report(found: ExplainEvaluation, out: Path) -> list[Path]:

@@ -62,11 +62,11 @@ def explain_slide(path: Path, bundle: ModelBundle, settings: ExplainSettings) ->
         See `Explainer`.
     """
     card = bundle.card
-    explainer = Explainer(bundle, settings)
     with open_slide(path) as slide:
         grid = TileGrid.over(slide, card.tile_px, card.mpp)
         fractions = by_tile(class_fractions(truth_file(path), card.class_names, grid), grid.cells)
         tissue = fractions.sum(0).mean(2) >= MIN_TISSUE
+        explainer = Explainer(bundle, settings)
         bands = zip(shifted_tiles(slide, grid), tissue, strict=True)
         parts = [explainer(tiles[here]).maps for tiles, here in bands if here.any()]
     inside = fractions[:, tissue]

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 GRAD_CAM, RANDOM = "Grad-CAM", "random"
 REFERENCES = ("Grad-CAM++", "EigenCAM")
 THRESHOLDS = {
-    f"DT {method}, {scope}": DynamicThreshold(method, scope) for scope in get_args(Scope) for method in get_args(Method)
+    f"DT {method} by {scope}": DynamicThreshold(method, scope)
+    for scope in get_args(Scope)
+    for method in get_args(Method)
 }
 RANDOMISED = ("head", "head and layer4", "all")
 """What `randomised` can replace, from the network's end to all of it."""
