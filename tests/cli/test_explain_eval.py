@@ -12,6 +12,7 @@ from skimage.io import imsave
 from napari_dala.cli import main
 from napari_dala.model.bundle import untrained
 from napari_dala.slide.teaching import teaching_slide
+from napari_dala.training import explain_photographs
 from napari_dala.training.explanations import THRESHOLDS
 
 if TYPE_CHECKING:
@@ -54,7 +55,10 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_everything_is_measured_and_written(run, model: Path, photographs: Path, tmp_path: Path) -> None:
+def test_everything_is_measured_and_written(
+    run, model: Path, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explain_photographs, "RANDOM_NETWORKS", 1)
     drawn = teaching_slide(tmp_path / "drawn.tif", 768, 1)
     out = tmp_path / "out"
     data = ("--dataset", "folder", "--root", photographs, "--folds", 2, "--fold", 1, "--limit", 1)

@@ -38,6 +38,7 @@ RANDOMISED = ("head", "head and layer4", "all")
 """What `randomised` can replace, from the network's end to all of it."""
 
 _BATCH = 8
+_FAR = 1000  # from the seeds that training begins with: its own initial weights are not random to a network
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,7 +176,7 @@ def randomised(bundle: ModelBundle, part: str, seed: int = 0) -> ModelBundle:
     Adebayo, J. et al. (2018). Sanity checks for saliency maps. NeurIPS; arXiv 1810.03292: weights are randomised from
     the output downwards, and an explanation of the model must change with them.
     """
-    network = seeded_network(len(bundle.card.classes), seed + 1)  # 0 is the built-in untrained model's
+    network = seeded_network(len(bundle.card.classes), _FAR + seed)
     if part != "all":
         kept = bundle.network.trunk.state_dict()
         if part == "head and layer4":
