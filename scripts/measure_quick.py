@@ -161,7 +161,7 @@ def compared(
 def _score(mosaic: Mosaic, analysis: Analysis, cells: NDArray[np.bool_]) -> ScoreTable | None:
     names = [known.casefold() for known in analysis.card.class_names]
     order = [names.index(name) for name in CLASSES]
-    probability = per_cell(mosaic, analysis.grid, analysis.probability[order])
+    probability = per_cell(len(mosaic.labels), mosaic.cell_px, analysis.grid, analysis.probability[order])
     cells = cells & np.isfinite(probability[0])
     if len(np.unique(mosaic.labels[cells])) < len(CLASSES):
         return None

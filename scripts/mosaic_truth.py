@@ -216,15 +216,19 @@ def _outline(cells: tuple[NDArray[np.intp], NDArray[np.intp]], side: int) -> sha
     return shapely.union_all(boxes).buffer(-MARGIN * side, join_style="round")
 
 
-def per_cell(mosaic: Mosaic, grid: TileGrid, probability: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+def per_cell(cells: int, cell_px: float, grid: TileGrid, probability: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """Return the mean probability over the tiles on a cell, by the area they share, (classes, n, n); NaN without any.
 
     Parameters
     ----------
+    cells, cell_px
+        How many cells of the truth there are along an axis, and their side in level-0 px.
+    grid
+        Of the tiles.
     probability
         (classes, rows, columns), NaN where a tile was not analysed.
     """
-    edges = np.arange(len(mosaic.labels) + 1) * mosaic.cell_px
+    edges = np.arange(cells + 1) * cell_px
     across, down = (
         np.clip(
             np.minimum(edges[1:, None], start + side) - np.maximum(edges[:-1, None], start), 0, None

@@ -10,10 +10,19 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from PIL import Image
+from scipy.ndimage import minimum_filter
+from shapely import Polygon, box
+
+from napari_dala.model.catalog import TEACHING
+from napari_dala.slide.teaching import TRUTH_CELL
+from napari_dala.slide.teaching_cache import cached_teaching_slide
+from napari_dala.training.annotations import Annotation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +32,7 @@ if TYPE_CHECKING:
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 SIZE = (1600, 1000)
 PLUGIN = "napari-dala"
+SQUARES, SQUARE_PX = 8, 380  # of each class; level-0 px
 
 
 def main(folder: Path) -> None:
@@ -35,9 +45,8 @@ def main(folder: Path) -> None:
     viewer.open_sample(PLUGIN, "teaching")
     _, analyze = viewer.window.add_plugin_dock_widget(PLUGIN, "Analyze slide")
     shoot(viewer, folder / "open.png")
-    wait_until(analyze.run_button.isEnabled)
-    analyze.run_button.click()
-    wait_until(lambda: not analyze.is_running)
+    analyze.model_box.choose_card(TEACHING)
+    analysed(analyze)
     shoot(viewer, folder / "analyze.png")
     show_strongest_spot(viewer, analyze)
     shoot(viewer, folder / "spot.png")
@@ -45,6 +54,49 @@ def main(folder: Path) -> None:
     explain.explain_at(tuple(viewer.scene.camera.center[-2:]))
     shoot(viewer, folder / "explain.png")
     viewer.close()
+
+    viewer = napari.Viewer()
+    viewer.window.resize(*SIZE)
+    viewer.open_sample(PLUGIN, "teaching")
+    _, analyze = viewer.window.add_plugin_dock_widget(PLUGIN, "Analyze slide")
+    analysed(analyze)  # with the default model, which knows real tissue
+    shoot(viewer, folder / "unfamiliar.png")
+    _, annotate = viewer.window.add_plugin_dock_widget(PLUGIN, "Annotate & learn", tabify=True)
+    annotate.parent().raise_()
+    learn_from_truth(annotate)
+    shoot(viewer, folder / "learn.png")
+    viewer.close()
+
+
+def analysed(analyze: Any) -> None:
+    """Press Run, and wait for the map."""
+    wait_until(analyze.run_button.isEnabled)
+    analyze.run_button.click()
+    wait_until(lambda: not analyze.is_running)
+
+
+def learn_from_truth(annotate: Any) -> None:
+    """Draw some squares as the slide's truth has them, press Learn and wait for the preview."""
+    wait_until(lambda: annotate.drawing.document is not None)
+    annotations = tuple(Annotation.drawn(*square) for square in squares_of_truth())
+    annotate.drawing.edit(replace(annotate.drawing.document, annotations=annotations))
+    wait_until(annotate.learn.learn_button.isEnabled)
+    annotate.learn.learn_button.click()
+    learning = annotate.learn.learning
+    wait_until(lambda: learning.learned is not None and learning.run is None)
+
+
+def squares_of_truth() -> list[tuple[Polygon, str]]:
+    """Return some squares of the teaching slide, each well inside one class."""
+    truth = np.asarray(Image.open(cached_teaching_slide().with_suffix(".truth.png")))
+    rng = np.random.default_rng(0)
+    found = []
+    for label, name in ((1, "benign"), (2, "malignant")):
+        inside = np.argwhere(minimum_filter(truth == label, 7, mode="constant"))
+        for row, column in rng.permutation(inside)[:SQUARES].tolist():
+            middle = (column + 0.5) * TRUTH_CELL, (row + 0.5) * TRUTH_CELL
+            found.append((box(*(at - SQUARE_PX / 2 for at in middle), *(at + SQUARE_PX / 2 for at in middle)), name))
+    return found
 
 
 def show_strongest_spot(viewer: Viewer, analyze: Any) -> None:

@@ -37,7 +37,7 @@ SMALL_REGION = "slides/CMU-1-Small-Region.svs"
 
 @pytest.fixture(scope="module")
 def predictor() -> Predictor:
-    return Predictor(load_model("default"))
+    return Predictor(load_model("untrained"))
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +101,8 @@ def test_a_run_killed_part_way_and_resumed_equals_an_uninterrupted_one(
         "from napari_dala.cli import main; main()",
         "analyze",
         str(mosaic),
+        "--model",
+        "untrained",
         "--out",
         str(tmp_path),
     ]

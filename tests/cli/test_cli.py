@@ -61,7 +61,8 @@ def test_bad_slides_are_one_line_and_exit_code_2(shared_data: Path, tmp_path: Pa
 
 
 def test_analyze_writes_everything_and_the_rest_of_a_bad_cohort(run, shared_data: Path, tmp_path: Path) -> None:
-    code, _, err = run("analyze", shared_data / "slides" / "broken.svs", shared_data / SMALL_REGION, "--out", tmp_path)
+    slides = (shared_data / "slides" / "broken.svs", shared_data / SMALL_REGION)
+    code, _, err = run("analyze", *slides, "--out", tmp_path, "--model", "untrained")
     assert code == 1
     assert "broken.svs" in err
     assert "1 of 2 slides done, 1 failed." in err
@@ -87,7 +88,7 @@ def test_analyze_writes_everything_and_the_rest_of_a_bad_cohort(run, shared_data
     assert np.abs(probabilities.sum(1) - 1).max() < 1e-5
     assert len(rows) == record["settings"]["tiles"]
 
-    code, *_ = run("analyze", shared_data / SMALL_REGION, "--out", tmp_path)
+    code, *_ = run("analyze", shared_data / SMALL_REGION, "--out", tmp_path, "--model", "untrained")
     assert code == 0
     assert json.loads((folder / "run.json").read_text())["settings"]["tiles_per_s"] == 0  # no tile done twice
 
@@ -165,7 +166,7 @@ def test_a_state_dict_needs_its_resolution_and_sound_classes(run, tmp_path: Path
 
 def test_bench_measures_in_one_run(run, tmp_path: Path) -> None:
     imsave(tmp_path / "field.png", immunohistochemistry())
-    code, out, _ = run("bench", tmp_path / "field.png", "--mpp", 0.5, "--repeats", 1, "--json")
+    code, out, _ = run("bench", tmp_path / "field.png", "--mpp", 0.5, "--model", "untrained", "--repeats", 1, "--json")
     figures = json.loads(out)
     assert code == 0
     assert figures["tiles"] == 4

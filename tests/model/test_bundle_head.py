@@ -93,12 +93,27 @@ def test_a_head_that_does_not_fit_is_refused(full: ModelBundle, tmp_path: Path) 
             old.with_head(network, THREE, None)
 
 
-def test_the_built_in_model_has_a_head_too(bundle: ModelBundle) -> None:
-    head = load_head("default")
+def test_the_untrained_model_has_a_head_too(bundle: ModelBundle) -> None:
+    head = load_head("untrained")
     assert (head.hash, head.trunk_hash) == (bundle.hash, bundle.trunk_hash)
     assert head.path is None
-    with pytest.raises(BundleError, match="models: untrained"):
+    with pytest.raises(BundleError, match=r"models: breakhis-100x, teaching-slide, untrained$"):
         load_head("nothing like it")
+
+
+def test_a_file_may_leave_its_trunk_to_another(full: ModelBundle, tmp_path: Path) -> None:
+    whole, small = tmp_path / "whole.safetensors", tmp_path / "small.safetensors"
+    full.save(whole)
+    network = HeadNetwork(3)
+    other = load_head(whole).with_head(network, THREE, None)
+    other.save(small, trunk_of=whole.name)
+    assert small.stat().st_size < whole.stat().st_size / 3
+    loaded = load_head(small)
+    assert (loaded.hash, loaded.trunk_hash) == (other.hash, full.trunk_hash)
+    assert load_bundle(small).hash == other.hash
+    whole.unlink()
+    with pytest.raises(BundleError, match=r"^small\.safetensors: its trunk is that of whole\.safetensors, which must"):
+        load_head(small)
 
 
 def test_no_torchvision_is_needed(full: ModelBundle, tmp_path: Path) -> None:

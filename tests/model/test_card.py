@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from napari_dala.errors import BundleError
 from napari_dala.model.card import UNTRAINED_CARD, ModelCard, read_card
-from napari_dala.model.catalog import find_model, installed_path, list_models
+from napari_dala.model.catalog import BUILT_IN, find_model, installed_path, list_models
 from napari_dala.workspace import models_folder
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def test_listing_survives_a_broken_file(workspace: Path) -> None:
     (models_folder() / ".half-written.safetensors").write_bytes(b"")
     (models_folder() / "notes.txt").write_text("mine")
     entries = {entry.name: entry for entry in list_models()}
-    assert list(entries) == ["untrained", "broken", "good"]
+    assert list(entries) == [*BUILT_IN[1:], "broken", "good"]
     assert entries["untrained"].card is UNTRAINED_CARD
     assert entries["untrained"].path is None
     assert entries["good"].card == UNTRAINED_CARD
@@ -126,23 +126,25 @@ def test_listing_survives_a_broken_file(workspace: Path) -> None:
 
 
 def test_listing_an_empty_workspace() -> None:
-    assert [entry.name for entry in list_models()] == ["untrained"]
+    assert [entry.name for entry in list_models()] == list(BUILT_IN[1:])
 
 
 def test_finding_by_name_and_path(workspace: Path, tmp_path: Path) -> None:
     installed = _file(models_folder() / "mine.safetensors", UNTRAINED_CARD.model_dump_json())
     elsewhere = _file(tmp_path / "other.safetensors", UNTRAINED_CARD.model_dump_json())
-    assert find_model("default") is None
+    assert find_model("default") == find_model("breakhis-100x")
+    assert read_card(find_model("default")).trained
     assert find_model("untrained") is None
     assert find_model("mine") == installed
     assert find_model(elsewhere) == find_model(str(elsewhere)) == elsewhere
-    with pytest.raises(BundleError, match=r"^theirs: there is no model or file of this name; models: untrained, mine$"):
+    known = ", ".join(BUILT_IN[1:])
+    with pytest.raises(BundleError, match=rf"^theirs: there is no model or file of this name; models: {known}, mine$"):
         find_model("theirs")
     with pytest.raises(BundleError, match="no model or file"):
         find_model("../models/mine")
 
 
-@pytest.mark.parametrize("name", ["default", "untrained", "", "../up", "a/b", ".hidden", "a\nb"])
+@pytest.mark.parametrize("name", [*BUILT_IN, "", "../up", "a/b", ".hidden", "a\nb"])
 def test_names_that_cannot_be_installed(name: str) -> None:
     with pytest.raises(BundleError):
         installed_path(name)

@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 from napari_dala.errors import BundleError
 from napari_dala.model.card import UNTRAINED_CARD
-from napari_dala.model.catalog import free_name, install_file, list_models
+from napari_dala.model.catalog import BUILT_IN, free_name, install_file, list_models
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,7 @@ def test_each_copy_gets_a_name_of_its_own(bundle: Path, workspace: Path, tmp_pat
     elsewhere = tmp_path / "other workspace"
     names = [install_file(bundle, "teacher quick 2026-11-23").name for _ in range(3)]
     assert names == ["teacher quick 2026-11-23", "teacher quick 2026-11-23 2", "teacher quick 2026-11-23 3"]
-    assert {entry.name for entry in list_models()} == {"untrained", *names}
+    assert {entry.name for entry in list_models()} == {*BUILT_IN[1:], *names}
     for name in names:
         assert (workspace / "models" / f"{name}.safetensors").read_bytes() == bundle.read_bytes()
     assert install_file(bundle, names[0], elsewhere).path == elsewhere / "models" / f"{names[0]}.safetensors"

@@ -11,7 +11,7 @@ from torchvision.models import resnet50
 from napari_dala.errors import BundleError
 from napari_dala.model.bundle import ModelBundle, load_bundle, load_model
 from napari_dala.model.card import UNTRAINED_CARD
-from napari_dala.model.catalog import list_models
+from napari_dala.model.catalog import BUILT_IN, list_models
 from napari_dala.model.convert import import_checkpoint, install_model
 from napari_dala.workspace import models_folder
 
@@ -63,7 +63,7 @@ def test_torchvisions_resnet_gives_the_trunk_only(tmp_path: Path) -> None:
     torch.testing.assert_close(found.network.trunk.get_submodule("layer4.2.conv3").weight, weight.half().float())
     assert not found.card.trained
     assert found.card.training["attention and head"] == "random, seed 0"
-    assert torch.equal(found.network.head.fc1.weight, load_model("default").network.head.fc1.weight)
+    assert torch.equal(found.network.head.fc1.weight, load_model("untrained").network.head.fc1.weight)
 
 
 @pytest.mark.parametrize(
@@ -124,10 +124,10 @@ def test_installing(bundle: ModelBundle, saved: Path, workspace: Path) -> None:
     assert copy.read_bytes() == saved.read_bytes()
     named = install_model(bundle, name="Lunge 2")
     assert load_model("Lunge 2").hash == load_bundle(named).hash == bundle.hash
-    assert [entry.name for entry in list_models()] == ["untrained", "Lunge 2", "saved"]
+    assert [entry.name for entry in list_models()] == [*BUILT_IN[1:], "Lunge 2", "saved"]
     with pytest.raises(BundleError, match="saved: a model of this name is installed already"):
         install_model(saved)
-    with pytest.raises(BundleError, match="the built-in model"):
+    with pytest.raises(BundleError, match="a built-in model"):
         install_model(bundle)
 
 
@@ -135,4 +135,4 @@ def test_installing_something_else(tmp_path: Path, workspace: Path) -> None:
     torch.save({}, tmp_path / "net.pt")
     with pytest.raises(BundleError, match=r"net\.pt: this is a PyTorch pickle; use `dala models import net\.pt`"):
         install_model(tmp_path / "net.pt")
-    assert list_models()[1:] == []
+    assert [entry.name for entry in list_models()] == list(BUILT_IN[1:])

@@ -157,4 +157,4 @@ def test_a_cell_has_the_mean_of_its_tiles_by_area() -> None:
     pixels = probability.repeat(90, 1).repeat(90, 2)[:, :240, :240]
     cells = np.ma.masked_invalid(pixels).reshape(2, 4, 60, 4, 60).mean((2, 4))
     assert cells.mask.sum() == 2 * 1  # the cell that lies in the tile that was not analysed
-    np.testing.assert_allclose(truth.per_cell(made, grid, probability), cells.filled(np.nan))
+    np.testing.assert_allclose(truth.per_cell(len(made.labels), made.cell_px, grid, probability), cells.filled(np.nan))

@@ -9,6 +9,7 @@ import pytest
 
 from napari_dala.errors import DalaError, JobError
 from napari_dala.jobs.job import Job
+from napari_dala.model.catalog import find_model
 from napari_dala.training.annotation_files import write_annotations
 from napari_dala.training.annotations import AnnotationDocument
 from napari_dala.training.finetune_job import (
@@ -42,7 +43,8 @@ def test_a_job_keeps_what_was_drawn_when_it_was_made(config: FinetuneConfig, tmp
     assert kept.slides[0].annotations.read_bytes() == drawn
     assert kept.slides[0].model_copy(update={"annotations": tmp_path / "doe.geojson"}) == config.slides[0]
     assert kept.settings == config.settings
-    assert (kept.name, kept.model, job.kind, job.status) == ("new", "default", "finetune", "queued")
+    assert (kept.name, job.kind, job.status) == ("new", "finetune", "queued")
+    assert kept.model == str(find_model("default"))
     assert job.command == (sys.executable, "-m", "napari_dala.cli", "finetune", "--out", str(job.folder))
     assert "doe" not in " ".join(str(path.relative_to(job.folder)) for path in job.folder.rglob("*"))
 

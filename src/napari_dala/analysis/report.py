@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
 from dataclasses import replace
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -14,9 +13,11 @@ from PIL import Image
 from napari_dala.analysis.pictures import DT_DEFAULT, cam_overview, cut_of, heat, overview, thresholded_cam
 from napari_dala.errors import SlideError
 from napari_dala.files import write_text
+from napari_dala.model.card_page import card_table, table
 from napari_dala.slide.tiles import read_tiles
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from napari_dala.analysis.result import Analysis, Spot, Summary
@@ -114,9 +115,9 @@ def write_report(
         _summary(analysis, summary),
         "<h2>Where it lies</h2>" + "".join(maps),
         _gallery(analysis, slide, thresholded, analysis.spots(threshold, most=_MOST_SPOTS), summary.threshold),
-        f"<h2>Model card</h2>{_model(analysis)}",
-        f"<div class='columns'><div><h2>Slide</h2>{_table(_slide(analysis, properties))}</div>"
-        f"<div><h2>This run</h2>{_table({k: v for k, v in run.items() if k not in ('slide', 'model', 'warnings')})}"
+        f"<h2>Model card</h2>{card_table(analysis.card, analysis.store.bundle_hash)}",
+        f"<div class='columns'><div><h2>Slide</h2>{table(_slide(analysis, properties))}</div>"
+        f"<div><h2>This run</h2>{table({k: v for k, v in run.items() if k not in ('slide', 'model', 'warnings')})}"
         "</div></div>",
         f"<p class='notice'>{NOTICE}</p>",
     ]
@@ -200,29 +201,6 @@ def _spot(analysis: Analysis, slide: Slide, thresholded: ThresholdedMap, number:
     return _figure(pair, caption, caption)
 
 
-def _model(analysis: Analysis) -> str:
-    card = analysis.card
-    return _table(
-        {
-            "Name": card.name,
-            "Trained": "yes" if card.trained else "NO: random weights, its numbers mean nothing",
-            "Summary": card.summary,
-            "Intended use": card.intended_use,
-            "Limits": card.limits,
-            "Classes": card.class_names,
-            "Operating threshold": f"{card.operating_threshold:.2f} for {card.class_names[card.target_class]}",
-            "Tile": f"{card.tile_px} px at {card.mpp:g} µm/px",
-            "Data": card.data,
-            "Training": card.training,
-            "Metrics": card.metrics or "none stated",
-            "Architecture": card.architecture,
-            "Licence": card.licence,
-            "Citation": card.citation,
-            "Hash": analysis.store.bundle_hash,
-        }
-    )
-
-
 def _slide(analysis: Analysis, properties: Mapping[str, Any]) -> dict[str, Any]:
     """Choose what is printed of a slide: these entries and no others, whatever the file holds."""
     mpp_x, mpp_y = analysis.mpp
@@ -236,28 +214,6 @@ def _slide(analysis: Analysis, properties: Mapping[str, Any]) -> dict[str, Any]:
         "Vendor": properties.get("vendor"),
         "Fingerprint": properties.get("fingerprint"),
     }
-
-
-def _table(values: Mapping[str, Any]) -> str:
-    rows = (
-        f"<tr><th>{escape(str(key).replace('_', ' '))}</th><td>{_cell(value)}</td></tr>"
-        for key, value in values.items()
-    )
-    return "<table><tbody>" + "".join(rows) + "</tbody></table>"
-
-
-def _cell(value: Any) -> str:
-    """Show any JSON value: a mapping as a table, a list as lines or with commas, nothing as a dash."""
-    if isinstance(value, Mapping) and value:
-        return _table(value)
-    if isinstance(value, (list, tuple)) and value:
-        flat = all(isinstance(part, (int, float)) or len(str(part)) < 24 for part in value)
-        return (", " if flat else "<br>").join(_cell(part) for part in value)
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return escape(str(value)) if value or value == 0 else "–"
 
 
 def _tile_um(analysis: Analysis) -> str:

@@ -30,8 +30,9 @@ def demo(
         show_demo(slide)
         return
     from napari_dala.cli.analyze import analyze_slides
+    from napari_dala.model.catalog import TEACHING
 
-    folders = analyze_slides([slide], out)
+    folders = analyze_slides([slide], out, model=TEACHING)
     for folder in folders:
         for name in ("overview.png", "report.html", "tiles.csv", "regions.geojson"):
             typer.echo(str((folder / name).resolve()))

@@ -35,12 +35,9 @@ def list_() -> None:
 @app.command()
 def show(model: str = typer.Argument(help="Name or file of a bundle.")) -> None:
     """Print a model's card as JSON."""
-    from napari_dala.model.card import UNTRAINED_CARD, read_card
-    from napari_dala.model.catalog import find_model
+    from napari_dala.model.catalog import find_card
 
-    path = find_model(model)
-    card = UNTRAINED_CARD if path is None else read_card(path)
-    typer.echo(card.model_dump_json(indent=2))
+    typer.echo(find_card(model).model_dump_json(indent=2))
 
 
 @app.command("import")

@@ -54,7 +54,7 @@ def _recipe(
     tile: int = typer.Option(224, help="Side of a tile in pixels, a multiple of 32."),
     train_px: int | None = typer.Option(None, help="Side of the tiles to learn from, at the same resolution."),
     crops: int = typer.Option(1, min=1, help="Random squares of each photograph in an epoch."),
-    augmentation: str = typer.Option("mild", help="Of stains and colours: mild or strong."),
+    augmentation: str = typer.Option("mild", help="Of stains and colours: none, mild or strong."),
     balance: str = typer.Option("loss", help="Against unequal classes: loss, sampler or none."),
     optimizer: str = typer.Option("adam", help="adam or adamw."),
     schedule: str = typer.Option("constant", help="Of the learning rate: constant or one-cycle."),

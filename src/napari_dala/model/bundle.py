@@ -86,7 +86,7 @@ def load_model(name_or_path: str | Path) -> ModelBundle:
     Parameters
     ----------
     name_or_path : str or Path
-        "default" or "untrained" (the built-in one), a name that `list_models` shows, or the path of a bundle.
+        "default" or "untrained" (built in), a name that `list_models` shows, or the path of a bundle.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def load_model(name_or_path: str | Path) -> ModelBundle:
 
 
 def untrained() -> ModelBundle:
-    """Return the built-in model: random weights from seed 0, the same on every call and as if loaded from a file."""
+    """Return the model of random weights from seed 0, the same on every call and as if loaded from a file."""
     return ModelBundle(seeded_network(len(UNTRAINED_CARD.classes)), UNTRAINED_CARD).as_stored()
 
 

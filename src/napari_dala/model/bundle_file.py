@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 BASIS_SHAPE = (CHANNELS, 128)
 TRUNK = "trunk."
 _BASIS, _FAMILIARITY, _REPLAY = "basis", "familiarity.", "replay."
+_OF_TRUNK = (TRUNK, _BASIS)
+_TRUNK_OF = "trunk_of"
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +97,7 @@ class Bundle(ABC):
 
         Computed once; read it before changing the network's precision in place.
         """
-        tensors = {name: tensor for name, tensor in self._tensors().items() if name.startswith((TRUNK, _BASIS))}
+        tensors = {name: tensor for name, tensor in self._tensors().items() if name.startswith(_OF_TRUNK)}
         return digest(tensors, json.dumps(_pixels(self.card)))
 
     def normalize(self, tiles: Tensor) -> Tensor:
@@ -112,7 +114,7 @@ class Bundle(ABC):
         """The statistics that tell an unfamiliar tile; None where the bundle has none."""
         return None if self.familiarity is None else Familiarity.of(self.familiarity)
 
-    def save(self, path: Path, bits: int = 16) -> None:
+    def save(self, path: Path, bits: int = 16, *, trunk_of: str | None = None) -> None:
         """Write the bundle to `path`, whole or not at all.
 
         What loads from it is this bundle with its tensors rounded, and has that one's hash.
@@ -123,6 +125,8 @@ class Bundle(ABC):
             The file, ending in .safetensors.
         bits : int
             Bits per weight of matrices and kernels, 16 or 10; see `weights.pack`. Vectors stay float32.
+        trunk_of : str, optional
+            Name of another bundle's file, to lie beside this one: trunk and basis are the same there, and left out.
 
         Raises
         ------
@@ -131,6 +135,9 @@ class Bundle(ABC):
         """
         metadata = {"format": "napari-dala", "bits": str(bits), "card": self.card.model_dump_json()}
         packed = self._packed(bits)
+        if trunk_of is not None:
+            metadata[_TRUNK_OF] = trunk_of
+            packed = {name: tensor for name, tensor in packed.items() if not name.startswith(_OF_TRUNK)}
         if self.replay is not None:
             packed |= {f"{_REPLAY}{name}": tensor.contiguous() for name, tensor in vars(self.replay).items()}
         with replacing(path) as temporary:
@@ -172,13 +179,21 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], ModelCard]:
     Raises
     ------
     BundleError
-        If the file is missing, truncated, a pickle or no bundle, or its card is not valid.
+        If the file, or that of its trunk, is missing, truncated, a pickle or no bundle, or its card is not valid.
     """
-    card = parse_card(read_metadata(path), path)
+    metadata = read_metadata(path)
+    card = parse_card(metadata, path)
     try:
-        return unpack(load_file(path), path.name), card
+        tensors = unpack(load_file(path), path.name)
     except (SafetensorError, OSError) as error:
         raise BundleError(f"{path.name}: it cannot be read ({error})") from None
+    if _TRUNK_OF in metadata:
+        beside = path.with_name(metadata[_TRUNK_OF])
+        if not beside.is_file():
+            raise BundleError(f"{path.name}: its trunk is that of {beside.name}, which must lie in the same folder")
+        whole, _ = read_file(beside)
+        tensors |= {name: tensor for name, tensor in whole.items() if name.startswith(_OF_TRUNK)}
+    return tensors, card
 
 
 def sort_parts(tensors: dict[str, Tensor], source: str) -> Parts:

@@ -109,7 +109,7 @@ class BundleHead(Bundle):
 def load_head(name_or_path: str | Path) -> BundleHead:
     """Return a model by name or from a file, as `load_model` does, without building its trunk.
 
-    The built-in model has no file and is built whole first.
+    The untrained model has no file and is built whole first.
 
     Raises
     ------

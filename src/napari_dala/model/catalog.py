@@ -1,4 +1,4 @@
-"""The models that can be named: the built-in one and the bundles in the workspace. No torch."""
+"""The models that can be named: the built-in ones and the bundles in the workspace. No torch."""
 
 from __future__ import annotations
 
@@ -18,13 +18,19 @@ if TYPE_CHECKING:
     from napari_dala.model.card import ModelCard
 
 SUFFIX = ".safetensors"
-BUILT_IN = ("default", "untrained")
-"""Names of the built-in model; a bundle cannot be installed under them."""
+DEFAULT = "breakhis-100x"
+"""The model that "default" names, made by `scripts/train_default.py`."""
+TEACHING = "teaching-slide"
+"""The model of the drawn teaching slide, made by `scripts/train_teaching.py`."""
+BUILT_IN = ("default", DEFAULT, TEACHING, "untrained")
+"""Names of the built-in models; a bundle cannot be installed under them."""
+
+_BUILT_IN_FILES = {name: Path(__file__).with_name("built_in") / f"{name}{SUFFIX}" for name in (DEFAULT, TEACHING)}
 
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A model by name: the file of its bundle (None: built in), and its card or why it has none."""
+    """A model by name: the file of its bundle (None: random weights), and its card or why it has none."""
 
     name: str
     path: Path | None
@@ -33,17 +39,20 @@ class ModelEntry:
 
 
 def list_models(folder: str | Path | None = None) -> list[ModelEntry]:
-    """Return the built-in model and the bundles in the workspace by name; a damaged one carries its problem.
+    """Return the built-in models and the bundles in the workspace by name; a damaged one carries its problem.
 
     `folder` is the workspace, the usual one by default.
     """
-    entries = [ModelEntry("untrained", None, UNTRAINED_CARD)]
-    for path in sorted(models_folder(folder).glob(f"[!.]*{SUFFIX}")):
-        try:
-            entries.append(ModelEntry(path.stem, path, read_card(path)))
-        except BundleError as error:
-            entries.append(ModelEntry(path.stem, path, None, str(error)))
-    return entries
+    installed = sorted(models_folder(folder).glob(f"[!.]*{SUFFIX}"))
+    untrained = ModelEntry("untrained", None, UNTRAINED_CARD)
+    return [*map(_entry, _BUILT_IN_FILES.values()), untrained, *map(_entry, installed)]
+
+
+def _entry(path: Path) -> ModelEntry:
+    try:
+        return ModelEntry(path.stem, path, read_card(path))
+    except BundleError as error:
+        return ModelEntry(path.stem, path, None, str(error))
 
 
 def free_name(name: str, folder: str | Path | None = None) -> str:
@@ -79,17 +88,17 @@ def installed_path(name: str, folder: str | Path | None = None) -> Path:
     Raises
     ------
     BundleError
-        If the name is taken by the built-in model or is not fit for a file name.
+        If the name is taken by a built-in model or is not fit for a file name.
     """
     if name in BUILT_IN:
-        raise BundleError(f"{name}: this is the name of the built-in model; choose another")
+        raise BundleError(f"{name}: this is the name of a built-in model; choose another")
     if not re.fullmatch(r"\w[\w .+-]*", name):
         raise BundleError(f"{name!r} cannot name a model: use letters, digits, spaces and . + - _")
     return models_folder(folder) / f"{name}{SUFFIX}"
 
 
 def find_model(name_or_path: str | Path) -> Path | None:
-    """Return the file of a model given by name or path; None for the built-in one.
+    """Return the file of a model given by name or path; None for the untrained one, which has none.
 
     A name goes before a file of the same name in the current folder.
 
@@ -100,7 +109,7 @@ def find_model(name_or_path: str | Path) -> Path | None:
     """
     name = str(name_or_path)
     if name in BUILT_IN:
-        return None
+        return _BUILT_IN_FILES.get(DEFAULT if name == "default" else name)
     installed = models_folder() / f"{name}{SUFFIX}"
     if Path(name).name == name and installed.is_file():
         return installed
@@ -109,3 +118,15 @@ def find_model(name_or_path: str | Path) -> Path | None:
         return path
     known = ", ".join(entry.name for entry in list_models())
     raise BundleError(f"{name}: there is no model or file of this name; models: {known}")
+
+
+def find_card(name_or_path: str | Path) -> ModelCard:
+    """Return the card of a model given by name or path.
+
+    Raises
+    ------
+    BundleError
+        If there is no such model, or its file has no valid card.
+    """
+    path = find_model(name_or_path)
+    return UNTRAINED_CARD if path is None else read_card(path)

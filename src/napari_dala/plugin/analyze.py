@@ -81,7 +81,7 @@ class AnalyzeWidget(QWidget):
         form = QFormLayout()
         self._form = form
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        form.addRow("Model", self.model_box)
+        form.addRow("Model", self.model_box.with_card())
         form.addRow(self.model_summary)
         form.addRow(self.model_warning)
         form.addRow("Slide", self.layer_box)

@@ -10,7 +10,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 from superqt.utils import QSignalThrottler, create_worker
 
-from napari_dala.model.card import UNTRAINED_CARD
+from napari_dala.model.catalog import find_card
 from napari_dala.plugin.legend import Note
 from napari_dala.plugin.settings import load_preferences
 from napari_dala.training.annotated import annotated_slide
@@ -70,7 +70,7 @@ class CountsPanel(QWidget):
         if self._card is not None:
             return self._card
         results = self._session.results
-        return results.analysis.card if results is not None else UNTRAINED_CARD
+        return results.analysis.card if results is not None else find_card("default")
 
     def set_card(self, card: ModelCard | None) -> None:
         """Count for this model; None for the one whose results are shown."""

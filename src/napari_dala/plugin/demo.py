@@ -7,18 +7,21 @@ from typing import TYPE_CHECKING
 import napari
 from qtpy.QtGui import QGuiApplication
 
+from napari_dala.model.catalog import TEACHING
+
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 def open_demo(slide: Path) -> napari.Viewer:
-    """Open a viewer with the slide and both docks, and press Run."""
+    """Open a viewer with the slide and both docks, choose the slide's own model and press Run."""
     viewer = napari.Viewer(title="napari-dala: demo")
     if screen := QGuiApplication.primaryScreen():
         viewer.window.resize(screen.availableGeometry().width(), screen.availableGeometry().height())
     viewer.open(slide, plugin="napari-dala")
     viewer.window.add_plugin_dock_widget("napari-dala", "Explain", tabify=False)
     _, analyze = viewer.window.add_plugin_dock_widget("napari-dala", "Analyze slide", tabify=True)
+    analyze.model_box.choose_card(TEACHING)
     analyze.run()
     return viewer
 

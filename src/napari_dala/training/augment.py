@@ -19,7 +19,7 @@ from torchvision.transforms import v2
 if TYPE_CHECKING:
     from pathlib import Path
 
-Strength: TypeAlias = Literal["mild", "strong"]
+Strength: TypeAlias = Literal["none", "mild", "strong"]
 
 _LEFT_OUT = 0.05  # of a square, along each axis
 
@@ -113,6 +113,7 @@ class StainJitter(nn.Module):
 
 
 _COLOURS: dict[Strength, tuple[nn.Module, ...]] = {
+    "none": (),
     "mild": (StainJitter(0.15), v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.03)),
     "strong": (StainJitter(0.15), v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.08)),
 }
@@ -130,7 +131,8 @@ def for_training(square_px: float, tile_px: int = 224, strength: Strength = "mil
     tile_px
         Side of the tile it gives.
     strength
-        Of stains and colours: "mild" as laboratories differ, "strong" more than they do, so that colour tells little.
+        Of stains and colours: "none" leaves them, "mild" varies them as laboratories differ, "strong" more than they
+        do, so that colour tells little.
     """
     pipeline: nn.Module = v2.Compose([RandomSquare(square_px, tile_px), RandomDihedral(), *_COLOURS[strength]])
     return pipeline

@@ -77,7 +77,7 @@ def finetune(
     if isinstance(model, ModelBundle):
         if model.path is None and model.card != UNTRAINED_CARD:
             raise BundleError(f"{model.card.name}: save this bundle first and give its file")
-        parent = model.path or "default"
+        parent = model.path or "untrained"
     config = FinetuneConfig(
         name=name or f"{getattr(parent, 'stem', parent)}-{mode}",
         model=str(parent),

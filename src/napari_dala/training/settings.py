@@ -22,7 +22,8 @@ class TrainSettings(BaseModel):
     crops
         Random squares of each photograph in an epoch.
     augmentation
-        "mild" varies stains and colours as laboratories do, "strong" more than they do, see `augment.for_training`.
+        "none" leaves stains and colours, "mild" varies them as laboratories do, "strong" more than they do, see
+        `augment.for_training`.
     balance
         Against unequal classes: "loss" weighs each class by the inverse of its photographs, "sampler" draws
         photographs so that classes come equally often, "none" does neither.
@@ -61,7 +62,7 @@ class TrainSettings(BaseModel):
     tile_px: int = Field(224, gt=0, multiple_of=32)
     train_px: int | None = Field(None, gt=0, multiple_of=32)
     crops: int = Field(1, ge=1)
-    augmentation: Literal["mild", "strong"] = "mild"
+    augmentation: Literal["none", "mild", "strong"] = "mild"
     balance: Literal["loss", "sampler", "none"] = "loss"
     optimizer: Literal["adam", "adamw"] = "adam"
     schedule: Literal["constant", "one-cycle"] = "constant"

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QToolButton
 
 from napari_dala.analysis.result import Analysis
 from napari_dala.analysis.store import TileStatus
 from napari_dala.plugin.analyze import SHAPE, VIEW
+from napari_dala.plugin.model_box import CardDialog
 from napari_dala.plugin.slide_layers import to_slide, to_world, view_of
 from napari_dala.slide import open_slide
 from napari_dala.slide.tiles import TileGrid
@@ -35,9 +37,25 @@ def roles(viewer: Any) -> dict[str, Any]:
     return {layer.metadata["dala_role"]: layer for layer in viewer.layers if "dala_role" in layer.metadata}
 
 
+def test_the_card_of_the_chosen_model_can_be_read(qtbot: Any, docks: Any) -> None:
+    box = docks.analyze.model_box
+    assert box.currentText() == "breakhis-100x"
+    button = next(one for one in docks.analyze.findChildren(QToolButton) if one.text() == "Card…")
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+    card = box.findChild(CardDialog)
+    assert card.isVisible()
+    assert "Research use only" in card.text.toPlainText()
+    assert "gmean" in card.text.toPlainText()
+    with qtbot.waitSignal(card.destroyed):
+        card.close()
+
+
 def test_analyse_a_slide(qtbot: Any, docks: Any, small_slide: Path, finished: Finished) -> None:
     viewer, dock = docks.viewer, docks.analyze
     assert not dock.run_button.isEnabled()
+    assert dock.model_box.currentText() == "breakhis-100x"
+    assert dock.model_warning.text() == ""
+    dock.model_box.choose_card("untrained")
     assert "untrained" in dock.model_warning.text().lower()
     viewer.open(small_slide, plugin="napari-dala")
     press(qtbot, dock.run_button)
