@@ -150,6 +150,7 @@ def test_what_is_in_view_comes_first_and_panning_changes_the_order(
     viewer, dock = docks.viewer, docks.analyze
     viewer.open(large_slide, plugin="napari-dala")
     layer = viewer.layers[0]
+    dock.model_box.choose_card("untrained")  # tiles of 224 px at 0.5 um/px
     grid = TileGrid.over(open_slide(large_slide), 224, 0.5)
     left, top = grid.origins()
 
@@ -187,6 +188,7 @@ def test_a_picture_without_file_or_resolution(qtbot: Any, docks: Any, small_slid
     viewer, dock = docks.viewer, docks.analyze
     pixels = open_slide(small_slide).read(200, 200, 500, 460)
     layer = viewer.add_image(pixels, rgb=True, name="field")
+    dock.model_box.choose_card("untrained")  # tiles of 224 px at 0.5 um/px
     shapes = viewer.add_shapes([[[230, 0], [230, 200], [459, 200], [459, 0]]], shape_type="polygon")
     viewer.layers.selection.active = layer
     assert not dock.run_button.isEnabled()

@@ -51,6 +51,7 @@ def panel(viewer: Viewer, small_slide: Path, qtbot: Any) -> Iterator[CountsPanel
     drawing = drawing_of(session)
     qtbot.waitUntil(lambda: drawing.document is not None)
     panel = CountsPanel(session, drawing)
+    panel.set_card(UNTRAINED_CARD)  # tiles of 224 px at 0.5 um/px
     viewer.window.add_dock_widget(panel)
     qtbot.waitUntil(lambda: shown(panel) != {})
     yield panel
@@ -130,6 +131,7 @@ def test_classes_and_tiles_are_those_of_the_model_shown(
     assert session.slide is not None
     painted(tmp_path, TileGrid.over(session.slide, 448, 0.5), card)
     session.show(session.layer, load(tmp_path))
+    panel.set_card(None)
     counted({"Fat": ("1", "1", "1"), "Benign": ("2", "1", "1")})
     panel.set_card(UNTRAINED_CARD)
     counted({"benign": ("4", "1", "1"), "malignant": ("0", "0", "0")})
@@ -152,6 +154,7 @@ def test_the_window_never_waits_for_a_count(viewer: Viewer, large_slide: Path, q
         drawing = drawing_of(session)
         qtbot.waitUntil(lambda: drawing.document is not None)
         panel = CountsPanel(session, drawing)
+        panel.set_card(UNTRAINED_CARD)
         viewer.window.add_dock_widget(panel)
         regions = [region(("benign", "malignant")[n % 2], 14, 1, n) for n in range(14)]
         for n in range(1, 15):
