@@ -90,8 +90,8 @@ class DynamicThreshold:
     strength : float
         Factor on T, 0 or more; more keeps less.
     min_area_um2 : float
-        Smallest island kept, um2. By default 400: one CAM cell alone (16 um side: 256 um2) is less
-        than the map resolves and is dropped, two cells side by side are kept.
+        Smallest island kept, um2. By default 400: one CAM cell alone is less than the map resolves and
+        is dropped. At 0.5 um/px (256 um2 a cell) two side by side are kept, at 0.4 (164 um2) three.
     parameter : float, optional
         k of "mean_std" (default 1), percentile (default 80), fraction of "max_fraction" (default
         0.5); "otsu" has none.
