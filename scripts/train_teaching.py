@@ -13,7 +13,7 @@ import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mosaic_truth import per_cell
@@ -22,16 +22,26 @@ from PIL import Image
 from napari_dala.analysis.engine import analyze
 from napari_dala.model.bundle import ModelBundle, load_bundle, load_model
 from napari_dala.model.catalog import DEFAULT, SUFFIX, TEACHING
+from napari_dala.model.familiarity import Familiarity
 from napari_dala.slide import open_slide
 from napari_dala.slide.teaching import TRUTH_CELL, teaching_slide
 from napari_dala.training.finetune import finetune
 from napari_dala.training.finetune_job import SlideExamples
 from napari_dala.training.metrics import score
 
+# isort: split
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_dala.analysis.result import Analysis
+
 SEEDS = range(101, 105)  # of the slides to learn from; the demo's is 0
 SIDE = 4096
 UNSEEN = (0, 201, 202)
 BITS = 10
+FLAGGED = 0.05  # of a drawn slide's tiles that may be called unfamiliar
 SUMMARY = (
     "For the drawn teaching slide of the demo only: attention and head learned from drawn tissue, on the trunk of "
     f"{DEFAULT}. It means nothing on real tissue."
@@ -49,6 +59,7 @@ def main() -> None:
     examples = [SlideExamples(slide=slide.path, annotations=slide.truth_geojson) for slide in slides]
     learned = finetune("default", examples, asked.out / "job", name=TEACHING, mode="quick", replay=0)
     target = asked.bundle or asked.out / f"{TEACHING}{SUFFIX}"
+    learned = replace(learned, familiarity=vars(drawn_tissue([analysed(learned, slide.path) for slide in slides])))
     small = described(learned, {})
     figures = {str(seed): measured(small, asked.out / f"unseen-{seed}.tiff", seed) for seed in UNSEEN}
     bundle = described(learned, {"drawn slides, by seed": figures})
@@ -57,6 +68,21 @@ def main() -> None:
         assert load_bundle(target).trunk_hash == load_model("default").trunk_hash
     print(json.dumps(figures, indent=1))
     print(target, f"{target.stat().st_size / 2**20:.1f} MiB", bundle.hash)
+
+
+def drawn_tissue(analyses: Sequence[Analysis]) -> Familiarity:
+    """Return what drawn tissue is, by all slides but the last, whose tiles set the limit."""
+    *known, left_out = [
+        torch.from_numpy(analysis.store.read("features")[analysis.analysed].astype(np.float32)) for analysis in analyses
+    ]
+    found = Familiarity.fit(torch.cat(known))
+    return found.with_limit(float(found.ratio(left_out).quantile(1 - FLAGGED)))
+
+
+def analysed(bundle: ModelBundle, path: Path) -> Analysis:
+    """Return a drawn slide's analysis."""
+    with open_slide(path) as slide:
+        return analyze(slide, bundle, path.with_suffix(""))
 
 
 def described(bundle: ModelBundle, figures: dict[str, Any]) -> ModelBundle:
@@ -79,13 +105,13 @@ def described(bundle: ModelBundle, figures: dict[str, Any]) -> ModelBundle:
 def measured(bundle: ModelBundle, path: Path, seed: int) -> dict[str, float]:
     """Return figures of the map of a drawn slide, per cell of its truth map that has tissue in it."""
     drawn = teaching_slide(path, SIDE, seed)
-    with open_slide(drawn.path) as slide:
-        analysis = analyze(slide, bundle, path.with_suffix(""))
+    analysis = analysed(bundle, drawn.path)
     truth = np.asarray(Image.open(drawn.truth_png))  # 0 background, 1 benign, 2 malignant
     found = per_cell(len(truth), TRUTH_CELL, analysis.grid, analysis.probability)
     told = (truth > 0) & np.isfinite(found[0])
     figures = score(truth[told].astype(np.intp) - 1, found[:, told].T, n_boot=0).scores
-    return {"cells": int(told.sum())} | {
+    unfamiliar = float(analysis.unfamiliar[analysis.analysed].mean())
+    return {"cells": int(told.sum()), "unfamiliar_tiles": round(unfamiliar, 3)} | {
         name: round(getattr(figures, name).value, 4) for name in ("gmean", "accuracy", "auroc")
     }
 

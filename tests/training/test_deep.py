@@ -183,6 +183,7 @@ def test_the_folder_when_it_is_done(done) -> None:
     torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
 
 
+@pytest.mark.parametrize("done", ["full"], indirect=True)  # deep: test_deep_job.py, by a kill
 def test_an_interrupted_training_comes_to_the_same_end(done, fit, tmp_path: Path) -> None:
     mode, _, whole, told = done
     reading, batches, judging = 3, 3, 3  # 18 tiles by 8; 12 by 4; 6 by 2

@@ -1,6 +1,7 @@
 """How far a tile is from what a model was trained on, from layer4's channel means; it needs no class and no label.
 
-The distance is the length of what the training tiles' principal directions leave of a tile's centred means.
+The distance is the length of what the training tiles' principal directions leave of a tile's centred log means. The
+logarithm counts a channel that is silent in training and speaks here, however softly (`docs/decisions.md`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-DIRECTIONS = 64
+DIRECTIONS = 32
+_FLOOR = 0.1  # of a channel's mean before the logarithm; a trained layer4's are 0.4 on average
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +26,7 @@ class Familiarity:
     Attributes
     ----------
     mean : Tensor
-        (2048,) of the training tiles' channel means.
+        (2048,) of the training tiles' log channel means.
     directions : Tensor
         (2048, k), orthonormal: their first principal directions.
     limit : Tensor
@@ -43,8 +45,9 @@ class Familiarity:
     @classmethod
     def fit(cls, means: Tensor, directions: int = DIRECTIONS) -> Familiarity:
         """Return statistics of training tiles (n, 2048) whose limit is their own median distance."""
-        centre = means.float().mean(0)
-        _, _, rows = torch.linalg.svd(means.float() - centre, full_matrices=False)
+        logs = _logs(means)
+        centre = logs.mean(0)
+        _, _, rows = torch.linalg.svd(logs - centre, full_matrices=False)
         found = cls(centre, rows[:directions].T.contiguous(), torch.ones(1))
         return found.with_limit(float(found.ratio(means).median()))
 
@@ -54,7 +57,7 @@ class Familiarity:
 
     def ratio(self, means: Tensor) -> Tensor:
         """Return the distances of tiles' channel means (n, 2048) in units of the limit, (n,) float32."""
-        centred = means.float() - self.mean
+        centred = _logs(means) - self.mean
         left = centred - (centred @ self.directions) @ self.directions.T
         ratio: Tensor = left.norm(dim=1) / self.limit
         return ratio
@@ -62,3 +65,8 @@ class Familiarity:
     def to(self, device: torch.device) -> Familiarity:
         """Return the same on a device."""
         return Familiarity(*(tensor.to(device) for tensor in vars(self).values()))
+
+
+def _logs(means: Tensor) -> Tensor:
+    """Return the logarithm of channel means (n, 2048), which are 0 or more, as float32."""
+    return (means.float() + _FLOOR).log()
