@@ -166,13 +166,41 @@ def test_a_state_dict_needs_its_resolution_and_sound_classes(run, tmp_path: Path
 
 def test_bench_measures_in_one_run(run, tmp_path: Path) -> None:
     imsave(tmp_path / "field.png", immunohistochemistry())
-    code, out, _ = run("bench", tmp_path / "field.png", "--mpp", 0.5, "--model", "untrained", "--repeats", 1, "--json")
+    options = ("--mpp", 0.5, "--model", "untrained", "--repeats", 1, "--against", "pytorch-grad-cam", "--json")
+    code, out, _ = run("bench", tmp_path / "field.png", *options)
     figures = json.loads(out)
     assert code == 0
     assert figures["tiles"] == 4
-    for name in ("forward_tiles_per_s", "forward_cam_tiles_per_s", "pipeline_tiles_per_s", "peak_rss_mb"):
+    for name in ("forward", "forward_cam", "read", "pipeline", "against"):
+        assert figures[f"{name}_tiles_per_s"] > 0
+    for name in ("first_tile_s", "rethreshold_ms", "peak_rss_mb"):
         assert figures[name] > 0
+    assert figures["pipeline_efficiency"] == pytest.approx(
+        figures["pipeline_tiles_per_s"] / figures["forward_tiles_per_s"], rel=0.01
+    )
+    assert figures["against_ratio"] == pytest.approx(
+        figures["forward_cam_tiles_per_s"] / figures["against_tiles_per_s"], rel=0.01
+    )
+    assert 0 <= figures["queue_stall_fraction"] <= 1
+    assert figures["cam_overhead"] > -1
     assert (figures["device"], figures["precision"] in ("fp32", "bf16")) == ("cpu", True)
+
+
+def test_bench_fits_how_the_time_grows(run, tmp_path: Path) -> None:
+    for side in (224, 672):
+        imsave(tmp_path / f"{side}.png", np.tile(immunohistochemistry(), (2, 2, 1))[:side, :side])
+    fields = [tmp_path / f"{side}.png" for side in (224, 672)]
+    code, out, _ = run("bench", *fields, "--scaling", "--mpp", 0.5, "--model", "untrained", "--json")
+    figures = json.loads(out)
+    assert code == 0
+    (few, many) = figures["slides"]
+    assert (few["tiles"], many["tiles"]) == (1, 9)
+    slope = np.log(many["seconds"] / few["seconds"]) / np.log(9)
+    assert figures["exponent"] == pytest.approx(slope, abs=0.1)
+    code, _, err = run("bench", fields[0], "--scaling", "--mpp", 0.5, "--model", "untrained")
+    assert (code, "different amounts of tissue" in err) == (2, True)
+    code, _, err = run("bench", *fields, "--mpp", 0.5)
+    assert (code, "give one slide" in err) == (2, True)
 
 
 def test_the_demo_without_a_display_writes_its_results(run, tmp_path: Path) -> None:

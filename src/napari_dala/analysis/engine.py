@@ -19,6 +19,7 @@ from napari_dala.analysis.result import Analysis
 from napari_dala.analysis.run_control import Progress, RunControl
 from napari_dala.analysis.schedule import Schedule
 from napari_dala.analysis.store import AnalysisStore, Setting, TileResults, TileStatus, create_store
+from napari_dala.analysis.streams import Streams
 from napari_dala.slide.tiles import TileGrid
 from napari_dala.slide.tissue import tissue_mask
 from napari_dala.workspace import slide_folder
@@ -110,11 +111,12 @@ def analyze(
     # A process killed between the two marks leaves a tile exact and not done: `status` is written last, and decides.
     finished = (status == TileStatus.UNREADABLE) | ((status == TileStatus.DONE) & store.exact)
     todo = wanted & ~finished
-    tally = _Tally(store, wanted, todo, on_progress)
     readers = Readers(slide, grid, tissue, Schedule(grid, todo, control), workers)
-    with ThreadPoolExecutor(1, "dala-writer") as writer, readers:
+    streams: Streams[list[_Predictions], Prediction] = Streams(predictor.device, predictor)
+    with ThreadPoolExecutor(1, "dala-writer") as writer, readers, streams:
+        tally = _Tally(store, wanted, todo, readers, streams, on_progress)
         writes: deque[Future[None]] = deque()
-        for block, results in _predicted(readers, predictor, control):
+        for block, results in _predicted(readers, streams, predictor.batch_size, control):
             writes.append(writer.submit(tally.write, block, results))
             while len(writes) > _WRITES_AHEAD:
                 writes.popleft().result()
@@ -168,26 +170,33 @@ def tissue_tiles(slide: Slide, grid: TileGrid) -> NDArray[np.bool_]:
 
 
 def _predicted(
-    readers: Readers, predictor: Predictor, control: RunControl
+    readers: Readers, streams: Streams[list[_Predictions], Prediction], batch_size: int, control: RunControl
 ) -> Iterator[tuple[Block, TileResults | None]]:
     """Run the network on full batches across blocks; yield each block when its last tile is done.
 
     After a cancel, what was predicted of unfinished blocks is yielded too.
     """
     waiting: deque[tuple[_Predictions, NDArray[np.uint8]]] = deque()  # tiles, in the order read
+    unfinished: deque[_Predictions] = deque()
+
+    def batch() -> tuple[list[_Predictions], NDArray[np.uint8]]:
+        tiles = [waiting.popleft() for _ in range(min(batch_size, len(waiting)))]
+        return [predictions for predictions, _ in tiles], np.stack([tile for _, tile in tiles])
+
     for block in readers:
         predictions = _Predictions(block)
+        unfinished.append(predictions)
         waiting.extend((predictions, tile) for tile in block.pixels)
-        if not block.tiles:
-            yield block, None
-        while len(waiting) >= predictor.batch_size and _may_go_on(control):
-            yield from _predict(predictor, [waiting.popleft() for _ in range(predictor.batch_size)])
+        while len(waiting) >= batch_size and _may_go_on(control):
+            _enter(streams.submit(*batch()))
+        yield from _finished(unfinished)
         if control.is_cancelled:
             break
     if waiting and _may_go_on(control):
-        yield from _predict(predictor, [waiting.popleft() for _ in range(len(waiting))])
-    if waiting and waiting[0][0].rows:  # only the first block in the queue can be predicted in part
-        yield waiting[0][0].results()
+        _enter(streams.submit(*batch()))
+    _enter(streams.rest())
+    yield from _finished(unfinished)
+    yield from (predictions.results() for predictions in unfinished if predictions.rows)
 
 
 def _may_go_on(control: RunControl) -> bool:
@@ -196,15 +205,17 @@ def _may_go_on(control: RunControl) -> bool:
     return not control.is_cancelled
 
 
-def _predict(
-    predictor: Predictor, tiles: list[tuple[_Predictions, NDArray[np.uint8]]]
-) -> Iterator[tuple[Block, TileResults]]:
-    """Predict tiles of several blocks; yield those blocks that are complete with them."""
-    prediction = predictor(np.stack([tile for _, tile in tiles]))
-    for index, (predictions, _) in enumerate(tiles):
-        predictions.rows.append((prediction, index))
-        if len(predictions.rows) == len(predictions.block.tiles):
-            yield predictions.results()
+def _enter(predicted: Iterator[tuple[list[_Predictions], Prediction]]) -> None:
+    """Note the results of batches with the blocks that their tiles are of."""
+    for blocks, prediction in predicted:
+        for index, predictions in enumerate(blocks):
+            predictions.rows.append((prediction, index))
+
+
+def _finished(unfinished: deque[_Predictions]) -> Iterator[tuple[Block, TileResults | None]]:
+    """Take the blocks off the front whose every tile is done, and yield them."""
+    while unfinished and len(unfinished[0].rows) == len(unfinished[0].block.tiles):
+        yield unfinished.popleft().results()
 
 
 @dataclass
@@ -214,8 +225,10 @@ class _Predictions:
     block: Block
     rows: list[tuple[Prediction, int]] = field(default_factory=list)
 
-    def results(self) -> tuple[Block, TileResults]:
+    def results(self) -> tuple[Block, TileResults | None]:
         """Return the block cut to the tiles that are done, and their results."""
+        if not self.rows:
+            return self.block, None
         block = replace(self.block, tiles=self.block.tiles[: len(self.rows)])
         row, column = np.array(block.tiles, np.intp).T
         arrays: dict[str, Any] = {}
@@ -234,9 +247,11 @@ class _Tally:
         store: AnalysisStore,
         wanted: NDArray[np.bool_],
         todo: NDArray[np.bool_],
+        readers: Readers,
+        streams: Streams[Any, Any],
         on_progress: Callable[[Progress], None] | None,
     ) -> None:
-        self._store = store
+        self._store, self._readers, self._streams = store, readers, streams
         self._on_progress = on_progress
         self._total = int(wanted.sum())
         self._todo = int(todo.sum())
@@ -264,4 +279,16 @@ class _Tally:
         rate = self._run / (time.perf_counter() - self._start) if self._run else 0.0
         left = (self._todo - self._run) / rate if rate else None
         done = self._before + self._new
-        self._on_progress(Progress(done, self._total, self._unreadable, rate, left, blocks, self._approximate))
+        self._on_progress(
+            Progress(
+                done=done,
+                total=self._total,
+                unreadable=self._unreadable,
+                tiles_per_s=rate,
+                seconds_left=left,
+                blocks=blocks,
+                approximate=self._approximate,
+                stalled=self._streams.stalled,
+                queued=self._readers.queued,
+            )
+        )

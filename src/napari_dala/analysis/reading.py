@@ -54,6 +54,7 @@ class Readers:
         self._slide, self._grid, self._tissue, self._schedule = slide, grid, tissue, schedule
         self._queue: queue.Queue[Block | BaseException | None] = queue.Queue(max(_BLOCKS_AHEAD, workers))
         self._stopped = threading.Event()
+        self._asked = self._ready = 0
         self._threads = [threading.Thread(target=self._read, daemon=True, name="dala-reader") for _ in range(workers)]
 
     def __enter__(self) -> Readers:
@@ -73,6 +74,8 @@ class Readers:
         """Yield blocks until every reader has ended; a reader's failure is raised here."""
         running = len(self._threads)
         while running:
+            self._asked += 1
+            self._ready += self._queue.qsize()
             item = self._queue.get()
             if item is None:
                 running -= 1
@@ -80,6 +83,11 @@ class Readers:
                 raise item
             else:
                 yield item
+
+    @property
+    def queued(self) -> float:
+        """Blocks that were ready when the next one was asked for, on average."""
+        return self._ready / max(1, self._asked)
 
     def _read(self) -> None:
         try:

@@ -26,6 +26,10 @@ class Progress:
         (row, column) of the blocks of 4 x 4 tiles written since the last report.
     approximate
         Those of the done tiles whose Grad-CAM is approximate or not there yet.
+    stalled
+        Part of this run so far in which the network had no tiles to work on, 0 to 1.
+    queued
+        Blocks that were read and waiting when the network asked for the next, on average.
     """
 
     done: int
@@ -35,6 +39,8 @@ class Progress:
     seconds_left: float | None = None
     blocks: tuple[tuple[int, int], ...] = field(default=())
     approximate: int = 0
+    stalled: float = 0.0
+    queued: float = 0.0
 
 
 class RunControl:

@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from napari_dala.cli.display import has_display
 from napari_dala.errors import DalaError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SCALING_CELLS, CELL_PX = (8, 16, 32, 64), 384
+
 
 def bench(
-    slide: Path = typer.Argument(help="A slide with some tissue."),
+    slides: list[Path] = typer.Argument(None, help="A slide with some tissue; with --scaling several, or none."),
     model: str = typer.Option("default", help="Name or file of a bundle."),
     mpp: float | None = typer.Option(None, help="Micrometres per pixel of the slide."),
     device: str = typer.Option("auto"),
     precision: str = typer.Option("auto", help="auto, fp32 or bf16."),
     workers: int = typer.Option(1, min=1, help="Threads that read tiles."),
     repeats: int = typer.Option(5, min=1, help="Turns to take medians of."),
+    against: str | None = typer.Option(None, help="Measure this in the same run: pytorch-grad-cam."),
+    scaling: bool = typer.Option(
+        False,
+        "--scaling",
+        help="Measure instead how the time grows with the slide: over the slides given, or else over drawn ones of 8, "
+        "16, 32 and 64 cells of 384 px a side.",
+    ),
     gui: bool = typer.Option(
         False,
         "--gui",
@@ -29,28 +42,49 @@ def bench(
     seconds: float = typer.Option(8.0, min=2, help="With --gui: how long each of the three is measured in a turn."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
 ) -> None:
-    """Measure the bare forward pass, forward + Grad-CAM and the whole pipeline, in one run; or the window (--gui)."""
+    """Measure network, Grad-CAM, reading and the whole pipeline in one run; or how they scale; or the window."""
+    if not scaling and len(slides or ()) != 1:
+        raise DalaError("give one slide to measure on, or --scaling")
     if gui:
-        figures = _of_window(slide, model, repeats, seconds)
+        figures = _of_window(slides[0], model, repeats, seconds)
     else:
-        from napari_dala.analysis.bench import bench as measure
+        from napari_dala.analysis import bench as measure
         from napari_dala.analysis.predictor import Predictor
         from napari_dala.model.bundle import load_model
         from napari_dala.slide import open_slide
 
-        with open_slide(slide, mpp=mpp) as opened:
-            figures = measure(opened, Predictor(load_model(model), device, precision), repeats=repeats, workers=workers)
+        predictor = Predictor(load_model(model), device, precision)
+        with ExitStack() as stack:
+            if scaling:
+                opened = (stack.enter_context(open_slide(path, mpp=mpp)) for path in slides or _drawn_slides())
+                figures = measure.scaling(opened, predictor, workers=workers)
+            else:
+                slide = stack.enter_context(open_slide(slides[0], mpp=mpp))
+                figures = measure.bench(slide, predictor, repeats=repeats, workers=workers, against=against)
     if as_json:
         typer.echo(json.dumps(figures, indent=2))
         return
     from rich.console import Console
     from rich.table import Table
 
+    console = Console()
+    if rows := figures.pop("slides", None):
+        table = Table(*rows[0])
+        for row in rows:
+            table.add_row(*map(str, row.values()))
+        console.print(table)
     table = Table("figure", "value")
     for name, value in figures.items():
         for line, text in value.items() if isinstance(value, dict) else ((name, value),):
             table.add_row(str(line), _described(text))
-    Console().print(table)
+    console.print(table)
+
+
+def _drawn_slides() -> Iterator[Path]:
+    """Yield drawn slides of growing size, each drawn when it is asked for and kept for the next time."""
+    from napari_dala.slide.teaching_cache import cached_teaching_slide
+
+    return (cached_teaching_slide(cells * CELL_PX) for cells in SCALING_CELLS)
 
 
 def _of_window(slide: Path, model: str, rounds: int, seconds: float) -> dict[str, Any]:

@@ -144,7 +144,7 @@ def _logits_and_jacobian(head: Head, pooled: Tensor, classes: list[int]) -> tupl
     """Return the head's logits and d logits[classes] / d pooled, (B, len(classes), 2048)."""
     hidden1 = head.fc1(pooled)
     hidden2 = head.fc2(head.leaky_relu(hidden1))
-    logits = head.fc3(head.relu(hidden2))
+    logits = head.logits(head.relu(hidden2))
     slope1 = torch.where(hidden1 > 0, 1.0, head.leaky_relu.negative_slope)[:, None]
     slope2 = (hidden2 > 0).float()[:, None]
     jacobian = (head.fc3.weight[classes] * slope2 @ head.fc2.weight * slope1) @ head.fc1.weight

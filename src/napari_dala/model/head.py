@@ -62,8 +62,14 @@ class Head(nn.Module):
     def forward(self, pooled: Tensor) -> Tensor:
         """Return the logits (B, num_classes) for channel means (B, 2048) after the attention."""
         hidden = self.leaky_relu(self.fc1(self.dropout(pooled)))
-        logits: Tensor = self.fc3(self.relu(self.fc2(hidden)))
-        return logits
+        return self.logits(self.relu(self.fc2(hidden)))
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return the logits (B, num_classes) for the last hidden values (B, 128).
+
+        Not `fc3(hidden)`: for so few classes MKL's product rounds a tile's logits by the tile's place in the batch.
+        """
+        return (hidden[:, None] * self.fc3.weight).sum(2) + self.fc3.bias
 
 
 class HeadNetwork(nn.Module):
