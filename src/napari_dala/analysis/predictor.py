@@ -89,7 +89,10 @@ class Predictor:
 
     def inputs(self, tiles: NDArray[np.uint8]) -> Tensor:
         """Return tiles (n, h, w, 3) uint8 as the trunk's input, normalised, on the device."""
-        return self.bundle.normalize(torch.from_numpy(tiles).to(self.device, non_blocking=True)).to(self._dtype)
+        pixels = torch.from_numpy(tiles)
+        if self.device.type == "cuda":
+            pixels = pixels.pin_memory()  # else the copy would hold this thread until it is done
+        return self.bundle.normalize(pixels.to(self.device, non_blocking=True)).to(self._dtype)
 
     @torch.inference_mode()
     def forward(self, inputs: Tensor) -> Tensor:
