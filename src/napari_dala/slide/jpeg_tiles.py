@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-import imagecodecs
 import numpy as np
+import simplejpeg
 
 from napari_dala.slide.base import plain_picture
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _JPEG, _RGB, _YCBCR, _CONTIGUOUS = 7, 2, 6, 1  # TIFF's numbers for compression, photometric and planar configuration
+_START = b"\xff\xd8"
+_HOLDS_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"  # Adobe's marker: no transform to YCbCr
 
 
 class SharedFile:
@@ -55,10 +57,8 @@ class JpegTiles:
         Width and height of a tile, px; the last ones of a row or column overhang the level.
     offsets, counts
         (rows, columns) int64, where in the file a tile's bytes begin and how many they are; 0 bytes: not stored.
-    tables
-        A JPEG of quantisation and Huffman tables alone, which the tiles lack; None where each has its own.
-    colours
-        What the JPEGs hold, whatever they say themselves.
+    header
+        How a tile's JPEG begins: with the tables that TIFF keeps once for all tiles, and a mark where it is not YCbCr.
     """
 
     file: SharedFile
@@ -66,8 +66,7 @@ class JpegTiles:
     tile: tuple[int, int]
     offsets: NDArray[np.int64]
     counts: NDArray[np.int64]
-    tables: bytes | None
-    colours: Literal["RGB", "YCBCR"]
+    header: bytes
 
     @classmethod
     def of(cls, page: tifffile.TiffPage, file: SharedFile) -> JpegTiles | None:
@@ -75,6 +74,7 @@ class JpegTiles:
         kind = (page.compression, page.planarconfig, page.samplesperpixel, page.bitspersample, page.imagedepth)
         if not page.is_tiled or kind != (_JPEG, _CONTIGUOUS, 3, 8, 1) or page.photometric not in (_RGB, _YCBCR):
             return None
+        tables = page.jpegtables[len(_START) : -2] if page.jpegtables else b""
         shape = -(-page.imagelength // page.tilelength), -(-page.imagewidth // page.tilewidth)
         return cls(
             file,
@@ -82,13 +82,13 @@ class JpegTiles:
             (page.tilewidth, page.tilelength),
             np.array(page.dataoffsets, np.int64).reshape(shape),
             np.array(page.databytecounts, np.int64).reshape(shape),
-            page.jpegtables,
-            "RGB" if page.photometric == _RGB else "YCBCR",
+            _START + (_HOLDS_RGB if page.photometric == _RGB else b"") + tables,
         )
 
     def compressed(self, row: int, column: int) -> bytes:
-        """Return a tile's JPEG as it lies in the file, without `tables`; empty where none is stored."""
-        return self.file.read(int(self.offsets[row, column]), int(self.counts[row, column]))
+        """Return a tile as a JPEG that any decoder reads; empty where none is stored."""
+        count = int(self.counts[row, column])
+        return self.header + self.file.read(int(self.offsets[row, column]), count)[len(_START) :] if count else b""
 
     def decode(self, row: int, column: int) -> NDArray[np.uint8] | None:
         """Return a tile's pixels, (tile height, tile width, 3) uint8, None where none is stored.
@@ -96,18 +96,15 @@ class JpegTiles:
         Raises
         ------
         ValueError
-            When the tile is damaged.
+            When the tile is damaged, be it in part: libjpeg itself goes on in grey.
         """
-        if not self.counts[row, column]:
-            return None
         data = self.compressed(row, column)
-        try:
-            pixels = imagecodecs.jpeg8_decode(data, tables=self.tables, colorspace=self.colours, outcolorspace="RGB")
-        except RuntimeError as error:
-            raise ValueError(f"tile ({row}, {column}): {error}") from error
+        if not data:
+            return None
+        pixels = np.asarray(simplejpeg.decode_jpeg(data, strict=True))
         if pixels.shape != (self.tile[1], self.tile[0], 3):
             raise ValueError(f"tile ({row}, {column}): a JPEG of shape {pixels.shape}")
-        return np.asarray(pixels)
+        return pixels
 
     def read(self, box: tuple[int, int, int, int], background: tuple[int, int, int]) -> NDArray[np.uint8]:
         """Put a rectangle together, each tile decoded once.

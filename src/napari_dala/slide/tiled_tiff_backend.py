@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tifffile
 
+from napari_dala.errors import SlideError
 from napari_dala.slide.base import Slide
 from napari_dala.slide.jpeg_tiles import JpegTiles, SharedFile
 from napari_dala.slide.openslide_backend import OpenSlideSlide
@@ -25,7 +26,7 @@ _SAME_COLOUR = 2.0  # grey levels between the means of one tile by two readers; 
 
 
 class TiledTiffSlide(OpenSlideSlide):
-    """A slide whose levels of JPEG tiles are decoded here; OpenSlide reads the others, and what fails.
+    """A slide whose levels of JPEG tiles are decoded here; OpenSlide reads the others.
 
     OpenSlide draws every tile on a canvas of 4 bytes a pixel, which costs more than decoding it.
 
@@ -54,7 +55,7 @@ class TiledTiffSlide(OpenSlideSlide):
         try:
             theirs = super().read(round(box[0] * down), round(box[1] * down), wide, high, index)
             ours = tiles.read(box, self.facts.background)
-        except Exception:  # damaged, or a codec that imagecodecs lacks
+        except Exception:  # damaged, or a kind of JPEG that is not decoded here
             return None
         return tiles if np.abs(ours.mean((0, 1)) - theirs.mean((0, 1))).max() < _SAME_COLOUR else None
 
@@ -65,13 +66,15 @@ class TiledTiffSlide(OpenSlideSlide):
     def read(self, x: int, y: int, width: int, height: int, level: int = 0) -> NDArray[np.uint8]:
         """See `Slide.read`."""
         tiles = self.jpeg_tiles[level]
-        if tiles is not None:
-            left, top = Slide.corner(self, x, y, level)
-            try:
-                return tiles.read((int(left), int(top), width, height), self.facts.background)
-            except ValueError:
-                pass  # damaged: OpenSlide has the last word, and names the place
-        return super().read(x, y, width, height, level)
+        if tiles is None:
+            return super().read(x, y, width, height, level)
+        left, top = self.corner(x, y, level)
+        try:
+            return tiles.read((int(left), int(top), width, height), self.facts.background)
+        except (OSError, ValueError) as error:  # not asked again of OpenSlide, which shows some damage as grey
+            raise SlideError(
+                f"{self.name}: pixels at ({x}, {y}) of level {level} cannot be decoded ({error})"
+            ) from error
 
     def close(self) -> None:
         """See `Slide.close`."""
