@@ -126,8 +126,10 @@ class JpegTiles:
             When one of the tiles is damaged.
         """
         x, y, width, height = box
-        left, right = max(x, 0), min(x + width, self.size[0])
-        top, bottom = max(y, 0), min(y + height, self.size[1])
+        left, right = np.clip((x, x + width), 0, self.size[0]).tolist()
+        top, bottom = np.clip((y, y + height), 0, self.size[1]).tolist()
+        if left == right or top == bottom:
+            return plain_picture(width, height, background)
         wide, high = self.tile
         rows, columns = range(top // high, -(-bottom // high)), range(left // wide, -(-right // wide))
         whole = (left, top, right, bottom) == (x, y, x + width, y + height)
