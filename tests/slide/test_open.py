@@ -20,10 +20,10 @@ SMALL_REGION = "slides/CMU-1-Small-Region.svs"
 
 REAL_SLIDES = [
     # file, backend, size, levels, mpp
-    (SMALL_REGION, "OpenSlideSlide", (2220, 2967), 1, 0.499),
+    (SMALL_REGION, "TiledTiffSlide", (2220, 2967), 1, 0.499),
     ("slides/CMU-1-Small-Region-dicom", "OpenSlideSlide", (2220, 2967), 1, 0.499),
-    ("slides/boxes.tiff", "OpenSlideSlide", (300, 250), 4, None),  # 72 dpi is no microscope's resolution
-    ("slides/😐.svs", "OpenSlideSlide", (16, 16), 1, 0.499),
+    ("slides/boxes.tiff", "TiledTiffSlide", (300, 250), 4, None),  # 72 dpi is no microscope's resolution
+    ("slides/😐.svs", "TiledTiffSlide", (16, 16), 1, 0.499),
 ]
 
 

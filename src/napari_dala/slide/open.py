@@ -12,6 +12,7 @@ from napari_dala.errors import SlideError
 from napari_dala.slide.image_backend import ImageSlide, open_image
 from napari_dala.slide.openslide_backend import OpenSlideSlide
 from napari_dala.slide.tifffile_backend import TiffSlide
+from napari_dala.slide.tiled_tiff_backend import TiledTiffSlide
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,7 +39,8 @@ def open_slide(
     Returns
     -------
     Slide
-        OpenSlide reads the file where it can, then tifffile, then scikit-image.
+        OpenSlide says what it is, where it can, and reads it but for JPEG tiles of SVS and TIFF; then come tifffile
+        and, for photographs, Pillow.
 
     Raises
     ------
@@ -73,7 +75,8 @@ def _open_file(path: Path, mpp: float | tuple[float, float] | None) -> Slide:
     if path.suffix.lower() in PHOTOGRAPH_SUFFIXES:
         return open_image(path, mpp)
     try:
-        return OpenSlideSlide(path, mpp)
+        tiled_tiff = path.suffix.lower() in (".svs", *TIFF_SUFFIXES)
+        return TiledTiffSlide(path, mpp) if tiled_tiff else OpenSlideSlide(path, mpp)
     except openslide.OpenSlideUnsupportedFormatError:
         if path.suffix.lower() not in TIFF_SUFFIXES:
             raise SlideError(f"{path.name}: not a slide in a known format, or cut short; copy the file again") from None

@@ -47,6 +47,11 @@ class OpenSlideSlide(Slide):
         self._local.handle.close()
         return self._open()
 
+    def corner(self, x: int, y: int, level: int) -> tuple[float, float]:
+        """See `Slide.corner`; OpenSlide interpolates."""
+        downsample = self.levels[level].downsample
+        return x / downsample, y / downsample
+
     def read(self, x: int, y: int, width: int, height: int, level: int = 0) -> NDArray[np.uint8]:
         """See `Slide.read`."""
         handle = getattr(self._local, "handle", None) or self._open()

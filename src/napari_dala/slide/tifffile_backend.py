@@ -48,14 +48,14 @@ class TiffSlide(Slide):
     """A slide read by tifffile, through a zarr view of each resolution."""
 
     def __init__(self, path: Path, mpp: float | tuple[float, float] | None = None) -> None:
-        with _complaints() as complaints:
+        with complaints() as heard:
             self._tiff = tifffile.TiffFile(path)
             weakref.finalize(self, self._tiff.close)
             weakref.finalize(self, self._tiff.close)
             try:
                 facts = self._open()
-                if complaints:
-                    raise SlideError(f"{path.name}: damaged or cut short: {complaints[0]}")
+                if heard:
+                    raise SlideError(f"{path.name}: damaged or cut short: {heard[0]}")
                 super().__init__(path, facts, mpp)
                 self.read(self.dimensions[0] - 1, self.dimensions[1] - 1, 1, 1)  # an unknown compression fails here
             except BaseException:
@@ -88,7 +88,8 @@ class TiffSlide(Slide):
     def read(self, x: int, y: int, width: int, height: int, level: int = 0) -> NDArray[np.uint8]:
         """See `Slide.read`."""
         at = self.levels[level]
-        box = (round(x / at.downsample), round(y / at.downsample), width, height)
+        left, top = self.corner(x, y, level)
+        box = (int(left), int(top), width, height)
         try:
             return read_inside(lambda *inside: self._pixels(level, *inside), box, at, self.facts.background)
         except Exception as error:  # codecs raise what they like
@@ -121,7 +122,7 @@ class _Collector(logging.Handler):
 
 
 @contextmanager
-def _complaints() -> Iterator[list[str]]:
+def complaints() -> Iterator[list[str]]:
     """Collect what tifffile logs and goes on after: a broken page list is how a file cut short shows."""
     collector, logger = _Collector(), logging.getLogger("tifffile")
     propagate, logger.propagate = logger.propagate, False

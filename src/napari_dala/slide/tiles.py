@@ -186,15 +186,13 @@ def read_tiles(slide: Slide, grid: TileGrid, row: int, column: int, rows: int, c
     out = ((columns - 1) * grid.stride_px + grid.tile_px, (rows - 1) * grid.stride_px + grid.tile_px)
     index = slide.level_for(min(grid.scale))
     down = slide.levels[index].downsample
-    start, size, box = [], [], []
-    for first, stride, scale, length in zip((column, row), grid.stride, grid.scale, out, strict=True):
-        left, right = first * stride / down, (first * stride + length * scale) / down
-        corner = round((floor(left) - 1) * down)  # level-0 px; one pixel more than needed, for the filter
-        start.append(corner)
-        size.append(ceil(right - corner / down) + 2)
-        box.append((left - corner / down, right - corner / down))
-    pixels = slide.read(start[0], start[1], size[0], size[1], index)
-    (left, right), (top, bottom) = box
+    left, top = column * grid.stride[0] / down, row * grid.stride[1] / down
+    width, height = out[0] * grid.scale[0] / down, out[1] * grid.scale[1] / down
+    x, y = (round((floor(edge) - 1) * down) for edge in (left, top))  # one pixel more than needed, for the filter
+    begins = slide.corner(x, y, index)
+    left, top = left - begins[0], top - begins[1]
+    right, bottom = left + width, top + height
+    pixels = slide.read(x, y, ceil(right) + 2, ceil(bottom) + 2, index)
     exact = (round(left), round(top), round(left) + out[0], round(top) + out[1])
     if np.abs(np.subtract((left, top, right, bottom), exact)).max() < 1e-3:
         return pixels[exact[1] : exact[3], exact[0] : exact[2]]

@@ -1,0 +1,146 @@
+"""The JPEG tiles that a TIFF slide stores: their bytes, their pixels, and any rectangle put together from them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import simplejpeg
+
+from napari_dala.slide.base import plain_picture
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import tifffile
+    from numpy.typing import NDArray
+
+_JPEG, _RGB, _YCBCR, _CONTIGUOUS = 7, 2, 6, 1  # TIFF's numbers for compression, photometric and planar configuration
+_START = b"\xff\xd8"
+_HOLDS_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"  # Adobe's marker: no transform to YCbCr
+
+
+class SharedFile:
+    """A file that several threads read at once."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb", buffering=0)
+        self._lock = threading.Lock()
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Return `count` bytes from `offset` on, fewer at the file's end."""
+        if hasattr(os, "pread"):
+            return os.pread(self._file.fileno(), count, offset)
+        with self._lock:  # Windows has one position a file
+            self._file.seek(offset)
+            return self._file.read(count)
+
+    def close(self) -> None:
+        """Release the file."""
+        self._file.close()
+
+
+@dataclass(frozen=True, eq=False)
+class JpegTiles:
+    """The tiles of one level, each a JPEG of its own.
+
+    Attributes
+    ----------
+    file
+        That holds them.
+    size
+        Width and height of the level, px.
+    tile
+        Width and height of a tile, px; the last ones of a row or column overhang the level.
+    offsets, counts
+        (rows, columns) int64, where in the file a tile's bytes begin and how many they are; 0 bytes: not stored.
+    header
+        How a tile's JPEG begins: with the tables that TIFF keeps once for all tiles, and a mark where it is not YCbCr.
+    """
+
+    file: SharedFile
+    size: tuple[int, int]
+    tile: tuple[int, int]
+    offsets: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    header: bytes
+
+    @classmethod
+    def of(cls, page: tifffile.TiffPage, file: SharedFile) -> JpegTiles | None:
+        """Return a page's tiles, None where they are not 8-bit RGB or YCbCr JPEGs."""
+        kind = (page.compression, page.planarconfig, page.samplesperpixel, page.bitspersample, page.imagedepth)
+        if not page.is_tiled or kind != (_JPEG, _CONTIGUOUS, 3, 8, 1) or page.photometric not in (_RGB, _YCBCR):
+            return None
+        tables = page.jpegtables[len(_START) : -2] if page.jpegtables else b""
+        shape = -(-page.imagelength // page.tilelength), -(-page.imagewidth // page.tilewidth)
+        return cls(
+            file,
+            (page.imagewidth, page.imagelength),
+            (page.tilewidth, page.tilelength),
+            np.array(page.dataoffsets, np.int64).reshape(shape),
+            np.array(page.databytecounts, np.int64).reshape(shape),
+            _START + (_HOLDS_RGB if page.photometric == _RGB else b"") + tables,
+        )
+
+    def compressed(self, row: int, column: int) -> bytes:
+        """Return a tile as a JPEG that any decoder reads; empty where none is stored."""
+        count = int(self.counts[row, column])
+        return self.header + self.file.read(int(self.offsets[row, column]), count)[len(_START) :] if count else b""
+
+    def decode(self, row: int, column: int) -> NDArray[np.uint8] | None:
+        """Return a tile's pixels, (tile height, tile width, 3) uint8, None where none is stored.
+
+        Raises
+        ------
+        ValueError
+            When the tile is damaged, be it in part: libjpeg itself goes on in grey.
+        """
+        data = self.compressed(row, column)
+        if not data:
+            return None
+        pixels = np.asarray(simplejpeg.decode_jpeg(data, strict=True))
+        if pixels.shape != (self.tile[1], self.tile[0], 3):
+            raise ValueError(f"tile ({row}, {column}): a JPEG of shape {pixels.shape}")
+        return pixels
+
+    def read(self, box: tuple[int, int, int, int], background: tuple[int, int, int]) -> NDArray[np.uint8]:
+        """Put a rectangle together, each tile decoded once.
+
+        Parameters
+        ----------
+        box
+            x, y, width and height in this level's pixels; may overhang it.
+        background
+            Colour of what is not there.
+
+        Returns
+        -------
+        (height, width, 3) uint8
+
+        Raises
+        ------
+        ValueError
+            When one of the tiles is damaged.
+        """
+        x, y, width, height = box
+        left, right = np.clip((x, x + width), 0, self.size[0]).tolist()
+        top, bottom = np.clip((y, y + height), 0, self.size[1]).tolist()
+        if left == right or top == bottom:
+            return plain_picture(width, height, background)
+        wide, high = self.tile
+        rows, columns = range(top // high, -(-bottom // high)), range(left // wide, -(-right // wide))
+        whole = (left, top, right, bottom) == (x, y, x + width, y + height)
+        whole &= bool(self.counts[rows.start : rows.stop, columns.start : columns.stop].all())
+        out = np.empty((height, width, 3), np.uint8) if whole else plain_picture(width, height, background)
+        for row in rows:
+            first, last = max(top, row * high), min(bottom, (row + 1) * high)
+            for column in columns:
+                pixels = self.decode(row, column)
+                if pixels is not None:
+                    start, end = max(left, column * wide), min(right, (column + 1) * wide)
+                    part = pixels[first - row * high : last - row * high, start - column * wide : end - column * wide]
+                    out[first - y : last - y, start - x : end - x] = part
+        return out
