@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -13,36 +13,37 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from napari_dala.analysis import cluster
 from napari_dala.analysis.cluster import connected
-from napari_dala.analysis.cohort import CohortProgress, analyze_cohort
+from napari_dala.analysis.cohort import CohortProgress, SlideDone, analyze_cohort
 from napari_dala.analysis.cohort_tasks import (
     CohortSettings,
     Failure,
     Plan,
-    RangeDone,
     SlideJob,
+    TileRange,
     device_of,
     run_range,
     tile_ranges,
 )
 from napari_dala.analysis.engine import Work, analyze
-from napari_dala.analysis.predictor import Predictor
 from napari_dala.analysis.result import Analysis
 from napari_dala.analysis.store import TileStatus, open_store
+from napari_dala.cli import main
 from napari_dala.errors import ClusterError, DalaError
-from napari_dala.model.bundle import ModelBundle, load_model, seeded_network
+from napari_dala.model.bundle import ModelBundle, load_model
 from napari_dala.model.card import UNTRAINED_CARD
 from napari_dala.slide import open_slide
 from napari_dala.slide.teaching import teaching_slide
 from napari_dala.slide.tiles import BLOCK
 
-# isort: split
-import torch
-from distributed import Client, LocalCluster
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from distributed import Client
+
+    from napari_dala.analysis.predictor import Predictor
 
 ARRAYS = ("status", "scored", "exact", "probability", "cam", "features", "layer4", "unfamiliarity")
 
@@ -69,33 +70,17 @@ def settings(with_basis: Predictor, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="module")
 def alone(cohort: tuple[Path, Path], settings: CohortSettings, tmp_path_factory: pytest.TempPathFactory) -> Analysis:
-    """The same slide in one process, on one thread: rounding depends on the number of threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with open_slide(cohort[0]) as slide:
-            return analyze(slide, load_model(settings.model), tmp_path_factory.mktemp("alone"), precision="fp32")
-    finally:
-        torch.set_num_threads(threads)
+    """The same slide in one process."""
+    with open_slide(cohort[0]) as slide:
+        return analyze(slide, load_model(settings.model), tmp_path_factory.mktemp("alone"), precision="fp32")
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[LocalCluster]:
-    """Two workers, whose logs are kept."""
-    with LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        memory_limit=None,
-        dashboard_address=None,
-        silence_logs=logging.CRITICAL,
-    ) as cluster:
-        yield cluster
-
-
-@pytest.fixture(scope="module")
-def client(cluster: LocalCluster) -> Iterator[Client]:
-    with Client(cluster) as client:
-        yield client
+def client() -> Iterator[Client]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cluster, "local_workers", lambda device: 2)
+        with connected("local") as client:
+            yield client
 
 
 def _same(folder: Path, alone: Analysis) -> None:
@@ -113,11 +98,11 @@ def test_two_workers_give_the_arrays_of_one_process_and_a_bad_slide_stops_nothin
     done, failed = analyze_cohort(client, cohort, settings, reports.append)
     assert isinstance(failed, Failure)
     assert failed.message.startswith("Jane_Doe.svs: not a slide")
-    assert isinstance(done, Plan)
+    assert isinstance(done, SlideDone)
     tiles = int(alone.analysed.sum())
-    assert (done.tiles, done.todo) == (tiles, tiles)
-    _same(done.folder, alone)
-    assert {path.name for path in done.folder.iterdir()} == {
+    assert (done.plan.tiles, done.plan.todo) == (tiles, tiles)
+    _same(done.plan.folder, alone)
+    assert {path.name for path in done.plan.folder.iterdir()} == {
         "analysis.zarr",
         "overview.png",
         "regions.geojson",
@@ -134,45 +119,127 @@ def test_two_workers_give_the_arrays_of_one_process_and_a_bad_slide_stops_nothin
 
     reports.clear()
     (again,) = analyze_cohort(client, cohort[:1], settings, reports.append)
-    assert isinstance(again, Plan)
-    assert (again.tiles, again.todo) == (tiles, 0)
+    assert isinstance(again, SlideDone)
+    assert (again.plan.tiles, again.plan.todo, again.ranges) == (tiles, 0, ())
     assert all(report.done in (0, tiles) for report in reports)
     assert reports[-1].tiles_per_s == 0  # nothing was done twice
-    _same(again.folder, alone)
+    _same(again.plan.folder, alone)
 
 
 def test_a_killed_worker_changes_nothing_and_only_its_range_is_done_again(
-    cluster: LocalCluster,
-    client: Client,
-    cohort: tuple[Path, Path],
-    settings: CohortSettings,
-    alone: Analysis,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    client: Client, cohort: tuple[Path, Path], settings: CohortSettings, alone: Analysis, tmp_path: Path
 ) -> None:
-    finished: list[RangeDone] = []
-    real = client.gather
+    settings = replace(settings, out=tmp_path, batches=16)
+    ranges = list(tile_ranges(_nothing_done(alone), 16 * 8))
+    killed: list[int] = []
+    over = threading.Event()
 
-    tiles = int(alone.analysed.sum())
-    settings = replace(settings, out=tmp_path, batches=-(-tiles // 8 // 4))  # four ranges
-    killed = threading.Event()
-
-    def kill() -> None:
+    def kill_one_half_way() -> None:
         pids = client.run(os.getpid)
-        while not killed.is_set():
-            time.sleep(0.005)
-            begun = _part_of_a_range(tmp_path)
-            if begun:
-                (victim, *_) = [worker for worker, keys in client.processing().items() if keys]
-                os.kill(pids[victim], signal.SIGKILL)
-                killed.set()
+        while not over.is_set() and not killed:
+            time.sleep(0.01)
+            done = _done(tmp_path)
+            for worker, keys in client.processing().items():
+                # its first task is the one at work; task 0 of the slide is its planning
+                if done is not None and keys and keys[0].startswith("dala-run-range"):
+                    part = done[tuple(ranges[int(keys[0].split("-")[-1]) - 1].wanted.T)]
+                    if 0 < part.mean() < 0.7:
+                        os.kill(pids[worker], signal.SIGKILL)
+                        killed.append(pids[worker])
+                        break
 
-    thread = threading.Thread(target=kill)
-    thread.start()
+    killer = threading.Thread(target=kill_one_half_way)
+    killer.start()
     try:
         (done,) = analyze_cohort(client, cohort[:1], settings)
     finally:
-        killed.set()
-        thread.join()
-    assert isinstance(done, Plan)
-    _same(done.folder, alone)
+        over.set()
+        killer.join()
+    assert len(killed) == 1
+    assert isinstance(done, SlideDone)
+    _same(done.plan.folder, alone)
+    assert len(done.ranges) == len(ranges) > 2
+    assert sum(part.kept > 0 for part in done.ranges) == 1  # the one that was begun twice; the others ran once
+    assert sum(part.kept + part.tiles for part in done.ranges) == done.plan.tiles
+
+
+def _done(folder: Path) -> np.ndarray | None:
+    """Which tiles are done in the one store under a folder, None while there is none."""
+    try:
+        (path,) = folder.glob("*/analysis.zarr")
+        return open_store(path).status == TileStatus.DONE
+    except (DalaError, ValueError):
+        return None
+
+
+def _nothing_done(analysis: Analysis) -> Work:
+    tissue = analysis.status != TileStatus.BACKGROUND
+    return replace(Work.on(analysis.store, tissue, tissue), status=np.zeros_like(analysis.status))
+
+
+def test_ranges_are_whole_blocks_and_hold_each_tile_once(alone: Analysis) -> None:
+    work = _nothing_done(alone)
+    ranges = list(tile_ranges(work, 48))
+    wanted = np.concatenate([part.wanted for part in ranges])
+    assert len(np.unique(wanted, axis=0)) == len(wanted) == work.wanted.sum() == sum(part.todo for part in ranges)
+    blocks = [{tuple(block) for block in part.wanted // BLOCK} for part in ranges]
+    assert sum(map(len, blocks)) == len(set().union(*blocks))  # no block is in two
+    assert max(part.todo for part in ranges) <= 48 + BLOCK * BLOCK
+    assert min(part.todo for part in ranges) >= 48 / 2
+    assert not list(tile_ranges(replace(work, wanted=np.zeros_like(work.wanted)), 48))
+
+
+def test_a_worker_that_does_not_fit_ends_the_cohort_with_one_line(
+    client: Client, cohort: tuple[Path, Path], settings: CohortSettings, tmp_path: Path
+) -> None:
+    settings = replace(settings, out=tmp_path)
+    for other, words in (
+        ({"bundle_hash": "0" * 64}, "small.safetensors is another one there"),
+        ({"version": "0.0"}, "has napari-dala .*, not 0.0"),
+        ({"device": "cuda:9"}, "there is: cpu"),
+    ):
+        with pytest.raises(ClusterError, match=words) as caught:
+            analyze_cohort(client, cohort, replace(settings, **other))
+        assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ClusterError, match="no such file"), connected(str(tmp_path / "scheduler.json")):
+        pass
+
+
+def test_nothing_that_dask_may_print_names_a_slide(cohort: tuple[Path, Path], settings: CohortSettings) -> None:
+    plan = Plan(cohort[0].parent / "John_Doe", "0", "0", "cpu", "fp32", 1, 1)
+    failure = run_range(SlideJob(cohort[1], settings), plan, TileRange(*np.zeros((2, 1, 2), int), 1))
+    assert isinstance(failure, Failure)  # returned: dask would log what is raised
+    assert "Doe" in failure.message
+    assert "Doe" not in repr((SlideJob(cohort[0], settings), settings, plan, failure))
+
+
+def test_local_workers_share_out_the_gpus() -> None:
+    assert [device_of(name, "auto", 2) for name in (0, 1, 2, "tcp://1.2.3.4:5")] == [
+        "cuda:0",
+        "cuda:1",
+        "cuda:0",
+        "auto",
+    ]
+    assert device_of(1, "cpu", 2) == "cpu"
+    assert device_of(0, "auto", 1) == "auto"
+
+
+def test_the_command_line_analyses_on_a_scheduler(
+    client: Client,
+    cohort: tuple[Path, Path],
+    settings: CohortSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = ["--out", tmp_path, "--model", settings.model, "--scheduler", client.scheduler.address, "--mpp", 0.5]
+    monkeypatch.setattr(sys, "argv", ["dala", "analyze", *map(str, (*cohort, *options))])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    out, err = capsys.readouterr()
+    assert ended.value.code == 1
+    assert "dala: Jane_Doe.svs: not a slide" in err
+    assert "1 of 2 slides done, 1 failed." in err
+    assert "Traceback" not in err
+    assert Analysis.open(out.strip()).analysed.any()

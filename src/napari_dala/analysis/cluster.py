@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LOCAL = "local"
-_WORKER_BYTES = 2 << 30  # of memory for a worker on the processor: it needs 1.3 GB with the built-in model
+_WORKER_BYTES = 2 << 30  # of memory for a worker on the processor: with the built-in model it held 1.0 GB
 
 
 @contextmanager

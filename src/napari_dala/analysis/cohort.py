@@ -54,12 +54,20 @@ class CohortProgress:
     seconds_left: float | None
 
 
+@dataclass(frozen=True)
+class SlideDone:
+    """A slide whose outputs are written: what was planned, and what came of each range, in the order they ended."""
+
+    plan: Plan
+    ranges: tuple[RangeDone, ...]
+
+
 def analyze_cohort(
     client: Client,
     slides: Sequence[Path],
     settings: CohortSettings,
     on_progress: Callable[[CohortProgress], object] | None = None,
-) -> list[Plan | Failure]:
+) -> list[SlideDone | Failure]:
     """Analyse slides on the workers of a cluster; what an earlier run stored is not done again.
 
     All slides are planned first. A range whose worker is lost is given to another one, which goes on from what is
@@ -78,7 +86,7 @@ def analyze_cohort(
 
     Returns
     -------
-    What was planned, and done, of each slide, or why it cannot be done; in the order of `slides`.
+    What was done of each slide, or why it cannot be done; in the order of `slides`.
 
     Raises
     ------
@@ -92,11 +100,13 @@ def analyze_cohort(
 class _SlideState:
     """How far a slide is: its plan, what is left to run, what was run, and how it ended."""
 
+    number: int
     path: Path
+    tasks: int = 0
     plan: Plan | None = None
     running: set[Future[Any]] = field(default_factory=set)
     done: list[RangeDone] = field(default_factory=list)
-    end: Plan | Failure | None = None
+    end: SlideDone | Failure | None = None
 
 
 class _Cohort:
@@ -110,13 +120,17 @@ class _Cohort:
         on_progress: Callable[[CohortProgress], object] | None,
     ) -> None:
         self._client, self._settings, self._on_progress = client, settings, on_progress
-        self._slides = [_SlideState(path) for path in slides]
+        self._run_id = uuid4().hex
+        self._slides = [_SlideState(number, path) for number, path in enumerate(slides)]
         self._of: dict[Future[Any], _SlideState] = {}
         self._start = time.perf_counter()
 
-    def run(self) -> list[Plan | Failure]:
-        first = self._client.submit(settle_precision, self._settings, key=_new_key(settle_precision))
-        self._settings = replace(self._settings, precision=_result(first))
+    def run(self) -> list[SlideDone | Failure]:
+        first = self._client.submit(settle_precision, self._settings, key=f"dala-begin-{self._run_id}")
+        try:
+            self._settings = replace(self._settings, precision=_result(first))
+        except KilledWorker as error:
+            raise ClusterError("workers die when they load the model; see their memory and their logs") from error
         for slide in self._slides:
             self._submit(slide, plan_slide)
         self._report()
@@ -144,7 +158,8 @@ class _Cohort:
             self._client.cancel(list(slide.running))
             return []
         if isinstance(found, Path):
-            slide.end = slide.plan
+            assert slide.plan is not None
+            slide.end = SlideDone(slide.plan, tuple(slide.done))
             return []
         if isinstance(found, RangeDone):
             slide.done.append(found)
@@ -160,7 +175,10 @@ class _Cohort:
         self, slide: _SlideState, task: Callable[..., object], *arguments: object, priority: int = 0
     ) -> Future[Any]:
         job = SlideJob(slide.path, self._settings)
-        future = self._client.submit(task, job, *arguments, key=_new_key(task), pure=False, priority=priority)
+        # What the dashboard and the logs show: it tells nothing of a slide but its place in the cohort.
+        key = f"dala-{task.__name__.replace('_', '-')}-{self._run_id}-{slide.number}-{slide.tasks}"
+        future = self._client.submit(task, job, *arguments, key=key, pure=False, priority=priority)
+        slide.tasks += 1
         slide.running.add(future)
         self._of[future] = slide
         return future
@@ -178,7 +196,7 @@ class _Cohort:
         known = all(slide.plan or slide.end for slide in self._slides)
         self._on_progress(
             CohortProgress(
-                finished=sum(isinstance(slide.end, Plan) for slide in self._slides),
+                finished=sum(isinstance(slide.end, SlideDone) for slide in self._slides),
                 failed=failed,
                 slides=len(self._slides),
                 done=total - todo + settled,
@@ -187,11 +205,6 @@ class _Cohort:
                 seconds_left=(todo - settled) / rate if rate and known else None,
             )
         )
-
-
-def _new_key(task: Callable[..., object]) -> str:
-    """Return a name for a task as the dashboard and the logs show it; it tells nothing of a slide."""
-    return f"dala-{task.__name__.replace('_', '-')}-{uuid4().hex}"
 
 
 def _result(future: Future[Any]) -> Any:

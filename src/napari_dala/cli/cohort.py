@@ -67,9 +67,9 @@ def analyze_on_cluster(
         typer.echo("Stopped. What is stored is kept: the same command goes on from there.", err=True)
         raise typer.Exit(130) from None
     for path, end in zip(paths, ends, strict=True):
-        if not isinstance(end, Failure) and not end.tiles:
+        if not isinstance(end, Failure) and not end.plan.tiles:
             tell_no_tissue(path)
-    folders = [end.folder for end in ends if not isinstance(end, Failure)]
+    folders = [end.plan.folder for end in ends if not isinstance(end, Failure)]
     report_failures([end.message for end in ends if isinstance(end, Failure)], len(folders))
     return folders
 
