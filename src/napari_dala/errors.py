@@ -25,3 +25,7 @@ class JobError(DalaError):
 
 class DatasetError(DalaError):
     """A folder is not the data set it should be, or its images cannot be split as asked."""
+
+
+class ClusterError(DalaError):
+    """A cluster's scheduler or one of its workers cannot take part."""

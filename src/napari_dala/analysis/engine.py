@@ -25,7 +25,7 @@ from napari_dala.slide.tissue import tissue_mask
 from napari_dala.workspace import slide_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
     from shapely import MultiPolygon, Polygon
@@ -101,20 +101,91 @@ def analyze(
     """
     predictor = model if isinstance(model, Predictor) else Predictor(model, device, precision)
     control = control or RunControl()
+    work = prepare(
+        slide, predictor, out, region=region, overlap=overlap, restart=restart, on_progress=on_progress, control=control
+    )
+    carry_out(slide, predictor, work, workers=workers, on_progress=on_progress, control=control)
+    return Analysis(work.store)
+
+
+@dataclass(frozen=True)
+class Work:
+    """Tiles to run a model on; every array is (rows, columns), one value a tile.
+
+    Attributes
+    ----------
+    store
+        Where the results go.
+    tissue, wanted
+        bool, tiles that hold tissue, and those of them that are asked for.
+    status, scored, exact
+        What the store said of them before; see `AnalysisStore`.
+    """
+
+    store: AnalysisStore
+    tissue: NDArray[np.bool_]
+    wanted: NDArray[np.bool_]
+    status: NDArray[np.uint8]
+    scored: NDArray[np.bool_]
+    exact: NDArray[np.bool_]
+
+    @classmethod
+    def on(
+        cls,
+        store: AnalysisStore,
+        tissue: NDArray[np.bool_],
+        wanted: NDArray[np.bool_],
+        blocks: Iterable[tuple[int, int]] | None = None,
+    ) -> Work:
+        """Ask the store what it has of all tiles, or, without reading the others, of those in some blocks."""
+        status, scored, exact = (store.read_blocks(name, blocks) for name in ("status", "scored", "exact"))
+        return cls(store, tissue, wanted, status, scored.astype(bool), exact.astype(bool))
+
+    @property
+    def todo(self) -> NDArray[np.bool_]:
+        """True where the network must run."""
+        # A process killed between two marks leaves a tile exact and not done: `status` is written last, and decides.
+        finished = (self.status == TileStatus.UNREADABLE) | ((self.status == TileStatus.DONE) & self.exact)
+        todo: NDArray[np.bool_] = self.wanted & ~finished
+        return todo
+
+
+def prepare(
+    slide: Slide,
+    predictor: Predictor,
+    out: str | Path | None = None,
+    *,
+    region: Sequence[Polygon | MultiPolygon] | None = None,
+    overlap: float = 0.0,
+    restart: bool = False,
+    on_progress: Callable[[Progress], None] | None = None,
+    control: RunControl | None = None,
+) -> Work:
+    """Make the store, score what is stored of tiles that the trunk has seen, find the tissue; see `analyze`."""
     store = results_of(slide, predictor.bundle, predictor.precision, out, overlap=overlap, restart=restart)
     rescore(store, predictor.bundle, control, on_progress)
     grid = store.grid
     tissue = tissue_tiles(slide, grid)
     wanted = tissue if region is None else tissue & tiles_in(region, grid)
     store.mark_background(tissue)
-    status = store.status
-    # A process killed between the two marks leaves a tile exact and not done: `status` is written last, and decides.
-    finished = (status == TileStatus.UNREADABLE) | ((status == TileStatus.DONE) & store.exact)
-    todo = wanted & ~finished
-    readers = Readers(slide, grid, tissue, Schedule(grid, todo, control), workers)
+    return Work.on(store, tissue, wanted)
+
+
+def carry_out(
+    slide: Slide,
+    predictor: Predictor,
+    work: Work,
+    *,
+    workers: int = 1,
+    on_progress: Callable[[Progress], None] | None = None,
+    control: RunControl | None = None,
+) -> None:
+    """Run the network on what is to be done, and store what it finds; see `analyze`."""
+    control = control or RunControl()
+    readers = Readers(slide, work.store.grid, work.tissue, Schedule(work.store.grid, work.todo, control), workers)
     streams: Streams[list[_Predictions], Prediction] = Streams(predictor.device, predictor)
     with ThreadPoolExecutor(1, "dala-writer") as writer, readers, streams:
-        tally = _Tally(store, wanted, todo, readers, streams, on_progress)
+        tally = _Tally(work, readers, streams, on_progress)
         writes: deque[Future[None]] = deque()
         for block, results in _predicted(readers, streams, predictor.batch_size, control):
             writes.append(writer.submit(tally.write, block, results))
@@ -122,7 +193,6 @@ def analyze(
                 writes.popleft().result()
         for write in writes:
             write.result()
-    return Analysis(store)
 
 
 def results_of(
@@ -244,21 +314,20 @@ class _Tally:
 
     def __init__(
         self,
-        store: AnalysisStore,
-        wanted: NDArray[np.bool_],
-        todo: NDArray[np.bool_],
+        work: Work,
         readers: Readers,
         streams: Streams[Any, Any],
         on_progress: Callable[[Progress], None] | None,
     ) -> None:
-        self._store, self._readers, self._streams = store, readers, streams
+        todo = work.todo
+        self._store, self._readers, self._streams = work.store, readers, streams
         self._on_progress = on_progress
-        self._total = int(wanted.sum())
+        self._total = int(work.wanted.sum())
         self._todo = int(todo.sum())
-        self._scored = todo & store.scored  # their maps are approximate
+        self._scored = todo & work.scored  # their maps are approximate
         self._approximate = int(self._scored.sum())
         self._before = self._total - self._todo + self._approximate
-        self._unreadable = int((wanted & (store.status == TileStatus.UNREADABLE)).sum())
+        self._unreadable = int((work.wanted & (work.status == TileStatus.UNREADABLE)).sum())
         self._run = self._new = 0
         self._start = time.perf_counter()
         self._report(())

@@ -15,7 +15,7 @@ import json
 from dataclasses import asdict, dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import zarr
@@ -24,6 +24,8 @@ from napari_dala.errors import DalaError
 from napari_dala.slide.tiles import BLOCK, TileGrid
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
 SCHEMA = 1
@@ -211,6 +213,15 @@ class AnalysisStore:
         array = self._arrays[name]
         return np.asarray(array[:] if block is None else array[_block_region(name, block, self.grid.cells)])
 
+    def read_blocks(self, name: str, blocks: Iterable[tuple[int, int]] | None) -> NDArray[Any]:
+        """Read an array of one mark a tile ("status", "scored", "exact"), 0 outside some blocks; None for all."""
+        if blocks is None:
+            return self.read(name)
+        marks = np.zeros(self.grid.shape, np.uint8)
+        for block in blocks:
+            marks[_block_region(name, block, self.grid.cells)] = self.read(name, block)
+        return marks
+
     def mark_background(self, tissue: NDArray[np.bool_]) -> None:
         """Say of every tile whether it holds tissue; tiles that were done stay so."""
         status = self.status
@@ -344,8 +355,21 @@ def _marks(group: zarr.Group, name: str, grid: TileGrid) -> zarr.Array[Any]:
     return group.require_array(name, shape=grid.shape, chunks=(BLOCK, BLOCK), dtype="uint8", fill_value=0)
 
 
-def open_store(path: Path, bundle_hash: str | None = None) -> AnalysisStore:
-    """Open the results that were written last, or a bundle's.
+def open_store(
+    path: Path, bundle_hash: str | None = None, setting: str | None = None, *, mode: Literal["r", "r+"] = "r"
+) -> AnalysisStore:
+    """Open the results that were written last, or a bundle's, or a bundle's under one setting.
+
+    Parameters
+    ----------
+    path
+        The `.zarr` folder.
+    bundle_hash
+        The bundle's.
+    setting
+        `Setting.key`; needs `bundle_hash`.
+    mode
+        "r+" to write tiles.
 
     Raises
     ------
@@ -353,9 +377,11 @@ def open_store(path: Path, bundle_hash: str | None = None) -> AnalysisStore:
         When there is no analysis at `path`, or none by this bundle.
     """
     try:
-        root = zarr.open_group(path, mode="r")
+        root = zarr.open_group(path, mode=mode)
         latest: Any = root.attrs["latest"]
-        if bundle_hash is not None:
+        if setting is not None and bundle_hash is not None:
+            latest = [setting, bundle_hash[:12]]
+        elif bundle_hash is not None:
             settings = [name for name, group in root.groups() if bundle_hash[:12] in group]
             latest = [latest[0] if latest and latest[0] in settings else settings[0], bundle_hash[:12]]
         tiles, head = root[latest[0]], root["/".join(latest)]

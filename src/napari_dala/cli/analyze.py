@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
     from napari_dala.analysis.predictor import Predictor
+    from napari_dala.model.card import ModelCard
 
 
 def analyze(
@@ -30,9 +31,18 @@ def analyze(
     workers: int = typer.Option(1, min=1, help="Threads that read tiles."),
     restart: bool = typer.Option(False, "--restart", help="Compute everything again."),
     anonymous: bool = typer.Option(False, "--anonymous", help="Leave file names out of everything written."),
+    scheduler: str | None = typer.Option(
+        None,
+        help="Run on a dask cluster: its scheduler's address or JSON file, or local for one worker a GPU or core here.",
+    ),
 ) -> None:
     """Run the model on every tissue tile of each slide and write maps, tables and a report."""
-    for folder in analyze_slides(
+    from functools import partial
+
+    from napari_dala.cli.cohort import analyze_on_cluster
+
+    run = partial(analyze_on_cluster, scheduler=scheduler) if scheduler else analyze_slides
+    for folder in run(
         slides,
         out,
         model=model,
@@ -73,8 +83,7 @@ def analyze_slides(
     settings: dict[str, Any] = {"region": region and read_regions(region), "mpp": mpp, "overlap": overlap}
     settings |= {"workers": workers, "restart": restart, "anonymous": anonymous}
     predictor = Predictor(load_model(model), device, precision)
-    if warning := predictor.bundle.card.warning:
-        typer.secho(f"Model “{predictor.bundle.card.name}” is {warning}", fg="yellow", err=True)
+    warn_of(predictor.bundle.card)
     folders, failures = [], []
     with _progress_bar() as bar:
         for slide in slides:
@@ -82,13 +91,29 @@ def analyze_slides(
                 folders.append(_analyze_one(slide, predictor, out, settings, bar))
             except (DalaError, OSError) as error:
                 failures.append(str(error))
+    report_failures(failures, len(folders))
+    return folders
+
+
+def warn_of(card: ModelCard) -> None:
+    """Say of a model what must be known before its numbers are believed."""
+    if card.warning:
+        typer.secho(f"Model “{card.name}” is {card.warning}", fg="yellow", err=True)
+
+
+def tell_no_tissue(path: Path) -> None:
+    """Say that a slide has nothing to analyse."""
+    typer.secho(f"{path.name}: no tissue found; nothing was analysed", fg="yellow", err=True)
+
+
+def report_failures(failures: list[str], done: int) -> None:
+    """Say why slides could not be done, and exit: code 1, or 2 when none was."""
     for failure in failures:
         typer.secho(f"dala: {failure}", fg="red", err=True)
     if failures:
-        if len(slides) > 1:
-            typer.echo(f"{len(folders)} of {len(slides)} slides done, {len(failures)} failed.", err=True)
-        raise typer.Exit(1 if folders else 2)
-    return folders
+        if done + len(failures) > 1:
+            typer.echo(f"{done} of {done + len(failures)} slides done, {len(failures)} failed.", err=True)
+        raise typer.Exit(1 if done else 2)
 
 
 def _analyze_one(path: Path, predictor: Predictor, out: Path, settings: dict[str, Any], bar: Bar) -> Path:
@@ -130,7 +155,7 @@ def _analyze_one(path: Path, predictor: Predictor, out: Path, settings: dict[str
         }
         write_outputs(analysis, slide, folder, run, anonymous=settings["anonymous"])
     if not last.total:
-        typer.secho(f"{path.name}: no tissue found; nothing was analysed", fg="yellow", err=True)
+        tell_no_tissue(path)
     return folder
 
 
