@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_dala.analysis.fused_trunk import fused_trunk
 from napari_dala.errors import DalaError
 from napari_dala.model.gradcam import head_grad_cam
 
@@ -66,6 +67,10 @@ class Predictor:
         trunk = fold_batch_norm(bundle.network.trunk)
         self.trunk = trunk.to(self.device, self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._take_head(bundle)
+        if self.device.type == "cpu":
+            side = bundle.card.tile_px
+            example = self.inputs(np.zeros((self.batch_size, side, side, 3), np.uint8))
+            self.trunk = fused_trunk(trunk, example) or trunk
 
     def with_bundle(self, bundle: Bundle) -> Predictor:
         """Return a predictor with another bundle's head on this one's trunk, which is not prepared again.
@@ -85,7 +90,7 @@ class Predictor:
         self.bundle: Bundle = bundle
         self.network = copy.deepcopy(bundle.network).to(self.device) if self.device.type != "cpu" else bundle.network
         self._known = bundle.known and bundle.known.to(self.device)
-        self._basis = None if bundle.basis is None else bundle.basis.to(self.device, torch.float32)
+        self._basis = None if bundle.basis is None else bundle.basis.to(self.device, self._dtype)
 
     def inputs(self, tiles: NDArray[np.uint8]) -> Tensor:
         """Return tiles (n, h, w, 3) uint8 as the trunk's input, normalised, on the device."""
@@ -128,7 +133,7 @@ class Predictor:
         logits, cams, means, maps = (part[:count] for part in self.forward_cam(self.inputs(full)))
         layer4 = None
         if self._basis is not None:
-            layer4 = (maps.permute(0, 2, 3, 1).float() @ self._basis).half().cpu().numpy()
+            layer4 = (maps.permute(0, 2, 3, 1) @ self._basis).half().cpu().numpy()
         ratio = None if self._known is None else self._known.ratio(means).cpu().numpy()
         probability = self.bundle.probabilities(logits)
         return Prediction(probability.cpu().numpy(), cams.cpu().numpy(), means.cpu().numpy(), layer4, ratio)
