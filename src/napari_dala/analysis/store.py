@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 FEATURES = 2048  # channels of ResNet-50's layer4
+CHUNK = 8 * BLOCK
+"""Side in tiles of a chunk of what is read of a whole slide at once: zarr takes some 0.1 ms for each chunk, be it empty.
+
+Processes that write into one store at the same time own whole squares of this side.
+"""
 
 
 class TileStatus(IntEnum):
@@ -255,7 +260,7 @@ class AnalysisStore:
     def _merge(
         self, name: str, block: tuple[int, int], row: NDArray[np.intp], column: NDArray[np.intp], value: NDArray[Any]
     ) -> None:
-        """Put n tiles' values into one chunk, beside what an earlier run wrote there."""
+        """Put n tiles' values into one block, beside what an earlier run wrote there."""
         region = _block_region(name, block, self.grid.cells)
         chunk = np.asarray(self._arrays[name][region])
         if name == "cam":
@@ -305,14 +310,11 @@ def create_store(
     rows, columns = setting.grid.shape
     cells, classes = setting.grid.cells, len(card["classes"])
     tiles = root.require_group(setting.key)
-    for name, shape, chunks, dtype in (
-        ("status", (), (), "uint8"),
-        ("features", (FEATURES,), (FEATURES,), "float16"),
-        ("layer4", (cells, cells, components), (cells, cells, components), "float16"),
-    ):
+    _marks(tiles, "status", setting.grid)
+    for name, shape in (("features", (FEATURES,)), ("layer4", (cells, cells, components))):
         if name != "layer4" or components:
             tiles.require_array(
-                name, shape=(rows, columns, *shape), chunks=(BLOCK, BLOCK, *chunks), dtype=dtype, fill_value=0
+                name, shape=(rows, columns, *shape), chunks=(BLOCK, BLOCK, *shape), dtype="float16", fill_value=0
             )
     head = tiles.require_group(bundle_hash[:12])
     scored = _marks(head, "scored", setting.grid)
@@ -325,13 +327,13 @@ def create_store(
         head.require_array(
             name,
             shape=(classes, rows * factor, columns * factor),
-            chunks=(classes, BLOCK * factor, BLOCK * factor),
+            chunks=(classes, CHUNK * factor, CHUNK * factor),
             dtype=kind,
             fill_value=float("nan"),
         )
     if knows_unfamiliar:
         head.require_array(
-            "unfamiliarity", shape=(rows, columns), chunks=(BLOCK, BLOCK), dtype="float16", fill_value=float("nan")
+            "unfamiliarity", shape=(rows, columns), chunks=(CHUNK, CHUNK), dtype="float16", fill_value=float("nan")
         )
     tiles.attrs.update({"setting": asdict(setting), "slide": slide})
     head.attrs.update({"bundle_hash": bundle_hash, "card": card})
@@ -341,7 +343,7 @@ def create_store(
 
 def _marks(group: zarr.Group, name: str, grid: TileGrid) -> zarr.Array[Any]:
     """Open or create an array of one mark a tile."""
-    return group.require_array(name, shape=grid.shape, chunks=(BLOCK, BLOCK), dtype="uint8", fill_value=0)
+    return group.require_array(name, shape=grid.shape, chunks=(CHUNK, CHUNK), dtype="uint8", fill_value=0)
 
 
 def open_store(path: Path, bundle_hash: str | None = None) -> AnalysisStore:
