@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SCHEMA = 1
 FEATURES = 2048  # channels of ResNet-50's layer4
 CHUNK = 8 * BLOCK
-"""Side in tiles of a chunk of what is read of a whole slide at once: zarr takes some 0.1 ms for each chunk, be it empty.
+"""Side, in tiles, of a chunk of what is read of a whole slide at once; for each zarr takes 0.1 ms, be it empty.
 
 Processes that write into one store at the same time own whole squares of this side.
 """

@@ -14,7 +14,8 @@ from napari_dala.analysis.result import Analysis
 from napari_dala.analysis.store import RescoredTiles, TileResults, TileStatus, create_store
 from napari_dala.model.card import UNTRAINED_CARD
 from napari_dala.model.threshold import DynamicThreshold
-from napari_dala.plugin.layers import Explanation, ResultLayers
+from napari_dala.plugin.explaining import Explanation
+from napari_dala.plugin.layers import ResultLayers
 from napari_dala.plugin.loading import load, read_blocks
 from napari_dala.slide.tiles import TileGrid
 
