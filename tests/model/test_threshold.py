@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
-from napari_dala.model.threshold import DynamicThreshold, ThresholdedMap
+from napari_dala.model.threshold import DynamicThreshold, Method, Scope, ThresholdedMap
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -278,3 +278,16 @@ def test_a_whole_slide_follows_a_slider(scope: str, seconds: float) -> None:
     start = time.process_time()
     cut(DynamicThreshold(scope=scope), cam)
     assert time.process_time() - start < seconds
+
+
+@pytest.mark.parametrize("scope", get_args(Scope))
+@pytest.mark.parametrize("method", get_args(Method))
+def test_a_part_at_the_whole_maps_level_is_that_part_of_the_whole(method: Method, scope: Scope) -> None:
+    cam = np.random.default_rng(0).normal(size=(70, 63)).astype(np.float32)
+    rule = DynamicThreshold(method, scope, min_area_um2=0)
+    whole = rule(cam, cell_um=16, tile_cells=7)
+    level = DynamicThreshold(method, scope, strength=2).level(cam, 7)  # strength is no part of it
+    part = slice(14, 42), slice(7, 35)
+    here = rule.keep(cam[part], level.of_tiles(slice(2, 6), slice(1, 5)), cell_um=16, tile_cells=7)
+    for name in ("scaled", "mask", "map"):
+        np.testing.assert_array_equal(getattr(here, name), getattr(whole, name)[part])

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import traceback
+from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,10 @@ class Child:
             encoding="utf-8",
             env={**os.environ, **(environment or {})},
         )
+        with suppress(psutil.Error):  # from its imports on; one that has died already is heard of
+            psutil.Process(self._process.pid).nice(
+                psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else 10
+            )
         self._thread = threading.Thread(target=self._listen, daemon=True, name="dala-child")
         self._thread.start()
 
@@ -164,8 +169,6 @@ def serve(actions: Mapping[str, Callable[..., dict[str, Any]]], prepare: Callabl
     """
     output = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # a library that prints must not speak into the protocol
-    process = psutil.Process()
-    process.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else 10)
     lock = threading.Lock()
 
     def send(number: int, event: str, payload: dict[str, Any]) -> None:

@@ -70,6 +70,28 @@ class ThresholdedMap:
         return [line - 1.0 for line in find_contours(padded, 0.5, fully_connected="high")]
 
 
+@dataclass(frozen=True, eq=False)
+class Level:
+    """What the values of a map are held against; it does not depend on `strength` and `min_area_um2`.
+
+    Attributes
+    ----------
+    top : float, or (rows, cols) float32 array
+        The maximum that M is over, of the map or of each tile; above 0.
+    threshold : float, or (rows, cols) float32 array
+        T, as in `ThresholdedMap`.
+    """
+
+    top: float | Floats
+    threshold: float | Floats
+
+    def of_tiles(self, rows: slice, columns: slice) -> Level:
+        """Return the level of a part of the map, in whole tiles."""
+        if isinstance(self.top, float) or isinstance(self.threshold, float):
+            return self
+        return Level(self.top[rows, columns], self.threshold[rows, columns])
+
+
 @dataclass(frozen=True)
 class DynamicThreshold:
     """Keep the cells of a Grad-CAM map that stand out, by a threshold T from the map's own histogram.
@@ -170,15 +192,33 @@ class DynamicThreshold:
         ValueError
             If an argument has the wrong shape, type or range.
         """
-        valid = _checked(cam, cell_um, tile_cells, valid)
-        values = np.where(valid, cam, 0).astype(np.float32, copy=False)
-        np.maximum(values, 0, out=values)
+        return self.keep(cam, self.level(cam, tile_cells, valid), cell_um=cell_um, tile_cells=tile_cells, valid=valid)
 
-        per_tile = self.scope == "tile"
-        scaled, threshold = self._per_tile(values, valid, tile_cells) if per_tile else self._whole(values, valid)
-        cut = np.float32(self.strength) * np.asarray(threshold, np.float32)
-        if per_tile:
-            cut = cut.repeat(tile_cells, 0).repeat(tile_cells, 1)[: cam.shape[0], : cam.shape[1]]
+    def level(self, cam: NDArray[Any], tile_cells: int, valid: Bools | None = None) -> Level:
+        """Find what a whole map is held against; the arguments are as in a call."""
+        valid = _checked(cam, None, tile_cells, valid)
+        values = _positive(cam, valid)
+        return self._per_tile(values, valid, tile_cells) if self.scope == "tile" else self._whole(values, valid)
+
+    def keep(
+        self,
+        cam: NDArray[Any],
+        level: Level,
+        *,
+        cell_um: float | None,
+        tile_cells: int,
+        valid: Bools | None = None,
+    ) -> ThresholdedMap:
+        """Threshold one class' map, or a part of it in whole tiles, at a level; the rest is as in a call."""
+        valid = _checked(cam, cell_um, tile_cells, valid)
+        top, cut = (np.asarray(value, np.float32) for value in (level.top, np.float32(self.strength) * level.threshold))
+        if top.ndim:
+            top, cut = (
+                each.repeat(tile_cells, 0).repeat(tile_cells, 1)[: cam.shape[0], : cam.shape[1]] for each in (top, cut)
+            )
+        scaled = _positive(cam, valid)
+        scaled /= top
+        np.minimum(scaled, 1, out=scaled)
         with np.errstate(invalid="ignore"):
             mask = (scaled >= cut) & (scaled > 0)  # a NaN threshold keeps nothing
         if cell_um is not None and math.isfinite(cell_um):
@@ -186,7 +226,7 @@ class DynamicThreshold:
         return ThresholdedMap(
             raw=cam,
             scaled=scaled,
-            threshold=threshold,
+            threshold=level.threshold,
             kept_fraction=int(mask.sum()) / max(int(valid.sum()), 1),
             mask=mask,
             map=_rescaled(scaled, cut, mask),
@@ -196,28 +236,27 @@ class DynamicThreshold:
     def _value(self) -> float:
         return _DEFAULT_PARAMETER[self.method] if self.parameter is None else self.parameter
 
-    def _whole(self, values: Floats, valid: Bools) -> tuple[Floats, float]:
-        """Return M and T of the map as one; `values` are 0 where not valid."""
+    def _whole(self, values: Floats, valid: Bools) -> Level:
+        """Return the level of the map as one; `values` are 0 where not valid."""
         known = values.ravel() if valid.all() else values[valid]
         top = float(known.max(initial=0))
         if known.size == 0 or top - float(known.min()) <= _FLAT * top:
-            return (values / np.float32(top) if top else values), math.nan
+            return Level(top or 1.0, math.nan)
         robust = float(np.percentile(known, _ROBUST_PERCENTILE))
         top = robust if robust > _FLAT * top else top
-        scaled = np.minimum(values / np.float32(top), 1, dtype=np.float32)
         known = np.minimum(known / np.float32(top), 1, dtype=np.float32)
         if self.method == "otsu":
-            return scaled, _otsu_of_histogram(known)
+            return Level(top, _otsu_of_histogram(known))
         if self.method == "mean_std":
             threshold = float(known.mean(dtype=np.float64) + self._value * known.std(dtype=np.float64))
         elif self.method == "percentile":
             threshold = float(np.percentile(known, self._value))
         else:
             threshold = self._value
-        return scaled, min(max(threshold, 0.0), 1.0)
+        return Level(top, min(max(threshold, 0.0), 1.0))
 
-    def _per_tile(self, values: Floats, valid: Bools, side: int) -> tuple[Floats, Floats]:
-        """Return M of all tiles and each tile's T, all tiles at once."""
+    def _per_tile(self, values: Floats, valid: Bools, side: int) -> Level:
+        """Return each tile's level, all tiles at once."""
         cells = _tiled(np.where(valid, values, np.float32(np.inf)), side)
         rows, cols = cells.shape[:2]
         cells = np.sort(cells.reshape(rows * cols, side * side), axis=1)  # not valid ones last
@@ -227,11 +266,9 @@ class DynamicThreshold:
         divisor = np.where(top > 0, top, 1).astype(np.float32)
         varied = (count > 0) & (top - cells[:, 0] > _FLAT * top)
 
-        grid = divisor.reshape(rows, cols).repeat(side, 0).repeat(side, 1)
-        scaled = values / grid[: values.shape[0], : values.shape[1]]
         threshold = np.full(rows * cols, np.nan, np.float32)
         if not varied.any():
-            return scaled, threshold.reshape(rows, cols)
+            return Level(divisor.reshape(rows, cols), threshold.reshape(rows, cols))
         cells, count = cells[varied] / divisor[varied, None], count[varied]
         if self.method == "otsu":
             threshold[varied] = _otsu_of_rows(cells, count)
@@ -244,7 +281,13 @@ class DynamicThreshold:
             threshold[varied] = _percentile_of_rows(cells, count, self._value)
         else:
             threshold[varied] = self._value
-        return scaled, threshold.reshape(rows, cols)
+        return Level(divisor.reshape(rows, cols), threshold.reshape(rows, cols))
+
+
+def _positive(cam: NDArray[Any], valid: Bools) -> Floats:
+    """Return a copy of the map, 0 where it is negative or not valid."""
+    values = np.where(valid, cam, 0).astype(np.float32, copy=False)
+    return np.maximum(values, 0, out=values)
 
 
 def _checked(cam: NDArray[Any], cell_um: float | None, tile_cells: int, valid: Bools | None) -> Bools:
@@ -318,14 +361,15 @@ def _without_small(mask: Bools, cells: float) -> Bools:
     if cells <= 1:
         return mask
     labels, _ = ndimage.label(mask, np.ones((3, 3)))
-    keep = np.bincount(labels.ravel()) >= cells * (1 - 1e-9)
-    keep[0] = False
+    keep = np.bincount(labels[mask], minlength=1) >= cells * (1 - 1e-9)  # 0 is no island and has no cell here
     return np.asarray(keep[labels])
 
 
 def _rescaled(scaled: Floats, cut: Floats, mask: Bools) -> Floats:
     """Return M over the kept cells from `_FAINTEST` at the cut to 1 at the maximum; 0 elsewhere."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        above = (scaled - cut) / (1 - cut)
-    result = np.where(cut < 1, _FAINTEST + (1 - _FAINTEST) * above, 1)
-    return np.where(mask, result, 0).astype(np.float32)
+    with np.errstate(divide="ignore"):
+        gain = np.where(cut < 1, (1 - _FAINTEST) / (1 - cut), 0).astype(np.float32)  # a NaN cut kept nothing
+    result = scaled - cut
+    result *= gain
+    result += np.where(cut < 1, np.float32(_FAINTEST), np.float32(1))
+    return np.where(mask, result, np.float32(0))

@@ -15,7 +15,7 @@ from superqt import QLabeledDoubleSlider
 from napari_dala.analysis.pictures import cut_of, heat
 from napari_dala.errors import SlideError
 from napari_dala.model.threshold import DynamicThreshold, Method, Scope
-from napari_dala.plugin.layers import Explanation
+from napari_dala.plugin.explaining import Explanation
 from napari_dala.plugin.legend import Legend, Note
 from napari_dala.plugin.scrolling import scrolling_layout
 from napari_dala.plugin.session import session_of

@@ -2,53 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image, Labels
 from napari.utils.colormaps import Colormap, DirectLabelColormap
+from psygnal import Signal
 
-from napari_dala.analysis.pictures import DT_DEFAULT, colormap
-from napari_dala.analysis.result import overlay_mean
+from napari_dala.analysis.pictures import colormap
+from napari_dala.plugin.explaining import Explainer, Explanation
 from napari_dala.plugin.slide_layers import to_slide
 from napari_dala.slide.tiles import BLOCK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from napari.components import LayerList
     from napari.layers import Layer
     from numpy.typing import ArrayLike, NDArray
 
     from napari_dala.analysis.result import Analysis
-    from napari_dala.model.threshold import DynamicThreshold, ThresholdedMap
+    from napari_dala.model.threshold import ThresholdedMap
     from napari_dala.plugin.loading import Block, LoadedAnalysis
 
     Frame = tuple[tuple[float, float], tuple[float, float]]
 
 PROBABILITY_OPACITY, CAM_OPACITY = 0.5, 0.65  # both together leave the nuclei visible
+_MOST = 0.5
 _HATCH = (0.35, 0.35, 0.35, 1.0)
 PLACEMENT = ("scale", "translate", "rotate", "shear", "affine", "units")
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """Which Grad-CAM is shown, and how.
-
-    Attributes
-    ----------
-    class_index
-        The class whose evidence is shown.
-    thresholded
-        Only what the dynamic threshold keeps (DT Grad-CAM), else the whole map.
-    rule
-        The threshold, and the scope of the map's scale.
-    """
-
-    class_index: int
-    thresholded: bool = True
-    rule: DynamicThreshold = DT_DEFAULT
 
 
 class ResultLayers:
@@ -75,8 +58,12 @@ class ResultLayers:
     explanation
         What the Grad-CAM layer shows.
     thresholded
-        The map in that layer, with its T and the kept fraction.
+        The map in that layer, with its T and the kept fraction; it follows the explanation within a moment.
+    explained
+        A psygnal: `thresholded` is another one.
     """
+
+    explained = Signal()
 
     def __init__(self, layers: LayerList, slide_layer: Image, loaded: LoadedAnalysis, ending: str = "") -> None:
         self.analysis = loaded.analysis
@@ -85,8 +72,11 @@ class ResultLayers:
         self.threshold = self.analysis.card.operating_threshold
         self.explanation = Explanation(self.analysis.card.target_class)
         self._layers = layers
-        self._cams = loaded.cams
-        self.thresholded = self._thresholded()
+        self._loaded = loaded
+        self.thresholded = loaded.first
+        self._explainer = Explainer(loaded, self.explanation)
+        self._explainer.part_made.connect(self._show_part)
+        self._explainer.made.connect(self._show_cam)
         self.probability, self.classes, self.cam = self._create()
         self.unfamiliar = self._hatched() if self.analysis.knows_unfamiliar else None
         self._named = self._names
@@ -119,17 +109,20 @@ class ResultLayers:
     def add(self, blocks: Iterable[Block]) -> None:
         """Show blocks of tiles that are new in the store."""
         analysis, cells = self.analysis, self.analysis.grid.cells
+        hatched = False
         for block in blocks:
             tiles = _slices(block.position, BLOCK)
             analysis.status[tiles] = block.status
             analysis.approximate[tiles] = block.approximate
             analysis.unfamiliar[tiles] = block.unfamiliar
             analysis.probability[(slice(None), *tiles)] = block.probability
-            self._cams[(slice(None), *_slices(block.position, BLOCK * cells))] = block.cams
+            self._loaded.cams[(slice(None), *_slices(block.position, BLOCK * cells))] = block.cams
+            hatched |= bool(block.unfamiliar.any())
         self.probability.refresh(extent=False)
         self._show_classes()
-        self._show_cam()
-        if self.unfamiliar is not None:
+        self._rename()
+        self._explainer.grow()
+        if self.unfamiliar is not None and hatched:
             np.asarray(self.unfamiliar.data)[...] = self._hatching()
             self.unfamiliar.refresh(extent=False)
 
@@ -145,19 +138,23 @@ class ResultLayers:
             layer.metadata["dala_threshold"] = threshold
         self._show_classes()
 
-    def explain(self, explanation: Explanation) -> None:
-        """Show another class' map, or the same one thresholded in another way, without running the model."""
+    def explain(self, explanation: Explanation, view: Sequence[float] | None = None) -> None:
+        """Show another class' map, or the same one thresholded in another way, without running the model.
+
+        It is computed in a thread, first what lies in `view` (left, top, right, bottom; level-0 px).
+        """
         self.explanation = explanation
-        self._show_cam()
+        self._rename()
+        self._explainer.ask(explanation, None if view is None else self._tiles_in(view))
+
+    @property
+    def is_explaining(self) -> bool:
+        """True until the Grad-CAM layer shows the explanation."""
+        return self._explainer.is_busy
 
     def raw_cam(self, class_index: int) -> NDArray[np.float32]:
         """Return a class' raw Grad-CAM over the whole grid, as `Analysis.cam` does, from memory."""
-        cams: NDArray[np.float32] = self._cams[class_index].astype(np.float32)
-        grid = self.analysis.grid
-        if grid.stride_cells == grid.cells:
-            return cams
-        rows, columns = grid.shape
-        return overlay_mean(cams.reshape(rows, grid.cells, columns, grid.cells), grid.stride_cells)
+        return self._loaded.raw_cam(class_index)
 
     def tile_cam(self, row: int, column: int) -> NDArray[np.float32]:
         """Return what the Grad-CAM layer shows of one tile, (cells, cells), 0 to 1."""
@@ -221,7 +218,7 @@ class ResultLayers:
             metadata=self._metadata("class"),
         )
         cam = Image(
-            self.thresholded.map,
+            self.thresholded.map.copy(),
             name=cam_name,
             colormap=_colors(self.explanation.class_index, self.analysis),
             contrast_limits=(0, 1),
@@ -296,18 +293,35 @@ class ResultLayers:
         np.asarray(self.classes.data)[...] = self.analysis.class_map(self.threshold)
         self.classes.refresh(extent=False)
 
-    def _thresholded(self) -> ThresholdedMap:
-        raw = self.raw_cam(self.explanation.class_index)
-        return self.explanation.rule(raw, cell_um=self.analysis.cell_um, tile_cells=self.analysis.grid.cells)
+    def _tiles_in(self, view: Sequence[float]) -> tuple[slice, slice] | None:
+        """Return rows and columns of the tiles in a view and around it, so that its edge cuts no island in sight.
 
-    def _show_cam(self) -> None:
-        self.thresholded = self._thresholded()
-        shown = self.thresholded.map if self.explanation.thresholded else self.thresholded.scaled
-        np.asarray(self.cam.data)[...] = shown
-        colors = _colors(self.explanation.class_index, self.analysis)
+        None where that is most of the map: then the whole is there as soon.
+        """
+        grid = self.analysis.grid
+        counts = tuple(-(-cells // grid.cells) for cells in grid.cam_shape)
+        low, high = (np.divide(edge[::-1], grid.cell_frame[0]) // grid.cells for edge in (view[:2], view[2:]))
+        rows, columns = (
+            slice(max(0, int(first) - 1), max(1, min(count, int(last) + 2)))
+            for first, last, count in zip(np.minimum(low, np.subtract(counts, 1)), high, counts, strict=True)
+        )
+        seen = (rows.stop - rows.start) * (columns.stop - columns.start)
+        return (rows, columns) if seen < _MOST * math.prod(counts) else None
+
+    def _show_part(self, explanation: Explanation, part: tuple[slice, slice], picture: NDArray[np.float32]) -> None:
+        np.asarray(self.cam.data)[part] = picture
+        self._color_cam(explanation)
+
+    def _show_cam(self, explanation: Explanation, thresholded: ThresholdedMap) -> None:
+        self.thresholded = thresholded
+        np.asarray(self.cam.data)[...] = explanation.picture(thresholded)
+        self._color_cam(explanation)
+        self.explained.emit()
+
+    def _color_cam(self, explanation: Explanation) -> None:
+        colors = _colors(explanation.class_index, self.analysis)
         if self.cam.colormap.name != colors.name:
             self.cam.colormap = colors
-        self._rename()
         self.cam.refresh(extent=False)
 
 

@@ -72,10 +72,9 @@ class AnalysisRun(QObject):
         self._shown = self._dropped = False
         self._results: ResultLayers | None = None
         self._end: tuple[Outcome, str] | None = None
-        self._about, self._told = "", 0.0
         # First, for napari handles events, clicks among them, while it adds a bar to its activity dock.
         self._request = 0
-        self._about, self._told = "", 0.0
+        self._about, self._told, self._updated = "", 0.0, 0.0
         self._bar = cancelable_progress(
             total=0, desc=f"Analysing {layer.name}", cancel_callback=self.cancel, leave=False
         )
@@ -118,14 +117,19 @@ class AnalysisRun(QObject):
             self._latest = payload
             if not self._dropped:
                 self._blocks.update((row, column) for row, column in payload["blocks"])
-            if not self._show_timer.isActive():
-                self._show_timer.start()
+            self._show_soon()
         elif name == "error":
             self._stop("failed", payload["message"])
         elif name == "cancelled" or (name == "result" and payload.get("cancelled")):
             self._stop("cancelled", "")
         elif name == "result":
             self._stop("done", "")
+
+    def _show_soon(self) -> None:
+        """Bring the layers up to date: at once, where they have not just been."""
+        if not self._show_timer.isActive():
+            since = (time.monotonic() - self._updated) * 1000
+            self._show_timer.start(max(0, _SHOW_MS - round(since)))
 
     def _stop(self, outcome: Outcome, message: str) -> None:
         self._end = (outcome, message)
@@ -135,6 +139,7 @@ class AnalysisRun(QObject):
         """Bring layers and progress up to date; what is read from disk is read in a thread, however much is new."""
         if not self.is_running or self._loading:
             return
+        self._updated = time.monotonic()
         if self._latest and not self._shown and not self._dropped:
             self._read(self._on_loaded, load, self._latest["path"])
         elif self._blocks and self._results is not None:
@@ -172,7 +177,7 @@ class AnalysisRun(QObject):
                 return
             self.progressed.emit(self._latest)
         if self._blocks and self._results is not None:
-            self._show_timer.start()
+            self._show_soon()
         elif self._end is not None:
             self._finish(*self._end)
 

@@ -9,7 +9,7 @@ from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 
 from napari_dala.errors import SlideError
 from napari_dala.plugin.overlays import Overlays
-from napari_dala.plugin.slide_layers import shows_slide, slide_of, to_world
+from napari_dala.plugin.slide_layers import shows_slide, slide_of, to_world, view_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from napari.layers import Image, Layer
     from numpy.typing import ArrayLike
 
-    from napari_dala.plugin.layers import Explanation, ResultLayers
+    from napari_dala.plugin.explaining import Explanation
+    from napari_dala.plugin.layers import ResultLayers
     from napari_dala.plugin.loading import Block, LoadedAnalysis
     from napari_dala.plugin.run import AnalysisRun
     from napari_dala.slide import Slide
@@ -127,8 +128,8 @@ class Session(QObject):
     def explain(self, explanation: Explanation) -> None:
         """Show another Grad-CAM of the current results."""
         if self.results is not None:
-            self.results.explain(explanation)
-            self.results_changed.emit()
+            assert self.layer is not None
+            self.results.explain(explanation, view_of(self.viewer, self.layer))
 
     def choose(self, layer: Image) -> None:
         """Make another slide layer the current one."""
@@ -142,6 +143,7 @@ class Session(QObject):
         """
         overlays = self._overlays.setdefault(layer, Overlays(self.viewer.layers, layer))
         results = overlays.show_preview(loaded) if preview else overlays.show(loaded)
+        results.explained.connect(self._on_explained)
         self._watch_status()
         self.results_changed.emit()
         return results
@@ -157,6 +159,10 @@ class Session(QObject):
     def show_before(self, layer: Image, before: bool) -> None:
         """Look at what a preview hides, or at the preview again."""
         self._change(layer, lambda overlays: overlays.show_before(before))
+
+    def _on_explained(self) -> None:
+        if self.results is not None:
+            self.results_changed.emit()
 
     def _change(self, layer: Image, change: Callable[[Overlays], object]) -> None:
         if layer in self._overlays:

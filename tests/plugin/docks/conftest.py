@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from napari_dala.plugin.analyze import AnalyzeWidget
     from napari_dala.plugin.annotate import AnnotateWidget
     from napari_dala.plugin.explain import ExplainWidget
+    from napari_dala.plugin.layers import ResultLayers
     from napari_dala.plugin.warm_child import WarmChild
     from napari_dala.slide.tiles import TileGrid
     from napari_dala.training.annotations import Annotation
@@ -210,6 +211,12 @@ def annotate(viewer: Viewer, child: WarmChild) -> AnnotateWidget:
 def finished(qtbot: Any) -> Callable[[AnalyzeWidget], None]:
     """Wait until an analysis has ended."""
     return lambda dock: qtbot.waitUntil(lambda: not dock.is_running, timeout=PATIENCE_MS)
+
+
+@pytest.fixture
+def explained(qtbot: Any) -> Callable[[ResultLayers], None]:
+    """Wait until the Grad-CAM layer shows what it was asked for."""
+    return lambda results: qtbot.waitUntil(lambda: not results.is_explaining, timeout=PATIENCE_MS)
 
 
 @pytest.fixture

@@ -39,30 +39,38 @@ def test_nothing_to_explain_yet(docks: Any) -> None:
     assert not docks.explain.controls.isVisible()
 
 
-def test_each_control_changes_the_map(shown: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_control_changes_the_map(shown: Any, explained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     dock = shown.explain
     monkeypatch.setattr(dock._session.__class__, "show", None)  # nothing is computed or loaded again
     start = kept(shown)
     assert f"kept {shown.results.thresholded.kept_fraction:.0%}" in dock.cut.text()
     assert f"T = {shown.results.thresholded.threshold:.2f}" in dock.cut.text()
     dock.strength.setValue(1.6)
+    explained(shown.results)
     assert 0 < kept(shown) < start
     assert f"kept {shown.results.thresholded.kept_fraction:.0%}" in dock.cut.text()
     dock.strength.setValue(1)
+    explained(shown.results)
     dock.min_area.setValue(10_000)
+    explained(shown.results)
     assert kept(shown) < start
     dock.min_area.setValue(400)
+    explained(shown.results)
     assert kept(shown) == start
     otsu = shown.results.thresholded.threshold
     dock.method_box.setCurrentIndex(dock.method_box.findData("percentile"))
+    explained(shown.results)
     assert shown.results.thresholded.threshold != otsu
     dock.scope_box.setCurrentIndex(dock.scope_box.findData("tile"))
+    explained(shown.results)
     assert np.shape(shown.results.thresholded.threshold) == (5, 5)
     dock.show_box.setCurrentIndex(1)
+    explained(shown.results)
     assert shown.results.cam.name == "Grad-CAM: malignant"
     np.testing.assert_array_equal(shown.results.cam.data, shown.results.thresholded.scaled)
     before = np.asarray(shown.results.cam.data).copy()
     dock.class_box.setCurrentIndex(0)
+    explained(shown.results)
     assert shown.results.cam.name == "Grad-CAM: benign"
     assert not np.array_equal(shown.results.cam.data, before)
 
@@ -81,7 +89,7 @@ def click(qtbot: Any, viewer: Any, world: tuple[float, float], *, drag: int = 0)
     qtbot.mouseRelease(canvas.native, Qt.MouseButton.LeftButton, pos=at + QPoint(drag, 0))
 
 
-def test_a_click_explains_the_tile(qtbot: Any, shown: Any) -> None:
+def test_a_click_explains_the_tile(qtbot: Any, shown: Any, explained: Any) -> None:
     dock, viewer = shown.explain, shown.viewer
     assert "Click the tissue" in dock.probabilities.text()
     layer = viewer.layers[0]
@@ -94,6 +102,7 @@ def test_a_click_explains_the_tile(qtbot: Any, shown: Any) -> None:
     picture = dock.picture.pixmap().toImage()
     assert picture.width() > 2 * picture.height()
     dock.show_box.setCurrentIndex(1)
+    explained(shown.results)
     assert dock.picture.pixmap().toImage() != picture, "the small map follows the controls"
 
     click(qtbot, viewer, to_world(layer, 112, 112))

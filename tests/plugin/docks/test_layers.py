@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Image
+from scipy.ndimage import gaussian_filter
 
 from napari_dala.analysis.result import Analysis
 from napari_dala.analysis.store import RescoredTiles, TileResults, TileStatus, create_store
 from napari_dala.model.card import UNTRAINED_CARD
-from napari_dala.model.threshold import DynamicThreshold
-from napari_dala.plugin.layers import Explanation, ResultLayers
+from napari_dala.model.threshold import DynamicThreshold, Scope
+from napari_dala.plugin.explaining import Explanation
+from napari_dala.plugin.layers import ResultLayers
 from napari_dala.plugin.loading import load, read_blocks
 from napari_dala.slide.tiles import TileGrid
 
@@ -136,7 +138,7 @@ def test_they_lie_above_the_slide_and_leave_the_selection(tmp_path: Path, painte
     assert list(viewer.layers) == [slide, shapes]
 
 
-def test_new_tiles_appear_from_the_store(tmp_path: Path, painted: Any) -> None:
+def test_new_tiles_appear_from_the_store(tmp_path: Path, painted: Any, explained: Any) -> None:
     store = painted(tmp_path, GRIDS["model's own mpp"])
     for name, value in (("scored", 0), ("exact", 0), ("status", TileStatus.TODO)):
         store._arrays[name][:] = value
@@ -150,13 +152,16 @@ def test_new_tiles_appear_from_the_store(tmp_path: Path, painted: Any) -> None:
     assert np.argwhere(np.isfinite(results.probability.data)).tolist() == [[5, 6]]
     assert results.probability.data[5, 6] == pytest.approx(0.8)
     assert results.classes.data[5, 6] == 2
+    explained(results)
     assert results.cam.data[35:42, 42:49].max() == 1
     summary = results.analysis.summary()
     assert (summary.analysed, summary.unreadable) == (1, 1)
     assert "malignant" in results.describe(results.probability.data_to_world((5, 6)))
 
 
-def test_a_new_head_shows_no_old_map_and_says_until_when_its_own_is_approximate(tmp_path: Path, painted: Any) -> None:
+def test_a_new_head_shows_no_old_map_and_says_until_when_its_own_is_approximate(
+    tmp_path: Path, painted: Any, explained: Any
+) -> None:
     old = painted(tmp_path, GRIDS["model's own mpp"])
     store = old.for_bundle("1" * 16, old.card)
     tile = np.array([5]), np.array([6])
@@ -170,6 +175,7 @@ def test_a_new_head_shows_no_old_map_and_says_until_when_its_own_is_approximate(
 
     store.write_rescored((1, 1), RescoredTiles(*tile, probability, cam))
     results.add(read_blocks(store, [(1, 1)]))
+    explained(results)
     assert results.cam.data[35:42, 42:49].max() == 1
     assert results.cam.name.endswith(": malignant (approximate)")
 
@@ -200,15 +206,17 @@ def test_unfamiliar_tissue_is_hatched(tmp_path: Path, painted: Any) -> None:
     np.testing.assert_allclose(results.unfamiliar.translate, results.cam.translate)
 
 
-def test_threshold_and_explanation_need_no_model(tmp_path: Path, painted: Any) -> None:
+def test_threshold_and_explanation_need_no_model(tmp_path: Path, painted: Any, explained: Any) -> None:
     painted(tmp_path, GRIDS["model's own mpp"])
     results = laid_over(slide_layer(GRIDS["model's own mpp"]), tmp_path)
     assert (np.asarray(results.classes.data) == 2).sum() == 1
     results.set_threshold(0.05)
     assert (np.asarray(results.classes.data) == 2).all()
     results.explain(Explanation(1, True, DynamicThreshold(min_area_um2=0)))
+    explained(results)
     assert results.cam.data[-1, -1] == 1
     results.explain(Explanation(1, True, DynamicThreshold(min_area_um2=1000)))
+    explained(results)
     assert not results.cam.data.any()
     results.explain(Explanation(0, thresholded=False))
     assert results.cam.name == "Grad-CAM: benign"
@@ -221,6 +229,45 @@ def test_a_layer_that_the_user_removed_is_left_alone(tmp_path: Path, painted: An
     results.add(read_blocks(results.analysis.store, [(0, 0)]))
     results.set_threshold(0.3)
     results.remove()
+
+
+def test_what_is_in_view_is_explained_first_and_as_in_the_whole(tmp_path: Path, painted: Any, explained: Any) -> None:
+    grid = TileGrid((9000, 9000), 224, (1.0, 1.0), 7)
+    store = painted(tmp_path, grid)
+    store._arrays["cam"][:] = gaussian_filter(np.random.default_rng(0).random(store._arrays["cam"].shape), (0, 2, 2))
+    results = laid_over(slide_layer(grid), tmp_path)
+    before = np.asarray(results.cam.data).copy()
+    for scope in get_args(Scope):
+        seen: list[tuple[Any, ...]] = []
+        results._explainer.part_made.connect(lambda *made, seen=seen: seen.append((*made, results.cam.data.copy())))
+        results.explain(Explanation(1, True, DynamicThreshold(scope=scope, strength=0.9)), (2300, 1200, 3200, 2000))
+        np.testing.assert_array_equal(results.cam.data, before, "the caller does not wait")
+        explained(results)
+        _, (rows, columns), picture, layer = seen.pop()
+        assert (rows.start, columns.start) == (4 * 7, 9 * 7), "one tile around the view"
+        assert (rows.stop, columns.stop) == (10 * 7, 16 * 7)
+        after = np.asarray(results.cam.data)
+        inner = slice(7, -7), slice(7, -7)
+        np.testing.assert_allclose(picture[inner], after[rows, columns][inner], atol=1e-6)
+        np.testing.assert_array_equal(layer[rows, columns], picture)
+        np.testing.assert_array_equal(layer[: rows.start], before[: rows.start], "the rest came later")
+        assert not np.array_equal(after[: rows.start], before[: rows.start])
+        before = after.copy()
+
+
+def test_of_many_moves_of_a_slider_the_last_one_is_shown(tmp_path: Path, painted: Any, explained: Any) -> None:
+    store = painted(tmp_path, GRIDS["model's own mpp"])
+    store._arrays["cam"][:] = np.random.default_rng(0).random(store._arrays["cam"].shape)
+    results = laid_over(slide_layer(store.grid), tmp_path)
+    made: list[Explanation] = []
+    results._explainer.made.connect(lambda explanation, _: made.append(explanation))
+    for strength in np.linspace(0.5, 1.5, 30):
+        results.explain(Explanation(1, True, DynamicThreshold(strength=float(strength))))
+    explained(results)
+    assert made[-1] == results.explanation
+    assert len(made) < 30, "each was computed"
+    expected = results.explanation.rule(results.raw_cam(1), cell_um=results.analysis.cell_um, tile_cells=7)
+    np.testing.assert_array_equal(results.cam.data, expected.map)
 
 
 @pytest.mark.timed
@@ -242,5 +289,3 @@ def test_10_000_tiles_are_shown_within_50_ms(tmp_path: Path, painted: Any) -> No
     assert fastest(lambda: results.explain(Explanation(1, True, DynamicThreshold(strength=1.2)))) < 0.05
     every_block = read_blocks(store, np.ndindex(25, 25))  # as after re-scoring the whole slide
     assert fastest(lambda: results.add(every_block)) < 0.05
-    # Otsu for each tile by itself is the one dearer control.
-    assert fastest(lambda: results.explain(Explanation(1, True, DynamicThreshold(scope="tile")))) < 0.1

@@ -11,7 +11,7 @@ from napari.layers import Image
 
 from napari_dala.analysis.store import RescoredTiles, TileResults
 from napari_dala.model.threshold import DynamicThreshold
-from napari_dala.plugin.layers import Explanation
+from napari_dala.plugin.explaining import Explanation
 from napari_dala.plugin.loading import load, read_blocks
 from napari_dala.plugin.overlays import PREVIEW
 from napari_dala.plugin.session import Session

@@ -1,0 +1,73 @@
+"""How a store lies on disk: few chunks for what is read of a whole slide, and older layouts go on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_dala.analysis.result import Analysis
+from napari_dala.analysis.store import CHUNK, AnalysisStore, Setting, TileResults, TileStatus, create_store
+from napari_dala.model.card import UNTRAINED_CARD
+from napari_dala.slide.tiles import BLOCK, TileGrid
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def opened(path: Path, tiles: int, **more: int) -> AnalysisStore:
+    return create_store(
+        path / "analysis.zarr",
+        Setting("f", TileGrid((224 * tiles, 224 * tiles), 224, (1.0, 1.0), 7), "trunk", "fp32"),
+        slide={},
+        bundle_hash="0" * 16,
+        card=UNTRAINED_CARD.model_dump(mode="json"),
+        knows_unfamiliar=True,
+        **more,
+    )
+
+
+def results(row: np.ndarray, column: np.ndarray) -> TileResults:
+    rng = np.random.default_rng(0)
+    probability = rng.random((len(row), 2)).astype(np.float32)
+    return TileResults(
+        row, column, probability, rng.random((len(row), 2, 7, 7)), rng.random((len(row), 2048)), None, np.ones(len(row))
+    )
+
+
+def test_what_is_read_of_a_whole_slide_lies_in_few_chunks(tmp_path: Path) -> None:
+    store = opened(tmp_path, 316)  # 100,000 tiles
+    store.mark_background(np.ones(store.grid.shape, bool))
+    chunks = {name: array.nchunks for name, array in store._arrays.items() if name not in ("features", "layer4")}
+    assert set(chunks) == {"status", "scored", "exact", "probability", "cam", "unfamiliarity"}
+    assert max(chunks.values()) <= 100
+    assert store._arrays["features"].chunks[:2] == (BLOCK, BLOCK), "a block of tiles is written at once"
+
+
+def test_neighbouring_blocks_of_a_chunk_keep_what_the_other_wrote(tmp_path: Path) -> None:
+    store = opened(tmp_path, 10)
+    blocks = [(0, 0), (0, 1), (1, 0), (2, 2)]
+    written = {}
+    for block in blocks:
+        corner = np.multiply(block, BLOCK)
+        tile = corner[:1] + 1, corner[1:] + 1
+        written[int(tile[0][0]), int(tile[1][0])] = results(*tile)
+        store.write(block, results(*tile), [])
+    found = Analysis(store)
+    assert {tuple(tile) for tile in np.argwhere(found.analysed).tolist()} == set(written)
+    for (row, column), one in written.items():
+        np.testing.assert_array_equal(found.probability[:, row, column], one.probability[0])
+        here = slice(row * 7, row * 7 + 7), slice(column * 7, column * 7 + 7)
+        np.testing.assert_allclose(found.cam(1)[here], one.cam[0, 1], rtol=1e-3)
+    assert (found.status == TileStatus.DONE).sum() == len(blocks)
+
+
+def test_a_store_of_small_chunks_is_gone_on_with(tmp_path: Path) -> None:
+    store = opened(tmp_path, 10, chunk=BLOCK)  # as earlier versions laid it out
+    tile = np.array([1]), np.array([2])
+    store.write((0, 0), results(*tile), [])
+    again = opened(tmp_path, 10)
+    assert again.chunk == store.chunk == BLOCK
+    again.write((0, 1), results(tile[0], np.array([5])), [])
+    assert np.argwhere(Analysis(again).analysed).tolist() == [[1, 2], [1, 5]]
+    assert again.for_bundle("1" * 16, again.card).chunk == CHUNK, "its marks are laid out anew"
