@@ -27,14 +27,13 @@ from napari_dala.analysis.cohort_tasks import (
     tile_ranges,
 )
 from napari_dala.analysis.engine import Work, analyze
-from napari_dala.analysis.store import TileStatus, open_store
+from napari_dala.analysis.store import CHUNK, TileStatus, open_store
 from napari_dala.cli import main
 from napari_dala.errors import ClusterError, DalaError
 from napari_dala.model.bundle import ModelBundle, load_model
 from napari_dala.model.card import UNTRAINED_CARD
 from napari_dala.slide import open_slide
 from napari_dala.slide.teaching import teaching_slide
-from napari_dala.slide.tiles import BLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +52,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A drawn slide of some hundred tissue tiles of 64 px, and a file that is none."""
     folder = tmp_path_factory.mktemp("cohort")
     (folder / "Jane_Doe.svs").write_bytes(b"no slide")
-    return teaching_slide(folder / "John_Doe.tif", 1536, 3).path, folder / "Jane_Doe.svs"
+    return teaching_slide(folder / "John_Doe.tif", 2560, 3).path, folder / "Jane_Doe.svs"
 
 
 @pytest.fixture(scope="module")
@@ -177,16 +176,16 @@ def _nothing_done(analysis: Analysis) -> Work:
     return replace(Work.on(analysis.store, tissue, tissue), status=np.zeros_like(analysis.status))
 
 
-def test_ranges_are_whole_blocks_and_hold_each_tile_once(alone: Analysis) -> None:
+def test_ranges_are_whole_chunks_and_hold_each_tile_once(alone: Analysis) -> None:
     work = _nothing_done(alone)
-    ranges = list(tile_ranges(work, 48))
+    ranges = list(tile_ranges(work, 300))
     wanted = np.concatenate([part.wanted for part in ranges])
     assert len(np.unique(wanted, axis=0)) == len(wanted) == work.wanted.sum() == sum(part.todo for part in ranges)
-    blocks = [{tuple(block) for block in part.wanted // BLOCK} for part in ranges]
-    assert sum(map(len, blocks)) == len(set().union(*blocks))  # no block is in two
-    assert max(part.todo for part in ranges) <= 48 + BLOCK * BLOCK
-    assert min(part.todo for part in ranges) >= 48 / 2
-    assert not list(tile_ranges(replace(work, wanted=np.zeros_like(work.wanted)), 48))
+    chunks = [{tuple(chunk) for chunk in part.wanted // CHUNK} for part in ranges]
+    assert len(chunks) > 2
+    assert sum(map(len, chunks)) == len(set().union(*chunks))  # no chunk is in two
+    assert max(part.todo for part in ranges) <= 300 + CHUNK * CHUNK
+    assert not list(tile_ranges(replace(work, wanted=np.zeros_like(work.wanted)), 300))
 
 
 def test_a_worker_that_does_not_fit_ends_the_cohort_with_one_line(

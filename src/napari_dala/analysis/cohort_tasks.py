@@ -116,7 +116,7 @@ class Plan:
 
 @dataclass(frozen=True, repr=False)
 class TileRange:
-    """Whole blocks of a slide's tiles, for one task; a block is a chunk of the store, so no two tasks write to one.
+    """Tiles of a slide for one task, in squares that are whole chunks of the store: no two tasks write to one.
 
     Attributes
     ----------
@@ -238,15 +238,16 @@ def write_slide(job: SlideJob, plan: Plan, done: list[RangeDone]) -> Path:
 
 
 def tile_ranges(work: Work, about: int) -> Iterator[TileRange]:
-    """Divide what is to be done into ranges of whole blocks, of nearly equal size, none much above `about` tiles."""
-    rows, columns = work.store.grid.blocks()
+    """Divide what is to be done into ranges of whole chunks and nearly equal size, none much above `about` tiles."""
+    side = work.store.chunk
+    rows, columns = (-(-length // side) for length in work.store.grid.shape)
     row, column = np.nonzero(work.todo)
-    blocks, counts = np.unique(row // BLOCK * columns + column // BLOCK, return_counts=True)
+    blocks, counts = np.unique(row // side * columns + column // side, return_counts=True)
     total = int(counts.sum())
     part = (np.cumsum(counts) - 1) * -(-total // about) // max(1, total)  # the range of each block
     range_of = np.full(rows * columns, -1)
     range_of[blocks] = part
-    of_tile = range_of.reshape(rows, columns).repeat(BLOCK, 0).repeat(BLOCK, 1)[tuple(map(slice, work.tissue.shape))]
+    of_tile = range_of.reshape(rows, columns).repeat(side, 0).repeat(side, 1)[tuple(map(slice, work.tissue.shape))]
     for number in np.unique(part):
         here = of_tile == number
         tissue, wanted = (np.argwhere(mask & here).astype(np.int32) for mask in (work.tissue, work.wanted))

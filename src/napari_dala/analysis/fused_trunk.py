@@ -81,7 +81,8 @@ def fused_trunk(trunk: nn.Module, example: Tensor) -> nn.Sequential | None:
     example
         Input of the size to be fast for.
     """
-    stem, _, _, pool, *layers = trunk.children()
+    parts: list[Any] = list(trunk.children())
+    stem, _, _, pool, *layers = parts
     try:
         fused = nn.Sequential(
             FusedConvolution(stem, relu=True),

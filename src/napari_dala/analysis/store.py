@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 FEATURES = 2048  # channels of ResNet-50's layer4
-CHUNK = 8 * BLOCK
+CHUNK = 4 * BLOCK
 """Side, in tiles, of a chunk of what is read of a whole slide at once; for each zarr takes 0.1 ms, be it empty.
 
-A tile costs a third of a millisecond more to write than with chunks of a block.
+Larger ones cost more to write, and are more than a small slide has for several workers (`docs/decisions.md`).
 """
 
 
