@@ -178,7 +178,7 @@ def results_of(block: tuple[int, int]) -> TileResults:
 
 def write(store: AnalysisStore, blocks: list[tuple[int, int]]) -> None:
     for block in blocks:
-        store.write(block, results_of(block), [])
+        store.write(results_of(block), [])
 
 
 def assert_whole(store: AnalysisStore) -> int:
@@ -204,7 +204,7 @@ def test_an_analysis_on_a_full_disk_keeps_its_tiles_and_goes_on(make_disk: Calla
     disk = make_disk("4m")
     store = new_store(disk.folder)
     blocks = list(np.ndindex(*GRID.blocks()))
-    store.write(blocks[0], results_of(blocks[0]), [])
+    store.write(results_of(blocks[0]), [])
     kept = 16
     for room in (0, 4096, 20_000, 40_000, 60_000, 80_000, 150_000, 400_000):
         disk.fill(room)
@@ -223,16 +223,16 @@ def test_an_analysis_on_a_full_disk_keeps_its_tiles_and_goes_on(make_disk: Calla
 
 def test_an_analysis_in_a_read_only_workspace_can_be_looked_at(make_disk: Callable[[str], Disk]) -> None:
     disk = make_disk("4m")
-    new_store(disk.folder).write((0, 0), results_of((0, 0)), [])
+    new_store(disk.folder).write(results_of((0, 0)), [])
     disk.read_only()
     store = open_store(disk.folder / "analysis.zarr")
     assert assert_whole(store) == 16
-    for attempt in (lambda: store.write((0, 1), results_of((0, 1)), []), lambda: new_store(disk.folder)):
+    for attempt in (lambda: store.write(results_of((0, 1)), []), lambda: new_store(disk.folder)):
         with pytest.raises((OSError, DalaError, ValueError)) as refused:
             attempt()
         assert "\n" not in str(refused.value)
     disk.read_only(False)
-    new_store(disk.folder).write((0, 1), results_of((0, 1)), [])
+    new_store(disk.folder).write(results_of((0, 1)), [])
     assert assert_whole(open_store(disk.folder / "analysis.zarr")) == 32
 
 

@@ -71,7 +71,7 @@ def paint_analysis(tmp_path: Path) -> PaintAnalysis:
             peak = np.linspace(0, 1, grid.cells, dtype=np.float32)
             cam = both[:, :, None, None] * peak[:, None] * peak * 5
             results = TileResults(row, column, both, cam, np.zeros((len(done), 2048), np.float16))
-            store.write(block, results, [tile for tile in tiles if tile in unreadable])
+            store.write(results, [tile for tile in tiles if tile in unreadable])
         return Analysis(store)
 
     return paint

@@ -179,6 +179,8 @@ def test_a_new_head_scores_at_once_and_its_maps_follow_exactly(
     folder = shutil.copytree(seen, tmp_path / "analysis")
     predictor = with_basis.with_bundle(new_head)
     predictor.batch_size = 1  # to stop between two blocks of few
+    run = Predictor._predict
+    monkeypatch.setattr(Predictor, "_predict", lambda self, tiles: time.sleep(0.05) or run(self, tiles))
     control, reports = RunControl(), list[Progress]()
     tissue, scored_before_pixels = engine.tissue_tiles, list[int]()
 

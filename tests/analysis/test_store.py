@@ -52,7 +52,7 @@ def test_neighbouring_blocks_of_a_chunk_keep_what_the_other_wrote(tmp_path: Path
         corner = np.multiply(block, BLOCK)
         tile = corner[:1] + 1, corner[1:] + 1
         written[int(tile[0][0]), int(tile[1][0])] = results(*tile)
-        store.write(block, results(*tile), [])
+        store.write(results(*tile), [])
     found = Analysis(store)
     assert {tuple(tile) for tile in np.argwhere(found.analysed).tolist()} == set(written)
     for (row, column), one in written.items():
@@ -65,9 +65,9 @@ def test_neighbouring_blocks_of_a_chunk_keep_what_the_other_wrote(tmp_path: Path
 def test_a_store_of_small_chunks_is_gone_on_with(tmp_path: Path) -> None:
     store = opened(tmp_path, 10, chunk=BLOCK)  # as earlier versions laid it out
     tile = np.array([1]), np.array([2])
-    store.write((0, 0), results(*tile), [])
+    store.write(results(*tile), [])
     again = opened(tmp_path, 10)
     assert again.chunk == store.chunk == BLOCK
-    again.write((0, 1), results(tile[0], np.array([5])), [])
+    again.write(results(tile[0], np.array([5])), [])
     assert np.argwhere(Analysis(again).analysed).tolist() == [[1, 2], [1, 5]]
     assert again.for_bundle("1" * 16, again.card).chunk == CHUNK, "its marks are laid out anew"

@@ -34,7 +34,7 @@ def analysis_of(path: Path, probability: float) -> Analysis:
     )
     first = np.zeros(1, np.intp)
     both = np.array([[1 - probability, probability]], np.float32)
-    store.write((0, 0), TileResults(first, first, both, np.zeros((1, 2, 7, 7)), np.zeros((1, 2048))), [])
+    store.write(TileResults(first, first, both, np.zeros((1, 2, 7, 7)), np.zeros((1, 2048))), [])
     return Analysis(store)
 
 

@@ -94,7 +94,7 @@ def test_what_an_analysis_knows_to_be_background_does_not_count(overlap: float) 
     tissue = np.ones(grid.shape, bool)
     tissue[0] = False
     store.mark_background(tissue)
-    store.write((0, 0), None, [(1, 0)])
+    store.write(None, [(1, 0)])
     row = 4 if not overlap else 8
     after = table([one])
     assert after["malignant"][0] == before["malignant"][0] - row - 1

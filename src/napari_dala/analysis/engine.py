@@ -333,7 +333,7 @@ class _Tally:
         self._report(())
 
     def write(self, block: Block, results: TileResults | None) -> None:
-        self._store.write(block.position, results, block.unreadable)
+        self._store.write(results, block.unreadable)
         tiles = block.tiles + block.unreadable
         known = sum(bool(self._scored[tile]) for tile in tiles)
         self._run += len(tiles)

@@ -74,8 +74,8 @@ def rescore(
     done, start = 0, time.perf_counter()
     tasks = iter(Schedule(store.grid, todo, control).take, None)
     while not control.is_cancelled and (few := list(islice(tasks, _BLOCKS_AT_ONCE))):
-        for block, results in _score(store, bundle, few):
-            store.write_rescored(block, results)
+        for results in _score(store, bundle, few):
+            store.write_rescored(results)
             done += len(results.row)
         if on_progress is not None:
             rate = done / (time.perf_counter() - start)
@@ -86,7 +86,7 @@ def rescore(
     return done
 
 
-def _score(store: AnalysisStore, bundle: Bundle, tasks: list[Task]) -> Iterator[tuple[tuple[int, int], RescoredTiles]]:
+def _score(store: AnalysisStore, bundle: Bundle, tasks: list[Task]) -> Iterator[RescoredTiles]:
     """Yield the results of a few blocks, from one pass of the head over their tiles."""
     means = torch.from_numpy(np.concatenate([_read(store, "features", task) for task in tasks])).float()
     cells = store.grid.cells
@@ -100,11 +100,11 @@ def _score(store: AnalysisStore, bundle: Bundle, tasks: list[Task]) -> Iterator[
         probability = bundle.probabilities(logits).numpy()
         ratio = None if bundle.known is None else bundle.known.ratio(means).numpy()
     end = 0
-    for block, tiles in tasks:
+    for _, tiles in tasks:
         row, column = np.array(tiles, np.intp).T
         part = slice(end, end := end + len(tiles))
         maps = None if cams is None else cams[part]
-        yield block, RescoredTiles(row, column, probability[part], maps, None if ratio is None else ratio[part])
+        yield RescoredTiles(row, column, probability[part], maps, None if ratio is None else ratio[part])
 
 
 def approximate_cam(stored: Tensor, means: Tensor, weights: Tensor, basis: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 import zarr
 
+from napari_dala.analysis.chunks import TILES_LAST, ChunkWriter
 from napari_dala.errors import DalaError
 from napari_dala.slide.tiles import BLOCK, TileGrid
 
@@ -148,6 +149,7 @@ class AnalysisStore:
         self.slide: dict[str, Any] = about_tiles["slide"]
         self._tiles = tiles
         self._arrays: dict[str, zarr.Array[Any]] = {**dict(tiles.arrays()), **dict(head.arrays())}
+        self._chunks = ChunkWriter(self._arrays, self.grid.cells)
 
     @property
     def grid(self) -> TileGrid:
@@ -239,55 +241,29 @@ class AnalysisStore:
         wanted = np.where(settled, status, np.where(tissue, TileStatus.TODO, TileStatus.BACKGROUND))
         if not np.array_equal(wanted, status):
             self._arrays["status"][:] = wanted.astype(np.uint8)
+            self._chunks.forget("status")
 
-    def write(self, block: tuple[int, int], results: TileResults | None, unreadable: list[tuple[int, int]]) -> None:
+    def write(self, results: TileResults | None, unreadable: list[tuple[int, int]]) -> None:
         """Add tiles of one block that the network has seen: first what it found, then the marks that say so."""
-        if results is not None and len(results.row):
-            row, column = results.row - block[0] * BLOCK, results.column - block[1] * BLOCK
-            values: list[tuple[str, NDArray[Any]]] = [
-                ("features", results.features),
-                ("probability", results.probability),
-                ("cam", results.cam),
-            ]
-            for name, value in (("layer4", results.layer4), ("unfamiliarity", results.unfamiliarity)):
-                if value is not None:
-                    values.append((name, value))
-            for name, value in values:
-                self._merge(name, block, row, column, value)
-            for name in ("scored", "exact"):  # in this order, so that what is not scored is never exact
-                self._merge(name, block, row, column, np.ones(len(row), np.uint8))
-        status = self.read("status", block)
         if results is not None:
-            status[results.row - block[0] * BLOCK, results.column - block[1] * BLOCK] = TileStatus.DONE
-        for tile in unreadable:
-            status[tile[0] - block[0] * BLOCK, tile[1] - block[1] * BLOCK] = TileStatus.UNREADABLE
-        self._arrays["status"][_block_region("status", block, self.grid.cells)] = status
+            names = ("features", "layer4", "probability", "cam", "unfamiliarity")
+            self._put(results, names, marks=("scored", "exact"))  # so that what is not scored is never exact
+            self._chunks.put("status", results.row, results.column, TileStatus.DONE)
+        if unreadable:
+            row, column = np.array(unreadable, np.intp).T
+            self._chunks.put("status", row, column, TileStatus.UNREADABLE)
 
-    def write_rescored(self, block: tuple[int, int], results: RescoredTiles) -> None:
+    def write_rescored(self, results: RescoredTiles) -> None:
         """Add tiles of one block that were scored from what is stored of them: first the values, then the mark."""
-        row, column = results.row - block[0] * BLOCK, results.column - block[1] * BLOCK
-        self._merge("probability", block, row, column, results.probability)
-        if results.cam is not None:
-            self._merge("cam", block, row, column, results.cam)
-        if results.unfamiliarity is not None:
-            self._merge("unfamiliarity", block, row, column, results.unfamiliarity)
-        self._merge("scored", block, row, column, np.ones(len(row), np.uint8))
+        self._put(results, ("probability", "cam", "unfamiliarity"), marks=("scored",))
 
-    def _merge(
-        self, name: str, block: tuple[int, int], row: NDArray[np.intp], column: NDArray[np.intp], value: NDArray[Any]
-    ) -> None:
-        """Put n tiles' values into one block, beside what an earlier run wrote there."""
-        region = _block_region(name, block, self.grid.cells)
-        chunk = np.asarray(self._arrays[name][region])
-        if name == "cam":
-            cells = self.grid.cells
-            tiles = chunk.reshape(len(chunk), chunk.shape[1] // cells, cells, chunk.shape[2] // cells, cells)
-            tiles[:, row, :, column] = value.astype(chunk.dtype)
-        elif name == "probability":
-            chunk[:, row, column] = value.T
-        else:
-            chunk[row, column] = value.astype(chunk.dtype)
-        self._arrays[name][region] = chunk
+    def _put(self, results: TileResults | RescoredTiles, names: tuple[str, ...], marks: tuple[str, ...]) -> None:
+        """Put in the named values that there are, then the marks, in this order."""
+        for name in names:
+            if (values := getattr(results, name)) is not None:
+                self._chunks.put(name, results.row, results.column, values)
+        for name in marks:
+            self._chunks.put(name, results.row, results.column, 1)
 
 
 def create_store(
@@ -414,4 +390,4 @@ def _block_region(name: str, block: tuple[int, int], cells: int) -> tuple[slice,
     """Slices of one block in one of the arrays."""
     side = BLOCK * (cells if name == "cam" else 1)
     region = (slice(block[0] * side, (block[0] + 1) * side), slice(block[1] * side, (block[1] + 1) * side))
-    return (slice(None), *region) if name in ("probability", "cam") else region
+    return (slice(None), *region) if name in TILES_LAST else region

@@ -147,7 +147,7 @@ def test_new_tiles_appear_from_the_store(tmp_path: Path, painted: Any, explained
     probability = np.array([[0.2, 0.8]], np.float32)
     cam = np.stack([np.zeros((7, 7)), np.arange(49.0).reshape(7, 7)])[None]
     row, column = np.array([5]), np.array([6])
-    store.write((1, 1), TileResults(row, column, probability, cam, np.zeros((1, 2048))), [(5, 7)])
+    store.write(TileResults(row, column, probability, cam, np.zeros((1, 2048))), [(5, 7)])
     results.add(read_blocks(store, [(1, 1)]))
     assert np.argwhere(np.isfinite(results.probability.data)).tolist() == [[5, 6]]
     assert results.probability.data[5, 6] == pytest.approx(0.8)
@@ -167,19 +167,19 @@ def test_a_new_head_shows_no_old_map_and_says_until_when_its_own_is_approximate(
     tile = np.array([5]), np.array([6])
     probability = np.array([[0.2, 0.8]], np.float32)
     cam = np.stack([np.zeros((7, 7)), np.arange(49.0).reshape(7, 7)])[None]
-    store.write_rescored((1, 1), RescoredTiles(*tile, probability, None))
+    store.write_rescored(RescoredTiles(*tile, probability, None))
     results = laid_over(slide_layer(store.grid), tmp_path)
     assert np.argwhere(np.isfinite(results.probability.data)).tolist() == [[5, 6]]
     assert not np.nan_to_num(results.cam.data).any()
     assert results.cam.name.endswith(": malignant (approximate)")
 
-    store.write_rescored((1, 1), RescoredTiles(*tile, probability, cam))
+    store.write_rescored(RescoredTiles(*tile, probability, cam))
     results.add(read_blocks(store, [(1, 1)]))
     explained(results)
     assert results.cam.data[35:42, 42:49].max() == 1
     assert results.cam.name.endswith(": malignant (approximate)")
 
-    store.write((1, 1), TileResults(*tile, probability, cam, np.zeros((1, 2048))), [])
+    store.write(TileResults(*tile, probability, cam, np.zeros((1, 2048))), [])
     results.add(read_blocks(store, [(1, 1)]))
     assert results.cam.name.endswith(": malignant")
 
@@ -193,7 +193,7 @@ def test_unfamiliar_tissue_is_hatched(tmp_path: Path, painted: Any) -> None:
     probability, cam = np.full((2, 2), 0.5, np.float32), np.ones((2, 2, 7, 7))
     results = laid_over(slide_layer(store.grid), tmp_path)
     assert not np.asarray(results.unfamiliar.data).any()
-    store.write((1, 1), TileResults(*tiles, probability, cam, np.zeros((2, 2048)), None, np.array([1.2, 0.9])), [])
+    store.write(TileResults(*tiles, probability, cam, np.zeros((2, 2048)), None, np.array([1.2, 0.9])), [])
     results.add(read_blocks(store, [(1, 1)]))
     assert results.analysis.unfamiliar[5, 6]
     assert results.analysis.summary().unfamiliar == 1

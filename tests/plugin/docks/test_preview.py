@@ -193,13 +193,13 @@ def test_an_approximate_map_says_so_until_it_is_exact(desk: Desk, tmp_path: Path
     store = first.for_bundle("f" * 16, first.card)
     row = column = np.array([1])
     cam = np.ones((1, 2, 7, 7))
-    store.write_rescored((0, 0), RescoredTiles(row, column, np.array([[0.4, 0.6]], np.float32), cam))
+    store.write_rescored(RescoredTiles(row, column, np.array([[0.4, 0.6]], np.float32), cam))
     results = desk.session.show(desk.slide, load(store.path), preview=True)
     name = f"{NAMES[2]} (approximate){PREVIEW}"
     assert results.cam.name == name
     assert np.isfinite(results.probability.data).sum() == 1
     found = TileResults(row, column, np.array([[0.4, 0.6]], np.float32), cam, np.zeros((1, 2048)))
-    store.write((0, 0), found, [])
+    store.write(found, [])
     desk.session.add(results, read_blocks(store, [(0, 0)]))
     assert results.cam.name == f"{NAMES[2]}{PREVIEW}"
     desk.session.keep_preview(desk.slide)
