@@ -102,8 +102,13 @@ class Bundle(ABC):
 
     def normalize(self, tiles: Tensor) -> Tensor:
         """Return (B, 3, H, W) float32 network input, channels last, for (B, H, W, 3) uint8 RGB tiles."""
-        mean, std = (torch.tensor(value, device=tiles.device) * 255 for value in (self.card.mean, self.card.std))
-        return ((tiles - mean) / std).permute(0, 3, 1, 2)
+        batch, height, width, _ = tiles.shape
+        # For a row of pixels, not for one: three values at a time would be computed one by one.
+        mean, std = (
+            (torch.tensor(value, device=tiles.device) * 255).repeat(width) for value in (self.card.mean, self.card.std)
+        )
+        rows = tiles.reshape(batch, height, 3 * width).float()
+        return rows.sub_(mean).div_(std).reshape(batch, height, width, 3).permute(0, 3, 1, 2)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return (B, C) float32 probabilities for logits (B, C), with the card's temperature."""
