@@ -106,6 +106,7 @@ def test_learn_discard_learn_again_and_accept(
     assert panel.entry.name == "teacher", "the model whose results are shown"
     old = session.results
     old.cam.visible = False
+    room.until(lambda: not old.is_explaining)
     before, visible = [np.array(layer.data) for layer in old.all], [layer.visible for layer in old.all]
 
     room.drawing.edit(replace(room.drawing.document, annotations=school.marked))
