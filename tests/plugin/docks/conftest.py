@@ -58,8 +58,8 @@ def small_slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def large_slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A drawn slide of 196 tiles, 16 blocks."""
-    return teaching_slide(tmp_path_factory.mktemp("slides") / "large.tif", 3136).path
+    """A drawn slide of 784 tiles, 49 blocks."""
+    return teaching_slide(tmp_path_factory.mktemp("slides") / "large.tif", 6272).path
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -172,16 +171,16 @@ def test_what_is_in_view_comes_first_and_panning_changes_the_order(
     qtbot.waitUntil(lambda: dock._session.results is not None and done().any(), timeout=120_000)
     first_done = done()
     assert first_done[first_view].all()
-    second_view = look_at(2.5 * block, 2.5 * block)
+    second_view = look_at(5.5 * block, 5.5 * block)  # of 7 x 7 blocks
     todo = np.asarray(dock._session.results.analysis.status) == TileStatus.TODO
     assert (second_view & todo).any()
     qtbot.waitUntil(lambda: bool(done()[second_view & todo].all()), timeout=120_000)
     assert dock._session.results.analysis.summary().todo > 30, "others are still to do"
-    # New are the view's block of 4 x 4 tiles, those that were already being read when the camera moved, and those
-    # of which each core of the network had a batch.
+    # New are the view's block of 4 x 4 tiles and those that were being read, were in the network or came while the
+    # window told the child that the camera had moved: not all that lie between.
     new_blocks = {(row // 4, column // 4) for row, column in np.argwhere(done() & ~first_done)}
-    assert (2, 2) in new_blocks
-    assert len(new_blocks) <= 6 + (os.cpu_count() or 1)
+    assert (5, 5) in new_blocks
+    assert len(new_blocks) <= 12
     press(qtbot, dock.cancel_button)
     finished(dock)
 
