@@ -65,7 +65,7 @@ class Child:
         )
         with suppress(psutil.Error):  # from its imports on; one that has died already is heard of
             psutil.Process(self._process.pid).nice(
-                psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else 10
+                psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else 19
             )
         self._thread = threading.Thread(target=self._listen, daemon=True, name="dala-child")
         self._thread.start()
