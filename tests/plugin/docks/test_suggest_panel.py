@@ -32,7 +32,7 @@ UNSURE = ((2, 3), (10, 11), (12, 1))  # the most unsure first
 
 @pytest.fixture
 def panel(viewer: Viewer, large_slide: Path, qtbot: Any) -> Iterator[SuggestPanel]:
-    """A window with a slide of 14 x 14 tiles, nothing analysed."""
+    """A window with a slide of 28 x 28 tiles, nothing analysed."""
     viewer.open(large_slide, plugin="napari-dala")
     session = session_of(viewer)
     drawing = drawing_of(session)
@@ -170,7 +170,7 @@ def test_everything_labelled_leaves_nothing(shown: SuggestPanel, qtbot: Any) -> 
     step(shown, qtbot)
     document = shown._drawing.document
     assert document is not None
-    whole = Annotation.drawn(shapely.box(0, 0, 14 * TILE, 14 * TILE), "benign")
+    whole = Annotation.drawn(shapely.box(0, 0, 28 * TILE, 28 * TILE), "benign")
     shown._drawing.edit(replace(document, annotations=(whole,)))
     step(shown, qtbot)
     assert shown.text.text() == "Every analysed tile is labelled."
