@@ -1,18 +1,30 @@
-"""Putting tiles into the arrays of a store, a whole chunk at a time. Knows no torch."""
+"""Putting tiles into the arrays of a store, a whole chunk at a time. Knows no torch.
+
+A chunk goes to zarr's store as zarr itself would encode it, but from the thread that has it: through zarr's event loop
+and its threads each of a block's eight writes costs 2 ms of processor time, which the network could have had.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import zarr
+from numcodecs.zstd import Zstd
+from zarr.buffer import cpu
+from zarr.codecs import ZstdCodec
+from zarr.storage import LocalStore
+
+from napari_dala.errors import DalaError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import zarr
     from numpy.typing import NDArray
 
 TILES_LAST = ("probability", "cam")  # arrays whose last two axes, not their first two, are the tiles'
+COMPRESSOR = ZstdCodec(level=0)  # of the arrays; zarr's own choice is the user's to configure
+_ZSTD = Zstd(level=0)  # the same
 
 
 class ChunkWriter:
@@ -23,7 +35,7 @@ class ChunkWriter:
     Parameters
     ----------
     arrays
-        Of a store, by name.
+        Of a store, by name, compressed by `COMPRESSOR`.
     cells
         CAM cells along a tile's side.
     """
@@ -40,26 +52,44 @@ class ChunkWriter:
         cells = self._cells if name == "cam" else 1
         side = array.chunks[1 if last else 0] // cells
         place = int(row[0]) // side, int(column[0]) // side
-        spans = tuple(slice(at * side * cells, (at + 1) * side * cells) for at in place)
-        region = (slice(None), *spans) if last else spans
+        index = (0, *place) if last else (*place, *(0,) * (array.ndim - 2))
         held, chunk = self._held.pop(name, (None, None))  # and not kept where this comes to nothing
-        if held != place:
-            shape = tuple(len(range(*span.indices(length))) for span, length in zip(region, array.shape, strict=False))
-            tiles = shape[-2] * shape[-1] // cells**2 if last else shape[0] * shape[1]
-            whole = len(row) == tiles
-            chunk = np.empty((*shape, *array.shape[len(shape) :]), array.dtype) if whole else np.array(array[region])
-        assert chunk is not None
+        if held != place or chunk is None:
+            chunk = _read(array, index)
         row, column = row - place[0] * side, column - place[1] * side
         if name == "cam":
-            by_tile = chunk.reshape(len(chunk), chunk.shape[1] // cells, cells, chunk.shape[2] // cells, cells)
+            by_tile = chunk.reshape(len(chunk), side, cells, side, cells)
             by_tile[:, row, :, column] = values
         elif last:
             chunk[:, row, column] = values.T
         else:
             chunk[row, column] = values
-        array[region] = chunk
+        _write(array, index, chunk)
         self._held[name] = place, chunk
 
     def forget(self, name: str) -> None:
         """Read an array again before it is next written: somebody else has written it."""
         self._held.pop(name, None)
+
+
+def _read(array: zarr.Array[Any], index: tuple[int, ...]) -> NDArray[Any]:
+    """Return a chunk, whole even where it overhangs the array."""
+    store, key = _where(array, index)
+    stored = store.get_sync(key)
+    if stored is None:
+        return np.full(array.chunks, array.fill_value, array.dtype)
+    return np.frombuffer(bytearray(_ZSTD.decode(stored.as_numpy_array())), array.dtype).reshape(array.chunks)
+
+
+def _write(array: zarr.Array[Any], index: tuple[int, ...], chunk: NDArray[Any]) -> None:
+    """Store a chunk, whole or not at all."""
+    store, key = _where(array, index)
+    store.set_sync(key, cpu.Buffer.from_bytes(_ZSTD.encode(chunk)))
+
+
+def _where(array: zarr.Array[Any], index: tuple[int, ...]) -> tuple[LocalStore, str]:
+    """Return where a chunk is kept, and its name there."""
+    store = array.store_path.store
+    if not isinstance(store, LocalStore) or array.compressors != (COMPRESSOR,):
+        raise DalaError(f"{array.store_path}: not compressed as napari-dala does it; choose another folder")
+    return store, f"{array.store_path.path}/{array.metadata.encode_chunk_key(index)}"

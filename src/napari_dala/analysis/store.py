@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 import zarr
 
-from napari_dala.analysis.chunks import TILES_LAST, ChunkWriter
+from napari_dala.analysis.chunks import COMPRESSOR, TILES_LAST, ChunkWriter
 from napari_dala.errors import DalaError
 from napari_dala.slide.tiles import BLOCK, TileGrid
 
@@ -310,7 +310,12 @@ def create_store(
     for name, shape in (("features", (FEATURES,)), ("layer4", (cells, cells, components))):
         if name != "layer4" or components:
             tiles.require_array(
-                name, shape=(rows, columns, *shape), chunks=(BLOCK, BLOCK, *shape), dtype="float16", fill_value=0
+                name,
+                shape=(rows, columns, *shape),
+                chunks=(BLOCK, BLOCK, *shape),
+                dtype="float16",
+                fill_value=0,
+                compressors=COMPRESSOR,
             )
     head = tiles.require_group(bundle_hash[:12])
     scored = _marks(head, "scored", setting.grid, chunk)
@@ -326,10 +331,16 @@ def create_store(
             chunks=(classes, chunk * factor, chunk * factor),
             dtype=kind,
             fill_value=float("nan"),
+            compressors=COMPRESSOR,
         )
     if knows_unfamiliar:
         head.require_array(
-            "unfamiliarity", shape=(rows, columns), chunks=(chunk, chunk), dtype="float16", fill_value=float("nan")
+            "unfamiliarity",
+            shape=(rows, columns),
+            chunks=(chunk, chunk),
+            dtype="float16",
+            fill_value=float("nan"),
+            compressors=COMPRESSOR,
         )
     tiles.attrs.update({"setting": asdict(setting), "slide": slide})
     head.attrs.update({"bundle_hash": bundle_hash, "card": card})
@@ -339,7 +350,9 @@ def create_store(
 
 def _marks(group: zarr.Group, name: str, grid: TileGrid, chunk: int) -> zarr.Array[Any]:
     """Open or create an array of one mark a tile."""
-    return group.require_array(name, shape=grid.shape, chunks=(chunk, chunk), dtype="uint8", fill_value=0)
+    return group.require_array(
+        name, shape=grid.shape, chunks=(chunk, chunk), dtype="uint8", fill_value=0, compressors=COMPRESSOR
+    )
 
 
 def open_store(
