@@ -15,18 +15,17 @@ import psutil
 from napari_dala.analysis.engine import analyze, tissue_tiles
 from napari_dala.analysis.reading import Readers
 from napari_dala.analysis.run_control import Progress, RunControl
+from napari_dala.analysis.sampling import Sampler
 from napari_dala.analysis.schedule import Schedule
-from napari_dala.analysis.streams import Streams
+from napari_dala.analysis.streams import Streams, wait_for
 from napari_dala.errors import DalaError
 from napari_dala.model.threshold import DynamicThreshold
 from napari_dala.slide.tiles import CELL_PX, TileGrid, read_tiles
 
-# isort: split
-import torch
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    import torch
     from numpy.typing import NDArray
 
     from napari_dala.analysis.predictor import Predictor
@@ -40,7 +39,13 @@ _PAIRS = 3  # of forward pass and forward pass with Grad-CAM in a turn
 
 
 def bench(
-    slide: Slide, predictor: Predictor, *, repeats: int = 5, workers: int = 1, against: str | None = None
+    slide: Slide,
+    predictor: Predictor,
+    *,
+    repeats: int = 5,
+    workers: int = 1,
+    decode_on_device: bool = False,
+    against: str | None = None,
 ) -> dict[str, Any]:
     """Measure forward pass, forward + Grad-CAM of all classes, reading and the pipeline, in turn, `repeats` times.
 
@@ -56,6 +61,8 @@ def bench(
         Turns; one more, before them, warms caches.
     workers
         Threads that read tiles.
+    decode_on_device
+        See `Sampler`.
     against
         "pytorch-grad-cam" to measure it in each turn too: the network in fp32, a pass for each class.
 
@@ -70,7 +77,7 @@ def bench(
     - `first_tile_s`: from the call to the first tiles stored
     - `rethreshold_ms`: DT over 2240 x 2240 cells
     - `against_tiles_per_s`, `against_ratio` (forward + Grad-CAM over it), with `against`
-    - `tiles`, `peak_rss_mb`, `device`, `precision`, `streams`, `cores`, `repeats`
+    - `tiles`, `peak_rss_mb`, `device`, `precision`, `compiled`, `streams`, `cores`, `repeats`
 
     Raises
     ------
@@ -81,16 +88,17 @@ def bench(
     grid = TileGrid.over(slide, card.tile_px, card.mpp)
     tiles = _tiles(slide, grid, predictor.batch_size)
     inputs = predictor.inputs(tiles)
+    sampler = Sampler(slide, grid, predictor.device, decode_on_device=decode_on_device)
     other = None if against is None else _other_grad_cam(against, predictor)
     turns: list[dict[str, float]] = []
     for _ in range(repeats + 1):
         turn = _of_network(predictor, inputs)
-        turn["read_tiles_per_s"] = _reading(slide, grid, workers)
+        turn["read_tiles_per_s"] = _reading(slide, sampler, workers)
         if other is not None:
             turn["against_tiles_per_s"] = _rate(lambda: other(inputs.float()), len(inputs))
             turn["against_ratio"] = turn["forward_cam_tiles_per_s"] / turn["against_tiles_per_s"]
         with tempfile.TemporaryDirectory() as folder:
-            analysis, of_pipeline = _pipeline(slide, predictor, folder, workers)
+            analysis, of_pipeline = _pipeline(slide, predictor, folder, workers, decode_on_device)
             turn |= of_pipeline
             turn["rethreshold_ms"] = _rethreshold_ms(analysis)
         turn["pipeline_efficiency"] = turn["pipeline_tiles_per_s"] / turn["forward_tiles_per_s"]
@@ -101,6 +109,7 @@ def bench(
         "peak_rss_mb": round(peak_rss_mb()),
         "device": str(predictor.device),
         "precision": predictor.precision,
+        "compiled": predictor.compiled,
         "streams": Streams(predictor.device, predictor).count,
         "cores": os.cpu_count(),
         "repeats": repeats,
@@ -169,8 +178,7 @@ def _streamed(predictor: Predictor, run: Callable[[torch.Tensor], object], input
 
     def finished(batch: torch.Tensor) -> None:
         run(batch)
-        if predictor.device.type == "cuda":
-            torch.cuda.current_stream().synchronize()
+        wait_for(predictor.device)
 
     streams: Streams[None, None] = Streams(predictor.device, finished)
     batches = _BATCHES * streams.count
@@ -181,14 +189,16 @@ def _streamed(predictor: Predictor, run: Callable[[torch.Tensor], object], input
         )
 
 
-def _reading(slide: Slide, grid: TileGrid, workers: int) -> float:
+def _reading(slide: Slide, sampler: Sampler, workers: int) -> float:
     """Return the tiles per second of reading alone."""
-    tissue = tissue_tiles(slide, grid)
-    with Readers(slide, grid, tissue, Schedule(grid, tissue, RunControl()), workers) as readers:
+    tissue = tissue_tiles(slide, sampler.grid)
+    with Readers(sampler, tissue, Schedule(sampler.grid, tissue, RunControl()), workers) as readers:
         return _rate(lambda: [len(block.tiles) for block in readers], int(tissue.sum()))
 
 
-def _pipeline(slide: Slide, predictor: Predictor, folder: str, workers: int) -> tuple[Analysis, dict[str, float]]:
+def _pipeline(
+    slide: Slide, predictor: Predictor, folder: str, workers: int, decode_on_device: bool = False
+) -> tuple[Analysis, dict[str, float]]:
     """Analyse a slide into a fresh folder; return what was found and its figures."""
     first: list[float] = []
     last = Progress(0, 0)
@@ -200,7 +210,7 @@ def _pipeline(slide: Slide, predictor: Predictor, folder: str, workers: int) -> 
             first.append(time.perf_counter() - start)
 
     start = time.perf_counter()
-    analysis = analyze(slide, predictor, folder, workers=workers, on_progress=note)
+    analysis = analyze(slide, predictor, folder, workers=workers, decode_on_device=decode_on_device, on_progress=note)
     seconds = time.perf_counter() - start
     if not first:
         raise DalaError(f"{slide.name}: no tissue found; there is nothing to measure")

@@ -17,12 +17,17 @@ from napari_dala.analysis.regions import tiles_in
 from napari_dala.analysis.rescore import rescore
 from napari_dala.analysis.result import Analysis
 from napari_dala.analysis.run_control import Progress, RunControl
+from napari_dala.analysis.sampling import Sampler
 from napari_dala.analysis.schedule import Schedule
 from napari_dala.analysis.store import AnalysisStore, Setting, TileResults, TileStatus, create_store
 from napari_dala.analysis.streams import Streams
 from napari_dala.slide.tiles import TileGrid
 from napari_dala.slide.tissue import tissue_mask
 from napari_dala.workspace import slide_folder
+
+# isort: split
+import torch
+from torch import Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -49,6 +54,7 @@ def analyze(
     device: str = "auto",
     precision: str = "auto",
     workers: int = 1,
+    decode_on_device: bool = False,
     restart: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
     control: RunControl | None = None,
@@ -74,6 +80,8 @@ def analyze(
         See `Predictor`.
     workers
         Threads that read tiles.
+    decode_on_device
+        See `Sampler`.
     restart
         Drop what was computed before under this setting.
     on_progress
@@ -104,7 +112,15 @@ def analyze(
     work = prepare(
         slide, predictor, out, region=region, overlap=overlap, restart=restart, on_progress=on_progress, control=control
     )
-    carry_out(slide, predictor, work, workers=workers, on_progress=on_progress, control=control)
+    carry_out(
+        slide,
+        predictor,
+        work,
+        workers=workers,
+        decode_on_device=decode_on_device,
+        on_progress=on_progress,
+        control=control,
+    )
     return Analysis(work.store)
 
 
@@ -177,13 +193,17 @@ def carry_out(
     work: Work,
     *,
     workers: int = 1,
+    decode_on_device: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
     control: RunControl | None = None,
 ) -> None:
     """Run the network on what is to be done, and store what it finds; see `analyze`."""
     control = control or RunControl()
-    readers = Readers(slide, work.store.grid, work.tissue, Schedule(work.store.grid, work.todo, control), workers)
-    streams: Streams[list[_Predictions], Prediction] = Streams(predictor.device, predictor)
+    sampler = Sampler(slide, work.store.grid, predictor.device, decode_on_device=decode_on_device)
+    readers = Readers(sampler, work.tissue, Schedule(work.store.grid, work.todo, control), workers)
+    streams: Streams[list[_Predictions], Prediction] = Streams(
+        predictor.device, lambda tiles: predictor(torch.stack(tiles))
+    )
     with ThreadPoolExecutor(1, "dala-writer") as writer, readers, streams:
         tally = _Tally(work, readers, streams, on_progress)
         writes: deque[Future[None]] = deque()
@@ -246,12 +266,12 @@ def _predicted(
 
     After a cancel, what was predicted of unfinished blocks is yielded too.
     """
-    waiting: deque[tuple[_Predictions, NDArray[np.uint8]]] = deque()  # tiles, in the order read
+    waiting: deque[tuple[_Predictions, Tensor]] = deque()  # tiles, in the order read
     unfinished: deque[_Predictions] = deque()
 
-    def batch() -> tuple[list[_Predictions], NDArray[np.uint8]]:
+    def batch() -> tuple[list[_Predictions], list[Tensor]]:
         tiles = [waiting.popleft() for _ in range(min(batch_size, len(waiting)))]
-        return [predictions for predictions, _ in tiles], np.stack([tile for _, tile in tiles])
+        return [predictions for predictions, _ in tiles], [tile for _, tile in tiles]
 
     for block in readers:
         predictions = _Predictions(block)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
+import threading
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_dala.analysis.fused_trunk import fused_trunk
+from napari_dala.analysis.streams import begin_thread, wait_for
 from napari_dala.errors import DalaError
 from napari_dala.model.gradcam import head_grad_cam
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from napari_dala.model.bundle import ModelBundle
     from napari_dala.model.bundle_file import Bundle
 
+_log = logging.getLogger(__name__)
 PRECISIONS = ("auto", "fp32", "bf16")
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _BATCH = {"cpu": 8, "cuda": 128, "mps": 64}
@@ -52,6 +56,13 @@ class Predictor:
         "auto" (CUDA, else Apple's MPS, else the processor) or a torch device.
     precision
         "auto" (bf16 where the device has it natively), "fp32" or "bf16".
+    compiled
+        Whether `torch.compile` makes the trunk, where it can: it needs a C++ compiler, and Triton on a GPU.
+
+    Attributes
+    ----------
+    compiled
+        Whether it did.
 
     Raises
     ------
@@ -59,7 +70,9 @@ class Predictor:
         When the device or precision is not to be had.
     """
 
-    def __init__(self, bundle: ModelBundle, device: str = "auto", precision: str = "auto") -> None:
+    def __init__(
+        self, bundle: ModelBundle, device: str = "auto", precision: str = "auto", *, compiled: bool = False
+    ) -> None:
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
         self.batch_size = _BATCH.get(self.device.type, 16)
@@ -67,10 +80,13 @@ class Predictor:
         trunk = fold_batch_norm(bundle.network.trunk)
         self.trunk = trunk.to(self.device, self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._take_head(bundle)
+        side = bundle.card.tile_px
+        example = self.inputs(np.zeros((self.batch_size, side, side, 3), np.uint8))
+        faster = compiled_trunk(self.trunk, example) if compiled else None
+        self.compiled = faster is not None
         if self.device.type == "cpu":
-            side = bundle.card.tile_px
-            example = self.inputs(np.zeros((self.batch_size, side, side, 3), np.uint8))
-            self.trunk = fused_trunk(trunk, example) or trunk
+            faster = faster or fused_trunk(trunk, example)
+        self.trunk = faster or self.trunk
 
     def with_bundle(self, bundle: Bundle) -> Predictor:
         """Return a predictor with another bundle's head on this one's trunk, which is not prepared again.
@@ -92,12 +108,11 @@ class Predictor:
         self._known = bundle.known and bundle.known.to(self.device)
         self._basis = None if bundle.basis is None else bundle.basis.to(self.device, self._dtype)
 
-    def inputs(self, tiles: NDArray[np.uint8]) -> Tensor:
+    def inputs(self, tiles: NDArray[np.uint8] | Tensor) -> Tensor:
         """Return tiles (n, h, w, 3) uint8 as the trunk's input, normalised, on the device."""
-        pixels = torch.from_numpy(tiles)
-        if self.device.type == "cuda":
-            pixels = pixels.pin_memory()  # else the copy would hold this thread until it is done
-        return self.bundle.normalize(pixels.to(self.device, non_blocking=True)).to(self._dtype)
+        pixels = torch.as_tensor(tiles).to(self.device, non_blocking=True)
+        parts = torch.split(pixels, 1 if self.device.type == "cpu" else len(pixels))  # a tile stays in a core's cache
+        return torch.cat([self.bundle.normalize(part).to(self._dtype) for part in parts])
 
     @torch.inference_mode()
     def forward(self, inputs: Tensor) -> Tensor:
@@ -110,12 +125,13 @@ class Predictor:
         maps = self.trunk(inputs)
         return *head_grad_cam(self.network, maps), maps
 
-    def __call__(self, tiles: NDArray[np.uint8]) -> Prediction:
+    def __call__(self, tiles: NDArray[np.uint8] | Tensor) -> Prediction:
         """Predict tiles (n, h, w, 3) uint8, n > 0, in batches; when the device is out of memory, in smaller ones.
 
         A tile's results are the same bits in any company: matrix products round differently for another number
         of rows, so a batch that is not full is filled up with blank tiles.
         """
+        tiles = torch.as_tensor(tiles)
         while True:
             starts = range(0, len(tiles), self.batch_size)
             try:
@@ -127,10 +143,11 @@ class Predictor:
             self.batch_size //= 2
 
     @torch.inference_mode()
-    def _predict(self, tiles: NDArray[np.uint8]) -> Prediction:
+    def _predict(self, tiles: Tensor) -> Prediction:
         count = len(tiles)
-        full = np.concatenate([tiles, np.zeros((self.batch_size - count, *tiles.shape[1:]), np.uint8)])
-        logits, cams, means, maps = (part[:count] for part in self.forward_cam(self.inputs(full)))
+        if count < self.batch_size:
+            tiles = torch.cat([tiles, tiles.new_zeros((self.batch_size - count, *tiles.shape[1:]))])
+        logits, cams, means, maps = (part[:count] for part in self.forward_cam(self.inputs(tiles)))
         layer4 = None
         if self._basis is not None:
             layer4 = (maps.permute(0, 2, 3, 1) @ self._basis).half().cpu().numpy()
@@ -190,6 +207,28 @@ def fold_batch_norm(trunk: nn.Module) -> nn.Module:
                 setattr(module, name, fuse_conv_bn_eval(part, following))
                 setattr(module, next_name, nn.Identity())
     return trunk
+
+
+def compiled_trunk(trunk: nn.Module, example: Tensor) -> nn.Module | None:
+    """Return a trunk that `torch.compile` has made for inputs of the example's size, None where it cannot."""
+    compiled: Any = torch.compile(trunk, dynamic=False)
+    failed: list[Exception] = []
+
+    def try_it() -> None:  # in a thread like those that will run it: how many threads it takes is compiled in
+        begin_thread(example.device)
+        try:
+            with torch.inference_mode():
+                compiled(example)
+            wait_for(example.device)
+        except Exception as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=try_it, name="dala-compiler")
+    thread.start()
+    thread.join()
+    if failed:
+        _log.warning("The network runs uncompiled: %s", str(failed[0]).splitlines()[0])
+    return None if failed else compiled
 
 
 def _joined(parts: list[Prediction]) -> Prediction:

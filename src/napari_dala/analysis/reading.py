@@ -9,16 +9,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_dala.analysis.streams import begin_thread, wait_for
 from napari_dala.errors import SlideError
-from napari_dala.slide.tiles import BLOCK, TileGrid, read_tiles
+from napari_dala.slide.tiles import BLOCK
+
+# isort: split
+import torch
+from torch import Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
+    from napari_dala.analysis.sampling import Sampler
     from napari_dala.analysis.schedule import Schedule
-    from napari_dala.slide import Slide
 
 _BLOCKS_AHEAD = 2  # read before they are needed; more would make the order slow to follow the view
 
@@ -34,24 +39,22 @@ class Block:
     tiles
         Row and column of the tiles that were read.
     pixels
-        (n, tile_px, tile_px, 3) uint8, in the order of `tiles`.
+        (n, tile_px, tile_px, 3) uint8, in the order of `tiles`, on the sampler's device.
     unreadable
         Row and column of tiles that cannot be decoded.
     """
 
     position: tuple[int, int]
     tiles: list[tuple[int, int]]
-    pixels: NDArray[np.uint8]
+    pixels: Tensor
     unreadable: list[tuple[int, int]]
 
 
 class Readers:
     """Threads that read blocks in the schedule's order, a few ahead of their use."""
 
-    def __init__(
-        self, slide: Slide, grid: TileGrid, tissue: NDArray[np.bool_], schedule: Schedule, workers: int
-    ) -> None:
-        self._slide, self._grid, self._tissue, self._schedule = slide, grid, tissue, schedule
+    def __init__(self, sampler: Sampler, tissue: NDArray[np.bool_], schedule: Schedule, workers: int) -> None:
+        self._sampler, self._tissue, self._schedule = sampler, tissue, schedule
         self._queue: queue.Queue[Block | BaseException | None] = queue.Queue(max(_BLOCKS_AHEAD, workers))
         self._stopped = threading.Event()
         self._asked = self._ready = 0
@@ -91,19 +94,18 @@ class Readers:
 
     def _read(self) -> None:
         try:
+            begin_thread(self._sampler.device)
             while not self._stopped.is_set() and (task := self._schedule.take()) is not None:
-                self._queue.put(read_block(self._slide, self._grid, self._tissue, *task))
+                block = read_block(self._sampler, self._tissue, *task)
+                wait_for(self._sampler.device)
+                self._queue.put(block)
         except BaseException as error:
             self._queue.put(error)
         self._queue.put(None)
 
 
 def read_block(
-    slide: Slide,
-    grid: TileGrid,
-    tissue: NDArray[np.bool_],
-    position: tuple[int, int],
-    tiles: list[tuple[int, int]],
+    sampler: Sampler, tissue: NDArray[np.bool_], position: tuple[int, int], tiles: list[tuple[int, int]]
 ) -> Block:
     """Read a block's tiles at once; where that fails, one by one, to find the unreadable ones.
 
@@ -114,20 +116,21 @@ def read_block(
     rows, columns = np.nonzero(tissue[top : top + BLOCK, left : left + BLOCK])
     top, left = top + int(rows.min()), left + int(columns.min())
     try:
-        picture = read_tiles(slide, grid, top, left, int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1)
+        picture = sampler.picture(top, left, int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1)
     except SlideError:
-        return _read_one_by_one(slide, grid, position, tiles)
-    step, side = grid.stride_px, grid.tile_px
+        return _read_one_by_one(sampler, position, tiles)
+    step, side = sampler.grid.stride_px, sampler.grid.tile_px
     corners = [((row - top) * step, (column - left) * step) for row, column in tiles]
-    return Block(position, tiles, np.stack([picture[y : y + side, x : x + side] for y, x in corners]), [])
+    return Block(position, tiles, torch.stack([picture[y : y + side, x : x + side] for y, x in corners]), [])
 
 
-def _read_one_by_one(slide: Slide, grid: TileGrid, position: tuple[int, int], tiles: list[tuple[int, int]]) -> Block:
-    pixels, read, unreadable = [], [], []
+def _read_one_by_one(sampler: Sampler, position: tuple[int, int], tiles: list[tuple[int, int]]) -> Block:
+    side = sampler.grid.tile_px
+    pixels, read, unreadable = [torch.empty((0, side, side, 3), dtype=torch.uint8, device=sampler.device)], [], []
     for tile in tiles:
         try:
-            pixels.append(read_tiles(slide, grid, *tile, 1, 1))
+            pixels.append(sampler.picture(*tile, 1, 1)[None])
             read.append(tile)
         except SlideError:
             unreadable.append(tile)
-    return Block(position, read, np.array(pixels, np.uint8).reshape(-1, grid.tile_px, grid.tile_px, 3), unreadable)
+    return Block(position, read, torch.cat(pixels), unreadable)

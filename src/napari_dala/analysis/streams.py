@@ -42,7 +42,7 @@ class Streams(Generic[Tag, Result]):
     def __enter__(self) -> Streams[Tag, Result]:
         if self._device.type == "cpu":
             torch.set_num_threads(1)
-        self._pool = ThreadPoolExecutor(self.count, "dala-network", self._begin)
+        self._pool = ThreadPoolExecutor(self.count, "dala-network", begin_thread, (self._device,))
         self._start = time.perf_counter()
         return self
 
@@ -67,13 +67,6 @@ class Streams(Generic[Tag, Result]):
         """Part of the threads' time since the beginning in which they had no batch, 0 to 1."""
         return max(0.0, 1 - self._busy / (self.count * (time.perf_counter() - self._start)))
 
-    def _begin(self) -> None:
-        """Make a thread ready: how many threads and which stream torch takes, it knows for each thread."""
-        if self._device.type == "cpu":
-            torch.set_num_threads(1)
-        elif self._device.type == "cuda":
-            torch.cuda.set_stream(torch.cuda.Stream(self._device))  # type: ignore[no-untyped-call]
-
     def _timed(self, batch: Any) -> Result:
         start = time.perf_counter()
         try:
@@ -84,3 +77,17 @@ class Streams(Generic[Tag, Result]):
     def _next(self) -> tuple[Tag, Result]:
         tag, result = self._running.popleft()
         return tag, result.result()
+
+
+def begin_thread(device: torch.device) -> None:
+    """Make a thread ready: how many threads and which stream torch takes, it knows for each thread."""
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    elif device.type == "cuda":
+        torch.cuda.set_stream(torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until the device has done what this thread gave it, so that other threads can use the results."""
+    if device.type == "cuda":
+        torch.cuda.current_stream(device).synchronize()

@@ -29,6 +29,10 @@ def analyze(
     device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:1, mps."),
     precision: str = typer.Option("auto", help="auto, fp32 or bf16."),
     workers: int = typer.Option(1, min=1, help="Threads that read tiles."),
+    compiled: bool = typer.Option(False, "--compile", help="Compile the network for the GPU first; see `dala bench`."),
+    decode_on_device: bool = typer.Option(
+        False, "--decode-on-device", help="Decode JPEG tiles on the GPU; see `dala bench`."
+    ),
     restart: bool = typer.Option(False, "--restart", help="Compute everything again."),
     anonymous: bool = typer.Option(False, "--anonymous", help="Leave file names out of everything written."),
     scheduler: str | None = typer.Option(
@@ -41,7 +45,12 @@ def analyze(
 
     from napari_dala.cli.cohort import analyze_on_cluster
 
-    run = partial(analyze_on_cluster, scheduler=scheduler) if scheduler else analyze_slides
+    if not scheduler:
+        run = partial(analyze_slides, compiled=compiled, decode_on_device=decode_on_device)
+    elif compiled or decode_on_device:
+        raise DalaError("--compile and --decode-on-device do not go with --scheduler")
+    else:
+        run = partial(analyze_on_cluster, scheduler=scheduler)
     for folder in run(
         slides,
         out,
@@ -69,6 +78,8 @@ def analyze_slides(
     device: str = "auto",
     precision: str = "auto",
     workers: int = 1,
+    compiled: bool = False,
+    decode_on_device: bool = False,
     restart: bool = False,
     anonymous: bool = False,
 ) -> list[Path]:
@@ -81,8 +92,8 @@ def analyze_slides(
     from napari_dala.model.bundle import load_model
 
     settings: dict[str, Any] = {"region": region and read_regions(region), "mpp": mpp, "overlap": overlap}
-    settings |= {"workers": workers, "restart": restart, "anonymous": anonymous}
-    predictor = Predictor(load_model(model), device, precision)
+    settings |= {"workers": workers, "decode_on_device": decode_on_device, "restart": restart, "anonymous": anonymous}
+    predictor = Predictor(load_model(model), device, precision, compiled=compiled)
     warn_of(predictor.bundle.card)
     folders, failures = [], []
     with _progress_bar() as bar:
@@ -141,6 +152,7 @@ def _analyze_one(path: Path, predictor: Predictor, out: Path, settings: dict[str
             region=settings["region"],
             overlap=settings["overlap"],
             workers=settings["workers"],
+            decode_on_device=settings["decode_on_device"],
             restart=settings["restart"],
             on_progress=show,
         )

@@ -25,6 +25,8 @@ def bench(
     device: str = typer.Option("auto"),
     precision: str = typer.Option("auto", help="auto, fp32 or bf16."),
     workers: int = typer.Option(1, min=1, help="Threads that read tiles."),
+    compiled: bool = typer.Option(False, "--compile", help="Compile the network for the device first."),
+    decode_on_device: bool = typer.Option(False, "--decode-on-device", help="Decode JPEG tiles on the GPU."),
     repeats: int = typer.Option(5, min=1, help="Turns to take medians of."),
     against: str | None = typer.Option(None, help="Measure this in the same run: pytorch-grad-cam."),
     scaling: bool = typer.Option(
@@ -53,14 +55,21 @@ def bench(
         from napari_dala.model.bundle import load_model
         from napari_dala.slide import open_slide
 
-        predictor = Predictor(load_model(model), device, precision)
+        predictor = Predictor(load_model(model), device, precision, compiled=compiled)
         with ExitStack() as stack:
             if scaling:
                 opened = (stack.enter_context(open_slide(path, mpp=mpp)) for path in slides or _drawn_slides())
                 figures = measure.scaling(opened, predictor, workers=workers)
             else:
                 slide = stack.enter_context(open_slide(slides[0], mpp=mpp))
-                figures = measure.bench(slide, predictor, repeats=repeats, workers=workers, against=against)
+                figures = measure.bench(
+                    slide,
+                    predictor,
+                    repeats=repeats,
+                    workers=workers,
+                    decode_on_device=decode_on_device,
+                    against=against,
+                )
     if as_json:
         typer.echo(json.dumps(figures, indent=2))
         return

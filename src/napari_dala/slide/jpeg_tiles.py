@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import simplejpeg
@@ -41,6 +41,15 @@ class SharedFile:
     def close(self) -> None:
         """Release the file."""
         self._file.close()
+
+
+class Piece(NamedTuple):
+    """Part of a tile, and where it goes: rows and columns in the tile and in the rectangle."""
+
+    row: int
+    column: int
+    source: tuple[slice, slice]
+    target: tuple[slice, slice]
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,22 +134,31 @@ class JpegTiles:
         ValueError
             When one of the tiles is damaged.
         """
+        width, height = box[2:]
+        pieces, whole = self.pieces(box)
+        out = np.empty((height, width, 3), np.uint8) if whole else plain_picture(width, height, background)
+        for piece in pieces:
+            pixels = self.decode(piece.row, piece.column)
+            if pixels is not None:
+                out[piece.target] = pixels[piece.source]
+        return out
+
+    def pieces(self, box: tuple[int, int, int, int]) -> tuple[list[Piece], bool]:
+        """Return what parts of which tiles make up a rectangle, and whether they fill it; see `read`."""
         x, y, width, height = box
         left, right = np.clip((x, x + width), 0, self.size[0]).tolist()
         top, bottom = np.clip((y, y + height), 0, self.size[1]).tolist()
         if left == right or top == bottom:
-            return plain_picture(width, height, background)
+            return [], False
         wide, high = self.tile
         rows, columns = range(top // high, -(-bottom // high)), range(left // wide, -(-right // wide))
         whole = (left, top, right, bottom) == (x, y, x + width, y + height)
         whole &= bool(self.counts[rows.start : rows.stop, columns.start : columns.stop].all())
-        out = np.empty((height, width, 3), np.uint8) if whole else plain_picture(width, height, background)
+        pieces = []
         for row in rows:
             first, last = max(top, row * high), min(bottom, (row + 1) * high)
             for column in columns:
-                pixels = self.decode(row, column)
-                if pixels is not None:
-                    start, end = max(left, column * wide), min(right, (column + 1) * wide)
-                    part = pixels[first - row * high : last - row * high, start - column * wide : end - column * wide]
-                    out[first - y : last - y, start - x : end - x] = part
-        return out
+                start, end = max(left, column * wide), min(right, (column + 1) * wide)
+                source = slice(first - row * high, last - row * high), slice(start - column * wide, end - column * wide)
+                pieces.append(Piece(row, column, source, (slice(first - y, last - y), slice(start - x, end - x))))
+        return pieces, whole
