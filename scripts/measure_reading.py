@@ -18,19 +18,22 @@ from typing import TYPE_CHECKING
 from napari_dala.analysis.engine import tissue_tiles
 from napari_dala.analysis.reading import read_block
 from napari_dala.analysis.run_control import RunControl
+from napari_dala.analysis.sampling import Sampler
 from napari_dala.analysis.schedule import Schedule
 from napari_dala.slide.openslide_backend import OpenSlideSlide
 from napari_dala.slide.tifffile_backend import TiffSlide
 from napari_dala.slide.tiled_tiff_backend import TiledTiffSlide
 from napari_dala.slide.tiles import TileGrid
 
+# isort: split
+import torch
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from napari_dala.slide import Slide
-
 READERS = {"OpenSlide": OpenSlideSlide, "tifffile": TiffSlide, "JPEG tiles": TiledTiffSlide}
+CPU = torch.device("cpu")
 
 
 def main() -> None:
@@ -41,6 +44,7 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, help="read only so many; all by default")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
+    torch.set_num_threads(1)
     for path in args.slides:
         for mpp in args.mpp:
             compare(path, mpp, args.blocks, args.rounds)
@@ -59,7 +63,7 @@ def compare(path: Path, mpp: float, blocks: int | None, rounds: int) -> None:
     for _ in range(rounds):
         for name, reader in READERS.items():
             with reader(path) as slide:
-                seconds, sums[name] = read_all(slide, grid, tissue, tasks)
+                seconds, sums[name] = read_all(Sampler(slide, grid, CPU), tissue, tasks)
             spent[name].append(seconds)
     print(f"{path.name}, {mpp} um/px: {tiles} tiles, level {slide.level_for(min(grid.scale))}", end="")
     for name, times in spent.items():
@@ -69,15 +73,15 @@ def compare(path: Path, mpp: float, blocks: int | None, rounds: int) -> None:
 
 
 def read_all(
-    slide: Slide, grid: TileGrid, tissue: NDArray[np.bool_], tasks: list[tuple[tuple[int, int], list[tuple[int, int]]]]
+    sampler: Sampler, tissue: NDArray[np.bool_], tasks: list[tuple[tuple[int, int], list[tuple[int, int]]]]
 ) -> tuple[float, list[int]]:
     """Read the blocks; return processor seconds, and of each block a number that hardly two pictures share."""
     seconds, sums = 0.0, []
     for task in tasks:
         start = time.process_time()
-        block = read_block(slide, grid, tissue, *task)
+        block = read_block(sampler, tissue, *task)
         seconds += time.process_time() - start
-        sums.append(hash(block.pixels.tobytes()))
+        sums.append(hash(block.pixels.numpy().tobytes()))
     return seconds, sums
 
 

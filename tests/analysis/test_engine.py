@@ -17,6 +17,7 @@ from napari_dala.analysis.predictor import Prediction, Predictor
 from napari_dala.analysis.reading import read_block
 from napari_dala.analysis.result import Analysis
 from napari_dala.analysis.run_control import Progress, RunControl
+from napari_dala.analysis.sampling import Sampler
 from napari_dala.analysis.store import TileStatus, open_store
 from napari_dala.analysis.streams import Streams
 from napari_dala.errors import DalaError, SlideError
@@ -79,7 +80,9 @@ def test_every_tissue_tile_of_a_real_slide_is_done_once(
 def test_stored_maps_are_those_of_the_network(mosaic: Path, predictor: Predictor, whole: Analysis) -> None:
     row, column = (int(index) for index in np.argwhere(whole.analysed)[7])
     with open_slide(mosaic) as slide:
-        block = read_block(slide, whole.grid, whole.analysed, (row // 4, column // 4), [(row, column)])
+        block = read_block(
+            Sampler(slide, whole.grid, predictor.device), whole.analysed, (row // 4, column // 4), [(row, column)]
+        )
         (near,) = predictor(read_tiles(slide, whole.grid, row, column, 1, 1)[None]).probability
     with Streams(predictor.device, predictor) as streams:  # with as many threads for a batch as the run had
         _, alone = [*streams.submit(None, block.pixels), *streams.rest()][0]

@@ -110,7 +110,7 @@ class Predictor:
 
     def inputs(self, tiles: NDArray[np.uint8] | Tensor) -> Tensor:
         """Return tiles (n, h, w, 3) uint8 as the trunk's input, normalised, on the device."""
-        pixels = torch.as_tensor(tiles).to(self.device, non_blocking=True)
+        pixels = _tensor(tiles).to(self.device, non_blocking=True)
         parts = torch.split(pixels, 1 if self.device.type == "cpu" else len(pixels))  # a tile stays in a core's cache
         return torch.cat([self.bundle.normalize(part).to(self._dtype) for part in parts])
 
@@ -131,7 +131,7 @@ class Predictor:
         A tile's results are the same bits in any company: matrix products round differently for another number
         of rows, so a batch that is not full is filled up with blank tiles.
         """
-        tiles = torch.as_tensor(tiles)
+        tiles = _tensor(tiles)
         while True:
             starts = range(0, len(tiles), self.batch_size)
             try:
@@ -229,6 +229,10 @@ def compiled_trunk(trunk: nn.Module, example: Tensor) -> nn.Module | None:
     if failed:
         _log.warning("The network runs uncompiled: %s", str(failed[0]).splitlines()[0])
     return None if failed else compiled
+
+
+def _tensor(tiles: NDArray[np.uint8] | Tensor) -> Tensor:
+    return tiles if isinstance(tiles, Tensor) else torch.from_numpy(np.require(tiles, requirements=("C", "W")))
 
 
 def _joined(parts: list[Prediction]) -> Prediction:
