@@ -5,7 +5,7 @@
 PYTHON is that of an environment with the tool (`pip install tiatoolbox`; `pip install wsinfer "zarr<3"`). Each turn
 runs every tool once, in a process of its own; models have random weights. What is timed is the tool's own call over
 the slide without imports and the making of the model: here and in TIAToolbox with finding the tissue, in WSInfer
-without it. This one also makes and stores Grad-CAM, features and projected maps. Prints JSON; ratios are medians over turns.
+without it. This one also makes and stores Grad-CAM, features and projected maps. Prints JSON; ratios are medians.
 """
 
 from __future__ import annotations

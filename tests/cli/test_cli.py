@@ -10,6 +10,7 @@ import pytest
 from skimage.data import immunohistochemistry
 from skimage.io import imread, imsave
 
+from napari_dala.analysis import bench
 from napari_dala.analysis.result import Analysis
 from napari_dala.cli import main
 from napari_dala.model.bundle import untrained
@@ -164,7 +165,8 @@ def test_a_state_dict_needs_its_resolution_and_sound_classes(run, tmp_path: Path
     assert code == 0, err
 
 
-def test_bench_measures_in_one_run(run, tmp_path: Path) -> None:
+def test_bench_measures_in_one_run(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "_PAIRS", 1)
     imsave(tmp_path / "field.png", immunohistochemistry())
     options = ("--mpp", 0.5, "--model", "untrained", "--repeats", 1, "--against", "pytorch-grad-cam", "--json")
     code, out, _ = run("bench", tmp_path / "field.png", *options)
