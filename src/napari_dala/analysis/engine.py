@@ -25,15 +25,12 @@ from napari_dala.slide.tiles import TileGrid
 from napari_dala.slide.tissue import tissue_mask
 from napari_dala.workspace import slide_folder
 
-# isort: split
-import torch
-from torch import Tensor
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
     from shapely import MultiPolygon, Polygon
+    from torch import Tensor
 
     from napari_dala.model.bundle import ModelBundle
     from napari_dala.model.bundle_file import Bundle
@@ -201,9 +198,7 @@ def carry_out(
     control = control or RunControl()
     sampler = Sampler(slide, work.store.grid, predictor.device, decode_on_device=decode_on_device)
     readers = Readers(sampler, work.tissue, Schedule(work.store.grid, work.todo, control), workers)
-    streams: Streams[list[_Predictions], Prediction] = Streams(
-        predictor.device, lambda tiles: predictor(torch.stack(tiles))
-    )
+    streams: Streams[list[_Predictions], Prediction] = Streams(predictor.device, predictor)
     with ThreadPoolExecutor(1, "dala-writer") as writer, readers, streams:
         tally = _Tally(work, readers, streams, on_progress)
         writes: deque[Future[None]] = deque()

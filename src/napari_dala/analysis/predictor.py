@@ -8,7 +8,7 @@ import os
 import threading
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from napari_dala.model.bundle_file import Bundle
 
 _log = logging.getLogger(__name__)
+Tiles: TypeAlias = "NDArray[np.uint8] | Tensor | list[Tensor]"
 PRECISIONS = ("auto", "fp32", "bf16")
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _BATCH = {"cpu": 8, "cuda": 128, "mps": 64}
@@ -108,7 +109,7 @@ class Predictor:
         self._known = bundle.known and bundle.known.to(self.device)
         self._basis = None if bundle.basis is None else bundle.basis.to(self.device, self._dtype)
 
-    def inputs(self, tiles: NDArray[np.uint8] | Tensor) -> Tensor:
+    def inputs(self, tiles: Tiles) -> Tensor:
         """Return tiles (n, h, w, 3) uint8 as the trunk's input, normalised, on the device."""
         pixels = _tensor(tiles).to(self.device, non_blocking=True)
         parts = torch.split(pixels, 1 if self.device.type == "cpu" else len(pixels))  # a tile stays in a core's cache
@@ -125,8 +126,8 @@ class Predictor:
         maps = self.trunk(inputs)
         return *head_grad_cam(self.network, maps), maps
 
-    def __call__(self, tiles: NDArray[np.uint8] | Tensor) -> Prediction:
-        """Predict tiles (n, h, w, 3) uint8, n > 0, in batches; when the device is out of memory, in smaller ones.
+    def __call__(self, tiles: Tiles) -> Prediction:
+        """Predict tiles (n, h, w, 3) uint8, n > 0, or a list of them, in batches; in smaller ones when memory is short.
 
         A tile's results are the same bits in any company: matrix products round differently for another number
         of rows, so a batch that is not full is filled up with blank tiles.
@@ -231,8 +232,10 @@ def compiled_trunk(trunk: nn.Module, example: Tensor) -> nn.Module | None:
     return None if failed else compiled
 
 
-def _tensor(tiles: NDArray[np.uint8] | Tensor) -> Tensor:
-    return tiles if isinstance(tiles, Tensor) else torch.from_numpy(np.require(tiles, requirements=("C", "W")))
+def _tensor(tiles: Tiles) -> Tensor:
+    if isinstance(tiles, np.ndarray):
+        return torch.from_numpy(np.require(tiles, requirements=("C", "W")))
+    return tiles if isinstance(tiles, Tensor) else torch.stack(tiles)
 
 
 def _joined(parts: list[Prediction]) -> Prediction:

@@ -13,14 +13,11 @@ from napari_dala.analysis.streams import begin_thread, wait_for
 from napari_dala.errors import SlideError
 from napari_dala.slide.tiles import BLOCK
 
-# isort: split
-import torch
-from torch import Tensor
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from napari_dala.analysis.sampling import Sampler
     from napari_dala.analysis.schedule import Schedule
@@ -39,14 +36,14 @@ class Block:
     tiles
         Row and column of the tiles that were read.
     pixels
-        (n, tile_px, tile_px, 3) uint8, in the order of `tiles`, on the sampler's device.
+        (tile_px, tile_px, 3) uint8 of each, in the order of `tiles`, on the sampler's device; parts of one picture.
     unreadable
         Row and column of tiles that cannot be decoded.
     """
 
     position: tuple[int, int]
     tiles: list[tuple[int, int]]
-    pixels: Tensor
+    pixels: list[Tensor]
     unreadable: list[tuple[int, int]]
 
 
@@ -121,16 +118,15 @@ def read_block(
         return _read_one_by_one(sampler, position, tiles)
     step, side = sampler.grid.stride_px, sampler.grid.tile_px
     corners = [((row - top) * step, (column - left) * step) for row, column in tiles]
-    return Block(position, tiles, torch.stack([picture[y : y + side, x : x + side] for y, x in corners]), [])
+    return Block(position, tiles, [picture[y : y + side, x : x + side] for y, x in corners], [])
 
 
 def _read_one_by_one(sampler: Sampler, position: tuple[int, int], tiles: list[tuple[int, int]]) -> Block:
-    side = sampler.grid.tile_px
-    pixels, read, unreadable = [torch.empty((0, side, side, 3), dtype=torch.uint8, device=sampler.device)], [], []
+    block = Block(position, [], [], [])
     for tile in tiles:
         try:
-            pixels.append(sampler.picture(*tile, 1, 1)[None])
-            read.append(tile)
+            block.pixels.append(sampler.picture(*tile, 1, 1))
+            block.tiles.append(tile)
         except SlideError:
-            unreadable.append(tile)
-    return Block(position, read, torch.cat(pixels), unreadable)
+            block.unreadable.append(tile)
+    return block
