@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -37,10 +38,11 @@ class Worker:
         self._all_threads = torch.get_num_threads()
 
     def prepare(self) -> dict[str, Any]:
-        """Load the default model and run it once, so that the first analysis starts at once."""
+        """Load the default model and analyse one tile, so that the first analysis starts at once."""
         predictor = self.predictor("default", "auto", "auto")
-        side = predictor.bundle.card.tile_px
-        predictor(np.zeros((predictor.batch_size, side, side, 3), np.uint8))
+        card = predictor.bundle.card
+        with tempfile.TemporaryDirectory(prefix="dala-warm-") as folder:
+            analyze(open_slide(np.zeros((card.tile_px, card.tile_px, 3), np.uint8), mpp=card.mpp), predictor, folder)
         return {"device": str(predictor.device), "precision": predictor.precision, "torch": torch.__version__}
 
     def bundle(self, model: str) -> Bundle:
@@ -81,9 +83,10 @@ class Worker:
         threads: int = 0,
         view: list[float] | None = None,
     ) -> dict[str, Any]:
-        """Analyse a slide; progress events name the store's folder, so that it can be read while it grows.
+        """Analyse a slide; its events name the store's folder, so that it can be read while it grows.
 
-        What is stored of tiles that the same trunk has seen is scored before the trunk is loaded.
+        What is stored of tiles that the same trunk has seen is scored before the trunk is loaded. Then comes "opened":
+        whoever shows the results can make ready for them while the tissue is being found.
 
         `threads` are the processor's for the network, 0 for all of them; the rest is as in `engine.analyze`.
         """
@@ -101,6 +104,7 @@ class Worker:
         with open_slide(slide, mpp=(mpp[0], mpp[1]) if isinstance(mpp, list) else mpp) as opened:
             store = results_of(opened, bundle, choose_precision(precision, chosen), out, overlap=overlap)
             rescore(store, bundle, control, report)
+            request.emit("opened", path=out)
             polygons = None if region is None else [Polygon(ring) for ring in region]
             analyze(
                 opened,

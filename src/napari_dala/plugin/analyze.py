@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Shapes
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
@@ -20,7 +21,7 @@ from superqt.utils import create_worker, signals_blocked
 from napari_dala.analysis.store import has_results
 from napari_dala.errors import DalaError
 from napari_dala.plugin.legend import RUN_STYLE, Bar, Note
-from napari_dala.plugin.loading import LoadedAnalysis, load
+from napari_dala.plugin.loading import LoadedAnalysis, load, make_ready
 from napari_dala.plugin.model_box import ModelBox
 from napari_dala.plugin.result_panel import ResultPanel
 from napari_dala.plugin.run import AnalysisRun, analyses_folder, arguments_for, progress_text
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from napari_dala.model.catalog import ModelEntry
 
 WHOLE, VIEW, SHAPE = "Whole slide", "Field in view", "Selected shape"
+_SETTLED_MS = 1000  # after which the dock is there, and nobody will have pressed Run
 _ASK_MPP = "This picture does not say its resolution: enter micrometres per pixel to analyse it."
 
 
@@ -76,6 +78,7 @@ class AnalyzeWidget(QWidget):
         self._list_models()
         self._show_device()
         self.refresh()
+        QTimer.singleShot(_SETTLED_MS, partial(create_worker, make_ready, _start_thread=True))
 
     def _arrange(self) -> None:
         form = QFormLayout()

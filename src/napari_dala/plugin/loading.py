@@ -13,7 +13,7 @@ from napari_dala.analysis.pictures import DT_DEFAULT
 from napari_dala.analysis.result import Analysis, overlay_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Generator, Iterable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -55,6 +55,11 @@ class LoadedAnalysis:
         )
 
 
+def make_ready() -> None:
+    """Import what showing an analysis needs and napari does not have yet: a third of a second."""
+    import_module("pandas")  # napari's Labels layer
+
+
 def load(path: str | Path, bundle_hash: str | None = None) -> LoadedAnalysis:
     """Read an analysis from disk, as `Analysis.open`; a third of a second for 100,000 tiles, so not in the main thread.
 
@@ -63,7 +68,7 @@ def load(path: str | Path, bundle_hash: str | None = None) -> LoadedAnalysis:
     DalaError
         When there is none.
     """
-    import_module("pandas")  # napari's Labels layer needs it, a third of a second in the main thread otherwise
+    make_ready()
     analysis = Analysis.open(path, bundle_hash)
     cams = analysis.store.read("cam")
     rows, columns = analysis.grid.shape
@@ -97,6 +102,14 @@ class Block:
     unfamiliar: NDArray[np.bool_]
     probability: NDArray[np.float32]
     cams: NDArray[np.float16]
+
+
+def read_news(
+    store: AnalysisStore, positions: Iterable[tuple[int, int]], marks: bool
+) -> Generator[list[Block], None, NDArray[np.uint8] | None]:
+    """Read blocks, then, with `marks`, what has become of every tile (see `AnalysisStore.status`), else None."""
+    yield read_blocks(store, positions)
+    return store.status if marks else None
 
 
 def read_blocks(store: AnalysisStore, positions: Iterable[tuple[int, int]]) -> list[Block]:

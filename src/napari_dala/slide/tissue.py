@@ -93,7 +93,7 @@ class TissueMask:
 
     @cached_property
     def _integral(self) -> NDArray[np.int64]:
-        return np.pad(self.mask.astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+        return np.pad(self.mask.cumsum(0, np.int64).cumsum(1), ((1, 0), (1, 0)))
 
     def _tissue_above_left(self, row: NDArray[np.float64], col: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the tissue in mask px above `row` and left of `col` (mask px, fractions allowed)."""
