@@ -85,3 +85,19 @@ def test_the_store_can_be_read_before_the_tissue_is_sought(
     assert request.told[1]["event"] == "progress"
     assert not request.told[1]["blocks"]  # by which the reader knows that the tissue is marked
     assert request.told[-1]["done"] == int(Analysis.open(tmp_path).analysed.sum()) > 0
+
+
+def test_a_slide_that_was_looked_at_is_not_opened_or_searched_again(
+    drawn_slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = Worker()
+    worker.look(_Request(), slide=str(drawn_slide), model="untrained")
+    with monkeypatch.context() as patch:
+        patch.setattr("napari_dala.analysis.worker.open_slide", None)
+        patch.setattr("napari_dala.slide.tissue.tissue_in", None)
+        worker.analyze(_Request(), slide=str(drawn_slide), out=str(tmp_path / "seen"), model="untrained")
+    worker.look(_Request(), slide=str(drawn_slide), model="untrained", mpp=1.0)  # of another resolution
+    worker.analyze(_Request(), slide=str(drawn_slide), out=str(tmp_path / "unseen"), model="untrained")
+    seen, unseen = Analysis.open(tmp_path / "seen"), Analysis.open(tmp_path / "unseen")
+    assert seen.analysed.any()
+    assert (seen.probability[:, seen.analysed] == unseen.probability[:, unseen.analysed]).all()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from shapely import Polygon
 
-from napari_dala.analysis.engine import analyze, results_of
+from napari_dala.analysis.engine import analyze, results_of, tissue_tiles
 from napari_dala.analysis.predictor import Predictor, choose_device, choose_precision, devices
 from napari_dala.analysis.rescore import rescore
 from napari_dala.analysis.run_control import Progress, RunControl
@@ -18,6 +18,7 @@ from napari_dala.model.bundle import ModelBundle, load_model
 from napari_dala.model.bundle_head import load_head
 from napari_dala.model.catalog import find_model
 from napari_dala.slide import open_slide
+from napari_dala.slide.tiles import TileGrid
 
 # isort: split
 import torch
@@ -25,6 +26,7 @@ import torch
 if TYPE_CHECKING:
     from napari_dala.jobs.child import Request
     from napari_dala.model.bundle_file import Bundle
+    from napari_dala.slide import Slide
 
 
 class Worker:
@@ -35,6 +37,7 @@ class Worker:
         self._source: tuple[str, int] | None = None  # the bundle's file and when that was written
         self._predictor: Predictor | None = None
         self._place: tuple[str, str] | None = None  # the predictor's device and precision as they were asked for
+        self._slide: tuple[tuple[str, Any], Slide] | None = None  # that was looked at last: file and mpp, and itself
         self._all_threads = torch.get_num_threads()
 
     def prepare(self) -> dict[str, Any]:
@@ -67,6 +70,25 @@ class Worker:
             self._predictor = last.with_bundle(bundle)
         assert self._predictor is not None
         return self._predictor
+
+    def look(
+        self, request: Request, *, slide: str, model: str = "default", mpp: float | list[float] | None = None
+    ) -> dict[str, Any]:
+        """Open a slide that may be analysed next, and find its tissue."""
+        opened = self._taken(slide, mpp)
+        self._slide = (slide, mpp), opened
+        card = self.bundle(model).card
+        tissue_tiles(opened, TileGrid.over(opened, card.tile_px, card.mpp))
+        return {}
+
+    def _taken(self, path: str, mpp: float | list[float] | None) -> Slide:
+        """Return a slide, the one that was looked at if it is that; another one that was is closed."""
+        seen, self._slide = self._slide, None
+        if seen is not None and seen[0] == (path, mpp):
+            return seen[1]
+        if seen is not None:
+            seen[1].close()
+        return open_slide(path, mpp=(mpp[0], mpp[1]) if isinstance(mpp, list) else mpp)
 
     def analyze(
         self,
@@ -101,7 +123,7 @@ class Worker:
         def report(progress: Progress) -> None:
             request.emit("progress", path=out, device=str(chosen), **asdict(progress))
 
-        with open_slide(slide, mpp=(mpp[0], mpp[1]) if isinstance(mpp, list) else mpp) as opened:
+        with self._taken(slide, mpp) as opened:
             store = results_of(opened, bundle, choose_precision(precision, chosen), out, overlap=overlap)
             rescore(store, bundle, control, report)
             request.emit("opened", path=out)
@@ -134,7 +156,7 @@ def _steer(control: RunControl, verb: str, arguments: dict[str, Any]) -> None:
 def main() -> None:
     """Serve until the parent goes away."""
     worker = Worker()
-    serve({"analyze": worker.analyze, "devices": worker.devices}, worker.prepare)
+    serve({"look": worker.look, "analyze": worker.analyze, "devices": worker.devices}, worker.prepare)
 
 
 if __name__ == "__main__":

@@ -212,6 +212,9 @@ class DynamicThreshold:
     ) -> ThresholdedMap:
         """Threshold one class' map, or a part of it in whole tiles, at a level; the rest is as in a call."""
         valid = _checked(cam, cell_um, tile_cells, valid)
+        if not valid.any():
+            nothing = np.zeros(cam.shape, np.float32)
+            return ThresholdedMap(cam, nothing, level.threshold, 0.0, nothing > 0, nothing.copy())
         top, cut = (np.asarray(value, np.float32) for value in (level.top, np.float32(self.strength) * level.threshold))
         gain, least = _rescaling(cut)
         if top.ndim:
@@ -248,7 +251,8 @@ class DynamicThreshold:
         top = float(known.max(initial=0))
         if known.size == 0 or top - float(known.min()) <= _FLAT * top:
             return Level(top or 1.0, math.nan)
-        robust = float(np.percentile(known, _ROBUST_PERCENTILE))
+        in_place = self.method == "percentile"  # the others' sums depend on the order
+        robust = float(np.percentile(known, _ROBUST_PERCENTILE, overwrite_input=in_place))
         top = robust if robust > _FLAT * top else top
         known = np.minimum(known / np.float32(top), 1, dtype=np.float32)
         if self.method == "otsu":
@@ -256,7 +260,7 @@ class DynamicThreshold:
         if self.method == "mean_std":
             threshold = float(known.mean(dtype=np.float64) + self._value * known.std(dtype=np.float64))
         elif self.method == "percentile":
-            threshold = float(np.percentile(known, self._value))
+            threshold = float(np.percentile(known, self._value, overwrite_input=True))
         else:
             threshold = self._value
         return Level(top, min(max(threshold, 0.0), 1.0))

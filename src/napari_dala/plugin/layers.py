@@ -73,7 +73,7 @@ class ResultLayers:
         self.explanation = Explanation(self.analysis.card.target_class)
         self._layers = layers
         self._loaded = loaded
-        self.thresholded = loaded.first
+        self.thresholded = loaded.take_first()
         self._explainer = Explainer(loaded, self.explanation)
         self._explainer.part_made.connect(self._show_part)
         self._explainer.made.connect(self._show_cam)

@@ -143,15 +143,20 @@ class AnalysisRun(QObject):
         """Bring layers and progress up to date; what is read from disk is read in a thread, however much is new."""
         if not self.is_running or self._loading:
             return
-        self._updated = time.monotonic()
         if self._path and not self._shown and not self._dropped:
             self._read(load, self._path, returned=self._on_loaded)
-        elif (self._blocks or self._tissue_found) and self._results is not None:
+        elif self._has_news and self._results is not None:
+            self._updated = time.monotonic()
             store, blocks, marks = self._results.analysis.store, self._blocks, self._tissue_found
             self._blocks, self._tissue_found = set(), False
             self._read(read_news, store, blocks, marks, yielded=self._on_blocks, returned=self._on_marks)
         else:
             self._tell()
+
+    @property
+    def _has_news(self) -> bool:
+        """True where there is something to read; marks, which take longer, come with the first tiles or in the end."""
+        return bool(self._blocks) or (self._tissue_found and self._end is not None)
 
     def _read(self, function: Callable[..., Any], *arguments: Any, **then: Callable[[Any], None]) -> None:
         self._loading = True
@@ -186,7 +191,7 @@ class AnalysisRun(QObject):
             if not self.is_running or self._loading:
                 return
             self.progressed.emit(self._latest)
-        if (self._blocks or self._tissue_found) and self._results is not None:
+        if self._has_news and self._results is not None:
             self._show_soon()
         elif self._end is not None:
             self._finish(*self._end)
