@@ -77,20 +77,22 @@ def dock(name: str) -> Callable[[Path], dict[str, float]]:
     """Return what opens a dock beside a slide, the first of the process."""
 
     def opened(slide: Path) -> dict[str, float]:
+        from qtpy.QtWidgets import QApplication
+
         figures: dict[str, float] = {}
         viewer = _window()
         viewer.open(slide, plugin=PLUGIN)
         rest(3)
         with _timed(figures, f"dock {name}"):
             viewer.window.add_plugin_dock_widget(PLUGIN, name)
-            rest(0)
+            QApplication.processEvents()
         return figures
 
     return opened
 
 
 def running(slide: Path) -> dict[str, float]:
-    """Press Run over a view of 1000 x 750 um in the slide's middle: to the layers, a coloured tile, the view's tiles."""
+    """Press Run over 1000 x 750 um in the slide's middle: to the layers, a coloured tile, all tiles of that view."""
     from napari_dala.plugin.session import session_of
     from napari_dala.plugin.slide_layers import to_world
 
@@ -174,7 +176,11 @@ def _paint(path: Path) -> None:
 
     grid = TileGrid((SIDE * 224, SIDE * 224), 224, (1.0, 1.0), 7)
     store = create_store(
-        path, Setting("painted", grid, "", ""), slide={}, bundle_hash="0" * 16, card=UNTRAINED_CARD.model_dump(mode="json")
+        path,
+        Setting("painted", grid, "", ""),
+        slide={},
+        bundle_hash="0" * 16,
+        card=UNTRAINED_CARD.model_dump(mode="json"),
     )
     random = np.random.default_rng(0)
     probability = random.random((SIDE, SIDE))

@@ -49,7 +49,8 @@ def idle():
     with ThreadPoolExecutor(1) as pool:
         return sys.platform == "linux" and pool.submit(os.sched_getscheduler, 0).result() == os.SCHED_IDLE
 
-serve({"echo": echo, "wait": wait, "fail": fail, "die": die}, lambda: {"pid": os.getpid(), "nice": os.nice(0), "idle": idle()})
+actions = {"echo": echo, "wait": wait, "fail": fail, "die": die}
+serve(actions, lambda: {"pid": os.getpid(), "nice": os.nice(0), "idle": idle()})
 """
 
 
