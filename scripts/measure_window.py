@@ -144,7 +144,7 @@ def thresholding(_: Path) -> dict[str, float]:
     glass = [da.full((side, side, 3), 240, "u1") for side in (SIDE * 224, SIDE * 14)]
     layer = viewer.add_image(glass, rgb=True, multiscale=True, scale=(0.5, 0.5), units=("um", "um"))
     results = ResultLayers(viewer.layers, layer, load(os.environ["DALA_WORKSPACE"]))
-    viewer.camera.zoom *= 16
+    viewer.scene.camera.zoom *= 16
     rest(2)
     figures: dict[str, float] = {}
     for scope in get_args(Scope):
