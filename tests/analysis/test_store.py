@@ -44,6 +44,18 @@ def test_what_is_read_of_a_whole_slide_lies_in_few_chunks(tmp_path: Path) -> Non
     assert store._arrays["features"].chunks[:2] == (BLOCK, BLOCK), "a block of tiles is written at once"
 
 
+def test_marks_tell_tissue_from_glass_and_leave_what_is_done(tmp_path: Path) -> None:
+    store = opened(tmp_path, 40)
+    assert not store.status.any()
+    assert np.isnan(store.read("cam")).all()
+    store.write(results(np.array([1]), np.array([2])), [(3, 3)])
+    tissue = np.arange(1600).reshape(40, 40) % 2 == 0
+    expected = np.where(tissue, TileStatus.TODO, TileStatus.BACKGROUND)
+    expected[1, 2], expected[3, 3] = TileStatus.DONE, TileStatus.UNREADABLE
+    np.testing.assert_array_equal(store.mark_background(tissue), expected)
+    np.testing.assert_array_equal(Analysis(store).status, expected)
+
+
 def test_neighbouring_blocks_of_a_chunk_keep_what_the_other_wrote(tmp_path: Path) -> None:
     store = opened(tmp_path, 10)
     blocks = [(0, 0), (0, 1), (1, 0), (2, 2)]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING, Any
 
+from napari_dala.analysis import engine
 from napari_dala.analysis.predictor import Predictor
 from napari_dala.analysis.result import Analysis
 from napari_dala.analysis.worker import Worker
@@ -21,7 +22,7 @@ class _Request:
         self.told: list[dict[str, Any]] = []
 
     def emit(self, event: str, **payload: Any) -> None:
-        self.told.append(payload)
+        self.told.append({"event": event, **payload})
 
     def listen(self, hear: Any) -> None:
         pass
@@ -58,9 +59,45 @@ def test_a_new_head_keeps_the_trunk_and_is_scored_before_one_is_loaded(
     trunk = worker.predictor(str(new), "auto", "auto").trunk
     request.told.clear()
     worker.analyze(request, slide=str(drawn_slide), out=str(folder), model=str(old))
-    assert len(request.told) == 1  # that all is there
+    assert [told["event"] for told in request.told] == ["opened", "progress"]  # the latter, that all is there
     assert worker.predictor(str(old), "auto", "auto").trunk is trunk
     assert isinstance(worker.bundle(str(old)), BundleHead)
     assert worker.bundle(str(old)).hash == with_basis.bundle.hash
     new_head.save(old)  # a file that was written anew is read anew
     assert worker.bundle(str(old)).hash == new_head.hash
+
+
+def test_the_store_can_be_read_before_the_tissue_is_sought(
+    drawn_slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[tuple[str, ...]] = []
+    request = _Request()
+    seek = engine.tissue_tiles
+
+    def noted(*arguments: Any) -> Any:
+        found.append(tuple(told["event"] for told in request.told))
+        assert not Analysis.open(request.told[0]["path"]).analysed.any()
+        return seek(*arguments)
+
+    monkeypatch.setattr(engine, "tissue_tiles", noted)
+    Worker().analyze(request, slide=str(drawn_slide), out=str(tmp_path), model="untrained")
+    assert found == [("opened",)]
+    assert request.told[1]["event"] == "progress"
+    assert not request.told[1]["blocks"]  # by which the reader knows that the tissue is marked
+    assert request.told[-1]["done"] == int(Analysis.open(tmp_path).analysed.sum()) > 0
+
+
+def test_a_slide_that_was_looked_at_is_not_opened_or_searched_again(
+    drawn_slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = Worker()
+    worker.look(_Request(), slide=str(drawn_slide), model="untrained")
+    with monkeypatch.context() as patch:
+        patch.setattr("napari_dala.analysis.worker.open_slide", None)
+        patch.setattr("napari_dala.slide.tissue.tissue_in", None)
+        worker.analyze(_Request(), slide=str(drawn_slide), out=str(tmp_path / "seen"), model="untrained")
+    worker.look(_Request(), slide=str(drawn_slide), model="untrained", mpp=1.0)  # of another resolution
+    worker.analyze(_Request(), slide=str(drawn_slide), out=str(tmp_path / "unseen"), model="untrained")
+    seen, unseen = Analysis.open(tmp_path / "seen"), Analysis.open(tmp_path / "unseen")
+    assert seen.analysed.any()
+    assert (seen.probability[:, seen.analysed] == unseen.probability[:, unseen.analysed]).all()

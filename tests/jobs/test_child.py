@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 ECHO = """
 import os, sys, time
+from concurrent.futures import ThreadPoolExecutor
 from napari_dala.errors import DalaError
 from napari_dala.jobs.child import serve
 
@@ -44,7 +45,12 @@ def die(request):
     print("out of luck", file=sys.stderr, flush=True)
     os._exit(3)
 
-serve({"echo": echo, "wait": wait, "fail": fail, "die": die}, lambda: {"pid": os.getpid(), "nice": os.nice(0)})
+def idle():
+    with ThreadPoolExecutor(1) as pool:
+        return sys.platform == "linux" and pool.submit(os.sched_getscheduler, 0).result() == os.SCHED_IDLE
+
+actions = {"echo": echo, "wait": wait, "fail": fail, "die": die}
+serve(actions, lambda: {"pid": os.getpid(), "nice": os.nice(0), "idle": idle()})
 """
 
 
@@ -74,6 +80,7 @@ def child(tmp_path: Path) -> Iterator[tuple[Child, _Events, dict[str, Any]]]:
 def test_requests_are_answered_in_order_and_prints_stay_out(child: tuple[Child, _Events, dict[str, Any]]) -> None:
     made, events, ready = child
     assert ready["nice"] >= 10
+    assert ready["idle"] == (sys.platform == "linux")  # of a thread that it started, too
     first, second = made.request("echo", text="µ"), made.request("echo", text="b")
     assert [events.next() for _ in range(4)] == [
         (first, "half", {"text": "µ"}),

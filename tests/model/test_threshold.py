@@ -291,3 +291,14 @@ def test_a_part_at_the_whole_maps_level_is_that_part_of_the_whole(method: Method
     here = rule.keep(cam[part], level.of_tiles(slice(2, 6), slice(1, 5)), cell_um=16, tile_cells=7)
     for name in ("scaled", "mask", "map"):
         np.testing.assert_array_equal(getattr(here, name), getattr(whole, name)[part])
+
+
+@pytest.mark.parametrize("method", get_args(Method))
+def test_how_many_tiles_are_done_at_a_time_changes_nothing(method: Method, monkeypatch: pytest.MonkeyPatch) -> None:
+    cam = np.random.default_rng(0).normal(size=(68, 63)).astype(np.float32)
+    rule = DynamicThreshold(method, "tile")
+    whole = rule.level(cam, 7)
+    monkeypatch.setattr("napari_dala.model.threshold._BAND_TILES", 20)  # two rows, the last one cut
+    bands = rule.level(cam, 7)
+    np.testing.assert_array_equal(bands.threshold, whole.threshold)
+    np.testing.assert_array_equal(bands.top, whole.top)

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 
 from napari_dala.slide import open_slide
-from napari_dala.slide.pyramid import TOP_PX, pyramid
+from napari_dala.slide.pyramid import TOP_PX, LazyLevel, pyramid
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,8 +18,47 @@ def test_levels_and_chunks_are_the_files_own(mosaic: Path) -> None:
     with open_slide(mosaic) as slide:
         levels = pyramid(slide)
         assert [level.shape[:2] for level in levels] == [(at.height, at.width) for at in slide.levels]
-        assert levels[0].chunksize == (256, 256, 3)
-        assert (levels[1][500:600, 700:900].compute() == slide.read(1400, 1000, 200, 100, 1)).all()
+        assert levels[0].chunks == (256, 256, 3)
+        assert (levels[1][500:600, 700:900] == slide.read(1400, 1000, 200, 100, 1)).all()
+
+
+ROWS = st.one_of(st.integers(-9, 8), st.slices(9))
+COLUMNS = st.one_of(st.integers(-11, 10), st.slices(11))
+KEYS = st.one_of(
+    ROWS,
+    st.tuples(ROWS, COLUMNS),
+    st.tuples(ROWS, COLUMNS, st.slices(3)),
+    st.sampled_from([..., (..., 1), (3, ..., 2), (slice(2, 5), ...)]),
+)
+
+
+@given(KEYS)
+def test_a_level_is_sliced_as_an_array_is(key: Any) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 11, 3)).astype(np.uint8)
+    level = LazyLevel((9, 11, 3), (4, 5, 3), "drawn", lambda top, bottom, left, right: pixels[top:bottom, left:right])
+    np.testing.assert_array_equal(level[key], pixels[key])
+
+
+def test_what_was_read_of_a_level_is_not_read_again_while_there_is_room() -> None:
+    read: list[tuple[int, int, int, int]] = []
+
+    def noted(*rectangle: int) -> np.ndarray:
+        read.append(rectangle)
+        top, bottom, left, right = rectangle
+        return np.full((bottom - top, right - left, 3), len(read), np.uint8)
+
+    side = 4096  # a tile takes 48 MiB
+    level = LazyLevel((4 * side, 2 * side, 3), (side, side, 3), "of no slide", noted)
+    first = level[10:20, 10:20]
+    assert read == [(0, side, 0, side)]
+    np.testing.assert_array_equal(level[30:40, 10:20], first)
+    assert len(read) == 1
+    level[0:1, side:]
+    level[:, 5]
+    assert len(read) == len(set(read)) == 5
+    level[:, side + 5]
+    assert level[10, 10, 0] != first[0, 0, 0]  # read again, for others took its place
+    assert read.count((0, side, 0, side)) == 2
 
 
 def test_missing_levels_are_made_once_and_kept(shared_data: Path) -> None:
@@ -28,7 +69,7 @@ def test_missing_levels_are_made_once_and_kept(shared_data: Path) -> None:
         assert ready.wait(20)
         levels = pyramid(slide, lambda: (_ for _ in ()).throw(AssertionError("built twice")))
         assert levels[-1].name != first[-1].name  # what napari cached of the placeholder is not shown again
-        coarse = levels[-1].compute().astype(int)
+        coarse = np.asarray(levels[-1]).astype(int)
         width, height = slide.dimensions
         whole = slide.read(0, 0, width // 4 * 4, height // 4 * 4).astype(float)
         expected = whole.reshape(height // 4, 4, width // 4, 4, 3).mean((1, 3))
@@ -39,5 +80,5 @@ def test_a_damaged_tile_shows_grey_and_leaves_the_rest(broken_mosaic: tuple[Path
     path, (x, y) = broken_mosaic
     with open_slide(path) as slide:
         level = pyramid(slide)[1]
-        assert (level[y // 2 : y // 2 + 20, x // 2 : x // 2 + 20].compute() == 128).all()
-        assert (level[0:20, 0:20].compute() == slide.read(0, 0, 20, 20, 1)).all()
+        assert (level[y // 2 : y // 2 + 20, x // 2 : x // 2 + 20] == 128).all()
+        assert (level[0:20, 0:20] == slide.read(0, 0, 20, 20, 1)).all()

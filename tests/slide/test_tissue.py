@@ -143,7 +143,7 @@ def test_a_large_thumbnail_is_quick() -> None:
     assert time.process_time() - start < 0.5
 
 
-@dataclass
+@dataclass(eq=False)
 class DrawnSlide:
     """A slide of 8000 x 6400 px whose thumbnail is `drawn_slide`."""
 

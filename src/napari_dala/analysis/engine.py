@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from napari_dala.slide import Slide
 
 MIN_TISSUE = 0.1  # part of a tile that must be tissue
-_MASK_PX_PER_TILE = 16
+_MASK_PX_PER_TILE, _MOST_MASK_PX = 16, 1024
 _WRITES_AHEAD = 4
 
 
@@ -180,8 +180,7 @@ def prepare(
     grid = store.grid
     tissue = tissue_tiles(slide, grid)
     wanted = tissue if region is None else tissue & tiles_in(region, grid)
-    store.mark_background(tissue)
-    return Work.on(store, tissue, wanted)
+    return Work(store, tissue, wanted, store.mark_background(tissue), store.scored, store.exact)
 
 
 def carry_out(
@@ -249,7 +248,7 @@ def tissue_tiles(slide: Slide, grid: TileGrid) -> NDArray[np.bool_]:
         return inside
     left, top = grid.origins()
     width, height = grid.tile_size
-    mask = tissue_mask(slide, min(2048, max(512, _MASK_PX_PER_TILE * max(grid.shape))))
+    mask = tissue_mask(slide, min(_MOST_MASK_PX, max(512, _MASK_PX_PER_TILE * max(grid.shape))))
     fraction = mask.fraction(left[None, :], top[:, None], width, height)
     return inside & (fraction >= MIN_TISSUE)
 

@@ -159,7 +159,7 @@ class AnalysisStore:
     @property
     def status(self) -> NDArray[np.uint8]:
         """`TileStatus` of every tile for the trunk, (rows, columns)."""
-        return np.asarray(self._arrays["status"][:])
+        return self.read("status")
 
     @property
     def scored(self) -> NDArray[np.bool_]:
@@ -223,7 +223,11 @@ class AnalysisStore:
         if name == "exact" and name not in self._arrays:
             name = "scored"  # written before CAMs could be approximate
         array = self._arrays[name]
-        return np.asarray(array[:] if block is None else array[_block_region(name, block, self.grid.cells)])
+        if block is not None:
+            return np.asarray(array[_block_region(name, block, self.grid.cells)])
+        if not array.nchunks_initialized:  # at once, where zarr would look for each chunk in turn
+            return np.full(array.shape, array.fill_value, array.dtype)
+        return np.asarray(array[:])
 
     def read_blocks(self, name: str, blocks: Iterable[tuple[int, int]] | None) -> NDArray[Any]:
         """Read an array of one mark a tile ("status", "scored", "exact"), 0 outside some blocks; None for all."""
@@ -234,14 +238,15 @@ class AnalysisStore:
             marks[_block_region(name, block, self.grid.cells)] = self.read(name, block)
         return marks
 
-    def mark_background(self, tissue: NDArray[np.bool_]) -> None:
-        """Say of every tile whether it holds tissue; tiles that were done stay so."""
+    def mark_background(self, tissue: NDArray[np.bool_]) -> NDArray[np.uint8]:
+        """Say of every tile whether it holds tissue, and return its status; tiles that were done stay so."""
         status = self.status
         settled = (status == TileStatus.DONE) | (status == TileStatus.UNREADABLE)
-        wanted = np.where(settled, status, np.where(tissue, TileStatus.TODO, TileStatus.BACKGROUND))
+        wanted = np.where(settled, status, np.where(tissue, TileStatus.TODO, TileStatus.BACKGROUND)).astype(np.uint8)
         if not np.array_equal(wanted, status):
-            self._arrays["status"][:] = wanted.astype(np.uint8)
+            self._arrays["status"][:] = wanted
             self._chunks.forget("status")
+        return wanted
 
     def write(self, results: TileResults | None, unreadable: list[tuple[int, int]]) -> None:
         """Add tiles of one block that the network has seen: first what it found, then the marks that say so."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from shapely import Polygon
 
-from napari_dala.analysis.engine import analyze, results_of
+from napari_dala.analysis.engine import analyze, results_of, tissue_tiles
 from napari_dala.analysis.predictor import Predictor, choose_device, choose_precision, devices
 from napari_dala.analysis.rescore import rescore
 from napari_dala.analysis.run_control import Progress, RunControl
@@ -17,6 +18,7 @@ from napari_dala.model.bundle import ModelBundle, load_model
 from napari_dala.model.bundle_head import load_head
 from napari_dala.model.catalog import find_model
 from napari_dala.slide import open_slide
+from napari_dala.slide.tiles import TileGrid
 
 # isort: split
 import torch
@@ -24,6 +26,7 @@ import torch
 if TYPE_CHECKING:
     from napari_dala.jobs.child import Request
     from napari_dala.model.bundle_file import Bundle
+    from napari_dala.slide import Slide
 
 
 class Worker:
@@ -34,13 +37,15 @@ class Worker:
         self._source: tuple[str, int] | None = None  # the bundle's file and when that was written
         self._predictor: Predictor | None = None
         self._place: tuple[str, str] | None = None  # the predictor's device and precision as they were asked for
+        self._slide: tuple[tuple[str, Any], Slide] | None = None  # that was looked at last: file and mpp, and itself
         self._all_threads = torch.get_num_threads()
 
     def prepare(self) -> dict[str, Any]:
-        """Load the default model and run it once, so that the first analysis starts at once."""
+        """Load the default model and analyse one tile, so that the first analysis starts at once."""
         predictor = self.predictor("default", "auto", "auto")
-        side = predictor.bundle.card.tile_px
-        predictor(np.zeros((predictor.batch_size, side, side, 3), np.uint8))
+        card = predictor.bundle.card
+        with tempfile.TemporaryDirectory(prefix="dala-warm-") as folder:
+            analyze(open_slide(np.zeros((card.tile_px, card.tile_px, 3), np.uint8), mpp=card.mpp), predictor, folder)
         return {"device": str(predictor.device), "precision": predictor.precision, "torch": torch.__version__}
 
     def bundle(self, model: str) -> Bundle:
@@ -66,6 +71,25 @@ class Worker:
         assert self._predictor is not None
         return self._predictor
 
+    def look(
+        self, request: Request, *, slide: str, model: str = "default", mpp: float | list[float] | None = None
+    ) -> dict[str, Any]:
+        """Open a slide that may be analysed next, and find its tissue."""
+        opened = self._taken(slide, mpp)
+        self._slide = (slide, mpp), opened
+        card = self.bundle(model).card
+        tissue_tiles(opened, TileGrid.over(opened, card.tile_px, card.mpp))
+        return {}
+
+    def _taken(self, path: str, mpp: float | list[float] | None) -> Slide:
+        """Return a slide, the one that was looked at if it is that; another one that was is closed."""
+        seen, self._slide = self._slide, None
+        if seen is not None and seen[0] == (path, mpp):
+            return seen[1]
+        if seen is not None:
+            seen[1].close()
+        return open_slide(path, mpp=(mpp[0], mpp[1]) if isinstance(mpp, list) else mpp)
+
     def analyze(
         self,
         request: Request,
@@ -81,9 +105,10 @@ class Worker:
         threads: int = 0,
         view: list[float] | None = None,
     ) -> dict[str, Any]:
-        """Analyse a slide; progress events name the store's folder, so that it can be read while it grows.
+        """Analyse a slide; its events name the store's folder, so that it can be read while it grows.
 
-        What is stored of tiles that the same trunk has seen is scored before the trunk is loaded.
+        What is stored of tiles that the same trunk has seen is scored before the trunk is loaded. Then comes "opened":
+        whoever shows the results can make ready for them while the tissue is being found.
 
         `threads` are the processor's for the network, 0 for all of them; the rest is as in `engine.analyze`.
         """
@@ -98,9 +123,10 @@ class Worker:
         def report(progress: Progress) -> None:
             request.emit("progress", path=out, device=str(chosen), **asdict(progress))
 
-        with open_slide(slide, mpp=(mpp[0], mpp[1]) if isinstance(mpp, list) else mpp) as opened:
+        with self._taken(slide, mpp) as opened:
             store = results_of(opened, bundle, choose_precision(precision, chosen), out, overlap=overlap)
             rescore(store, bundle, control, report)
+            request.emit("opened", path=out)
             polygons = None if region is None else [Polygon(ring) for ring in region]
             analyze(
                 opened,
@@ -130,7 +156,7 @@ def _steer(control: RunControl, verb: str, arguments: dict[str, Any]) -> None:
 def main() -> None:
     """Serve until the parent goes away."""
     worker = Worker()
-    serve({"analyze": worker.analyze, "devices": worker.devices}, worker.prepare)
+    serve({"look": worker.look, "analyze": worker.analyze, "devices": worker.devices}, worker.prepare)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ _ROBUST_PERCENTILE = 99.9
 _FLAT = 1e-3  # a spread under this share of the maximum is float16 rounding: nothing stands out
 _FAINTEST = 0.1  # what a cell just over the threshold shows as; 0 is what was not kept
 _BINS = 256
+_BAND_TILES = 2048  # thresholded by the tile at a time: what is computed of them stays in the processor's cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,10 +212,15 @@ class DynamicThreshold:
     ) -> ThresholdedMap:
         """Threshold one class' map, or a part of it in whole tiles, at a level; the rest is as in a call."""
         valid = _checked(cam, cell_um, tile_cells, valid)
+        if not valid.any():
+            nothing = np.zeros(cam.shape, np.float32)
+            return ThresholdedMap(cam, nothing, level.threshold, 0.0, nothing > 0, nothing.copy())
         top, cut = (np.asarray(value, np.float32) for value in (level.top, np.float32(self.strength) * level.threshold))
+        gain, least = _rescaling(cut)
         if top.ndim:
-            top, cut = (
-                each.repeat(tile_cells, 0).repeat(tile_cells, 1)[: cam.shape[0], : cam.shape[1]] for each in (top, cut)
+            top, cut, gain, least = (
+                each.repeat(tile_cells, 0).repeat(tile_cells, 1)[: cam.shape[0], : cam.shape[1]]
+                for each in (top, cut, gain, least)
             )
         scaled = _positive(cam, valid)
         scaled /= top
@@ -223,13 +229,16 @@ class DynamicThreshold:
             mask = (scaled >= cut) & (scaled > 0)  # a NaN threshold keeps nothing
         if cell_um is not None and math.isfinite(cell_um):
             mask = _without_small(mask, self.min_area_um2 / cell_um**2)
+        shown = scaled - cut
+        shown *= gain
+        shown += least
         return ThresholdedMap(
             raw=cam,
             scaled=scaled,
             threshold=level.threshold,
             kept_fraction=int(mask.sum()) / max(int(valid.sum()), 1),
             mask=mask,
-            map=_rescaled(scaled, cut, mask),
+            map=np.where(mask, shown, np.float32(0)),
         )
 
     @property
@@ -242,7 +251,8 @@ class DynamicThreshold:
         top = float(known.max(initial=0))
         if known.size == 0 or top - float(known.min()) <= _FLAT * top:
             return Level(top or 1.0, math.nan)
-        robust = float(np.percentile(known, _ROBUST_PERCENTILE))
+        in_place = self.method == "percentile"  # the others' sums depend on the order
+        robust = float(np.percentile(known, _ROBUST_PERCENTILE, overwrite_input=in_place))
         top = robust if robust > _FLAT * top else top
         known = np.minimum(known / np.float32(top), 1, dtype=np.float32)
         if self.method == "otsu":
@@ -250,13 +260,23 @@ class DynamicThreshold:
         if self.method == "mean_std":
             threshold = float(known.mean(dtype=np.float64) + self._value * known.std(dtype=np.float64))
         elif self.method == "percentile":
-            threshold = float(np.percentile(known, self._value))
+            threshold = float(np.percentile(known, self._value, overwrite_input=True))
         else:
             threshold = self._value
         return Level(top, min(max(threshold, 0.0), 1.0))
 
     def _per_tile(self, values: Floats, valid: Bools, side: int) -> Level:
-        """Return each tile's level, all tiles at once."""
+        """Return each tile's level."""
+        step = side * max(1, _BAND_TILES * side // max(1, values.shape[1]))
+        bands = [
+            self._band(values[top : top + step], valid[top : top + step], side)
+            for top in range(0, max(1, len(values)), step)
+        ]
+        top, threshold = (np.concatenate([getattr(band, name) for band in bands]) for name in ("top", "threshold"))
+        return Level(top, threshold)
+
+    def _band(self, values: Floats, valid: Bools, side: int) -> Level:
+        """Return the level of each tile of a few rows, all at once."""
         cells = _tiled(np.where(valid, values, np.float32(np.inf)), side)
         rows, cols = cells.shape[:2]
         cells = np.sort(cells.reshape(rows * cols, side * side), axis=1)  # not valid ones last
@@ -358,18 +378,15 @@ def _tiled(values: Floats, side: int) -> Floats:
 
 def _without_small(mask: Bools, cells: float) -> Bools:
     """Return `mask` without its 8-connected islands of fewer than `cells` cells."""
-    if cells <= 1:
+    if cells <= 1 or not mask.any():
         return mask
     labels, _ = ndimage.label(mask, np.ones((3, 3)))
     keep = np.bincount(labels[mask], minlength=1) >= cells * (1 - 1e-9)  # 0 is no island and has no cell here
     return np.asarray(keep[labels])
 
 
-def _rescaled(scaled: Floats, cut: Floats, mask: Bools) -> Floats:
-    """Return M over the kept cells from `_FAINTEST` at the cut to 1 at the maximum; 0 elsewhere."""
+def _rescaling(cut: Floats) -> tuple[Floats, Floats]:
+    """Return gain and least value of M over the kept cells: from `_FAINTEST` at the cut to 1 at the maximum."""
     with np.errstate(divide="ignore"):
-        gain = np.where(cut < 1, (1 - _FAINTEST) / (1 - cut), 0).astype(np.float32)  # a NaN cut kept nothing
-    result = scaled - cut
-    result *= gain
-    result += np.where(cut < 1, np.float32(_FAINTEST), np.float32(1))
-    return np.where(mask, result, np.float32(0))
+        gain = np.where(cut < 1, (1 - _FAINTEST) / (1 - cut), 0).astype(np.float32)  # a NaN cut keeps nothing
+    return gain, np.where(cut < 1, np.float32(_FAINTEST), np.float32(1))

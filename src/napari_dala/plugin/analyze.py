@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Shapes
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
@@ -20,10 +21,10 @@ from superqt.utils import create_worker, signals_blocked
 from napari_dala.analysis.store import has_results
 from napari_dala.errors import DalaError
 from napari_dala.plugin.legend import RUN_STYLE, Bar, Note
-from napari_dala.plugin.loading import LoadedAnalysis, load
+from napari_dala.plugin.loading import LoadedAnalysis, load, make_ready
 from napari_dala.plugin.model_box import ModelBox
 from napari_dala.plugin.result_panel import ResultPanel
-from napari_dala.plugin.run import AnalysisRun, analyses_folder, arguments_for, progress_text
+from napari_dala.plugin.run import AnalysisRun, analyses_folder, arguments_for, given_mpp, progress_text
 from napari_dala.plugin.scrolling import scrolling_layout
 from napari_dala.plugin.session import session_of
 from napari_dala.plugin.slide_layers import rectangle, selected_polygons, set_mpp, view_of
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from napari_dala.model.catalog import ModelEntry
 
 WHOLE, VIEW, SHAPE = "Whole slide", "Field in view", "Selected shape"
+_SETTLED_MS = 1000  # after which the dock is there, and nobody will have pressed Run
 _ASK_MPP = "This picture does not say its resolution: enter micrometres per pixel to analyse it."
 
 
@@ -55,6 +57,7 @@ class AnalyzeWidget(QWidget):
         self._child = warm_child()
         self._child.hold(self)
         self._run: AnalysisRun | None = None
+        self._looked_at: dict[str, Any] = {}
         self.model_box, self.layer_box, self.extent_box = ModelBox(), QComboBox(), QComboBox()
         self.extent_box.addItems([WHOLE, VIEW, SHAPE])
         self.model_summary = QLabel()
@@ -76,6 +79,7 @@ class AnalyzeWidget(QWidget):
         self._list_models()
         self._show_device()
         self.refresh()
+        QTimer.singleShot(_SETTLED_MS, partial(create_worker, make_ready, _start_thread=True))
 
     def _arrange(self) -> None:
         form = QFormLayout()
@@ -149,6 +153,16 @@ class AnalyzeWidget(QWidget):
         self.model_box.read(choose)
         self._show_model()
 
+    def _look_ahead(self) -> None:
+        """Have the child find the tissue of the slide in hand, so that Run need not wait for it."""
+        slide, entry = self._session.slide, self.entry
+        if slide is None or slide.path is None or slide.mpp is None or slide.is_photograph or entry is None:
+            return
+        wanted = {"slide": str(slide.path), "mpp": given_mpp(slide), "model": str(entry.path or entry.name)}
+        if wanted != self._looked_at:
+            self._looked_at = wanted
+            self._child.request("look", **wanted)
+
     def _choose_layer(self, row: int) -> None:
         self._session.choose(self.layer_box.itemData(row))
 
@@ -171,7 +185,8 @@ class AnalyzeWidget(QWidget):
         self.destroyed.connect(partial(_abandon, self._run))
         self._run.progressed.connect(self._show_progress)
         self._run.ended.connect(self._on_ended)
-        self.progress.setRange(0, 0)
+        self.progress.setRange(0, 1)  # a busy bar would have the whole window composed anew all the time
+        self.progress.setValue(0)
         self.progress_text.setText("Waiting for the first tiles…" if self._child.about else "Loading the model…")
         self._show_state()
 
@@ -240,6 +255,7 @@ class AnalyzeWidget(QWidget):
         self.offer.say("This slide was analysed before." if offered else "")
         self.offer_button.setVisible(offered)
         self.offer_button.setEnabled(offered)
+        self._look_ahead()
 
     def _show_device(self) -> None:
         about = self._child.about

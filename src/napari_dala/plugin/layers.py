@@ -73,7 +73,7 @@ class ResultLayers:
         self.explanation = Explanation(self.analysis.card.target_class)
         self._layers = layers
         self._loaded = loaded
-        self.thresholded = loaded.first
+        self.thresholded = loaded.take_first()
         self._explainer = Explainer(loaded, self.explanation)
         self._explainer.part_made.connect(self._show_part)
         self._explainer.made.connect(self._show_cam)
@@ -245,11 +245,13 @@ class ResultLayers:
     def _hatching(self) -> NDArray[np.uint8]:
         """Return 1 on diagonals of cells in unfamiliar tiles, else 0, (rows * cells, columns * cells)."""
         grid = self.analysis.grid
-        rows, columns = np.indices(grid.cam_shape, sparse=True)
-        places = zip((rows, columns), grid.shape, strict=True)
-        at_row, at_column = (np.minimum(cells // grid.stride_cells, count - 1) for cells, count in places)
-        hatched: NDArray[np.bool_] = self.analysis.unfamiliar[at_row, at_column] & ((rows + columns) % 3 == 0)
-        return hatched.astype(np.uint8)
+        hatched = np.zeros(grid.cam_shape, np.uint8)
+        if self.analysis.unfamiliar.any():
+            rows, columns = np.indices(grid.cam_shape, sparse=True)
+            places = zip((rows, columns), grid.shape, strict=True)
+            at_row, at_column = (np.minimum(cells // grid.stride_cells, count - 1) for cells, count in places)
+            hatched[...] = self.analysis.unfamiliar[at_row, at_column] & ((rows + columns) % 3 == 0)
+        return hatched
 
     def _metadata(self, role: str) -> dict[str, Any]:
         return {"dala_analysis": self.analysis, "dala_role": role, "dala_threshold": self.threshold}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ from napari_dala.analysis.pictures import DT_DEFAULT
 from napari_dala.analysis.result import Analysis, overlay_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Generator, Iterable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from napari_dala.model.threshold import ThresholdedMap
 
 
-@dataclass(frozen=True)
+@dataclass
 class LoadedAnalysis:
     """An analysis with its tiles' maps in memory.
 
@@ -36,6 +35,7 @@ class LoadedAnalysis:
 
     analysis: Analysis
     cams: NDArray[np.float16]
+    _first: ThresholdedMap | None = None
 
     def raw_cam(self, class_index: int) -> NDArray[np.float32]:
         """Return a class' raw Grad-CAM over the whole grid, as `Analysis.cam` does, from memory."""
@@ -46,13 +46,25 @@ class LoadedAnalysis:
         rows, columns = grid.shape
         return overlay_mean(cams.reshape(rows, grid.cells, columns, grid.cells), grid.stride_cells)
 
-    @cached_property
-    def first(self) -> ThresholdedMap:
-        """The target class' map as it is shown first."""
+    def prepare_first(self) -> None:
+        """Compute what `take_first` gives; not in the main thread."""
         analysis = self.analysis
-        return DT_DEFAULT(
+        self._first = DT_DEFAULT(
             self.raw_cam(analysis.card.target_class), cell_um=analysis.cell_um, tile_cells=analysis.grid.cells
         )
+
+    def take_first(self) -> ThresholdedMap:
+        """Return the target class' map as it is shown first, and keep it no longer: 65 MB for 100,000 tiles."""
+        if self._first is None:
+            self.prepare_first()
+        first, self._first = self._first, None
+        assert first is not None
+        return first
+
+
+def make_ready() -> None:
+    """Import what showing an analysis needs and napari does not have yet: a third of a second."""
+    import_module("pandas")  # napari's Labels layer
 
 
 def load(path: str | Path, bundle_hash: str | None = None) -> LoadedAnalysis:
@@ -63,7 +75,7 @@ def load(path: str | Path, bundle_hash: str | None = None) -> LoadedAnalysis:
     DalaError
         When there is none.
     """
-    import_module("pandas")  # napari's Labels layer needs it, a third of a second in the main thread otherwise
+    make_ready()
     analysis = Analysis.open(path, bundle_hash)
     cams = analysis.store.read("cam")
     rows, columns = analysis.grid.shape
@@ -71,7 +83,7 @@ def load(path: str | Path, bundle_hash: str | None = None) -> LoadedAnalysis:
     tiles = cams.reshape(len(cams), rows, cells, columns, cells).swapaxes(2, 3)
     tiles[:, ~analysis.analysed] = np.nan  # a tile counts once its mark is written
     loaded = LoadedAnalysis(analysis, cams)
-    _ = loaded.first  # here, not in the main thread
+    loaded.prepare_first()
     return loaded
 
 
@@ -97,6 +109,14 @@ class Block:
     unfamiliar: NDArray[np.bool_]
     probability: NDArray[np.float32]
     cams: NDArray[np.float16]
+
+
+def read_news(
+    store: AnalysisStore, positions: Iterable[tuple[int, int]], marks: bool
+) -> Generator[list[Block], None, NDArray[np.uint8] | None]:
+    """Read blocks, then, with `marks`, what has become of every tile (see `AnalysisStore.status`), else None."""
+    yield read_blocks(store, positions)
+    return store.status if marks else None
 
 
 def read_blocks(store: AnalysisStore, positions: Iterable[tuple[int, int]]) -> list[Block]:

@@ -10,7 +10,7 @@ from napari.utils import cancelable_progress
 from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 from superqt.utils import create_worker
 
-from napari_dala.plugin.loading import Block, LoadedAnalysis, load, read_blocks
+from napari_dala.plugin.loading import Block, LoadedAnalysis, load, read_news
 from napari_dala.plugin.settings import load_preferences
 from napari_dala.plugin.slide_layers import file_of, view_of
 from napari_dala.workspace import slide_folder
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    import numpy as np
     from napari.layers import Image
+    from numpy.typing import NDArray
 
     from napari_dala.plugin.layers import ResultLayers
     from napari_dala.plugin.session import Session
@@ -66,18 +68,16 @@ class AnalysisRun(QObject):
         self.layer, self.preview = layer, preview
         self.is_running = True
         self._session, self._child = session, child
+        self._path = ""  # of the store, once it is there
         self._latest: dict[str, Any] = {}
         self._blocks: set[tuple[int, int]] = set()
+        self._tissue_found = False  # since the layers were last brought up to date
         self._loading = False
         self._shown = self._dropped = False
         self._results: ResultLayers | None = None
         self._end: tuple[Outcome, str] | None = None
-        # First, for napari handles events, clicks among them, while it adds a bar to its activity dock.
-        self._request = 0
-        self._about, self._told, self._updated = "", 0.0, 0.0
-        self._bar = cancelable_progress(
-            total=0, desc=f"Analysing {layer.name}", cancel_callback=self.cancel, leave=False
-        )
+        self._about, self._told, self._updated = "", time.monotonic(), 0.0
+        self._bar: cancelable_progress[Any] | None = None  # a sixth of a second, which the first tiles need not wait
         self._show_timer = _once(self, _SHOW_MS, self._show)
         self._look_timer = _once(self, _LOOK_MS, self._look)
         child.told.connect(self._on_event)
@@ -104,7 +104,7 @@ class AnalysisRun(QObject):
         self.cancel()
         self._leave()
         with suppress(RuntimeError):  # the window is gone, its activity dock too
-            self._bar.close()
+            self._close_bar()
 
     def _on_event(self, number: int, name: str, payload: dict[str, Any]) -> None:
         if not self.is_running:
@@ -113,10 +113,14 @@ class AnalysisRun(QObject):
             self._stop("failed", f"The analysis process ended: {payload['reason']}. Run goes on where it stopped.")
         elif number != self._request:
             return
+        elif name == "opened":
+            self._path = payload["path"]
+            self._show_soon()
         elif name == "progress":
-            self._latest = payload
+            self._path, self._latest = payload["path"], payload
             if not self._dropped:
                 self._blocks.update((row, column) for row, column in payload["blocks"])
+                self._tissue_found |= not payload["blocks"]
             self._show_soon()
         elif name == "error":
             self._stop("failed", payload["message"])
@@ -139,18 +143,24 @@ class AnalysisRun(QObject):
         """Bring layers and progress up to date; what is read from disk is read in a thread, however much is new."""
         if not self.is_running or self._loading:
             return
-        self._updated = time.monotonic()
-        if self._latest and not self._shown and not self._dropped:
-            self._read(self._on_loaded, load, self._latest["path"])
-        elif self._blocks and self._results is not None:
-            blocks, self._blocks = self._blocks, set()
-            self._read(self._on_read, read_blocks, self._results.analysis.store, blocks)
+        if self._path and not self._shown and not self._dropped:
+            self._read(load, self._path, returned=self._on_loaded)
+        elif self._has_news and self._results is not None:
+            self._updated = time.monotonic()
+            store, blocks, marks = self._results.analysis.store, self._blocks, self._tissue_found
+            self._blocks, self._tissue_found = set(), False
+            self._read(read_news, store, blocks, marks, yielded=self._on_blocks, returned=self._on_marks)
         else:
             self._tell()
 
-    def _read(self, then: Callable[[Any], None], function: Callable[..., Any], *arguments: Any) -> None:
+    @property
+    def _has_news(self) -> bool:
+        """True where there is something to read; marks, which take longer, come with the first tiles or in the end."""
+        return bool(self._blocks) or (self._tissue_found and self._end is not None)
+
+    def _read(self, function: Callable[..., Any], *arguments: Any, **then: Callable[[Any], None]) -> None:
         self._loading = True
-        create_worker(function, *arguments, _connect={"returned": then, "errored": self._on_failed})
+        create_worker(function, *arguments, _connect={**then, "errored": self._on_failed})
 
     def _on_loaded(self, loaded: LoadedAnalysis) -> None:
         self._loading, self._shown = False, True
@@ -158,10 +168,15 @@ class AnalysisRun(QObject):
             self._results = self._session.show(self.layer, loaded, self.preview)
         self._show()
 
-    def _on_read(self, blocks: list[Block]) -> None:
+    def _on_blocks(self, blocks: list[Block]) -> None:
+        if blocks and self.is_running and self._results is not None:
+            self._session.add(self._results, blocks)
+
+    def _on_marks(self, status: NDArray[np.uint8] | None) -> None:
         self._loading = False
         if self.is_running and self._results is not None:
-            self._session.add(self._results, blocks)
+            if status is not None:
+                self._session.mark(self._results, status)
             self._tell()
 
     def _on_failed(self, error: Exception) -> None:
@@ -176,7 +191,7 @@ class AnalysisRun(QObject):
             if not self.is_running or self._loading:
                 return
             self.progressed.emit(self._latest)
-        if self._blocks and self._results is not None:
+        if self._has_news and self._results is not None:
             self._show_soon()
         elif self._end is not None:
             self._finish(*self._end)
@@ -186,6 +201,15 @@ class AnalysisRun(QObject):
         if time.monotonic() - self._told < _TELL_S and self._end is None:
             return
         self._told = time.monotonic()
+        if self._bar is None and self._end is not None:
+            return
+        if self._bar is None:
+            self._bar = cancelable_progress(
+                total=self._latest["total"],
+                desc=f"Analysing {self.layer.name}",
+                cancel_callback=self.cancel,
+                leave=False,
+            )
         about = "; Grad-CAM is approximate still" if self._latest["approximate"] else ""
         if about != self._about:  # napari handles events and draws for each change of its bar
             self._about = about
@@ -213,8 +237,12 @@ class AnalysisRun(QObject):
         self._leave()
         self._show_timer.stop()
         self._look_timer.stop()
-        self._bar.close()
+        self._close_bar()
         self.ended.emit(outcome, message)
+
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
 
     def _leave(self) -> None:
         self.is_running = False

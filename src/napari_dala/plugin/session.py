@@ -14,9 +14,10 @@ from napari_dala.plugin.slide_layers import shows_slide, slide_of, to_world, vie
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    import numpy as np
     from napari.components import ViewerModel
     from napari.layers import Image, Layer
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
     from napari_dala.plugin.explaining import Explanation
     from napari_dala.plugin.layers import ResultLayers
@@ -116,6 +117,12 @@ class Session(QObject):
         """Show tiles that are new in a store, if its results are still there."""
         if any(results in (one.standing, one.preview) for one in self._overlays.values()):
             results.add(blocks)
+        if results is self.results:
+            self.results_changed.emit()
+
+    def mark(self, results: ResultLayers, status: NDArray[np.uint8]) -> None:
+        """Note what has become of every tile of results, (rows, columns); see `Analysis.status`."""
+        results.analysis.status[...] = status
         if results is self.results:
             self.results_changed.emit()
 

@@ -10,7 +10,6 @@ from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
-import zarr
 
 from napari_dala.errors import SlideError
 from napari_dala.slide.base import Level, Slide, SlideFacts, read_inside
@@ -63,6 +62,8 @@ class TiffSlide(Slide):
                 raise
 
     def _open(self) -> SlideFacts:
+        import zarr  # a tenth of a second, which slides that OpenSlide knows need not wait
+
         series = self._tiff.series[0]
         if series.axes not in _AXES or series.dtype != np.uint8:
             raise SlideError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from scipy import ndimage
@@ -93,7 +94,7 @@ class TissueMask:
 
     @cached_property
     def _integral(self) -> NDArray[np.int64]:
-        return np.pad(self.mask.astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+        return np.pad(self.mask.cumsum(0, np.int64).cumsum(1), ((1, 0), (1, 0)))
 
     def _tissue_above_left(self, row: NDArray[np.float64], col: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the tissue in mask px above `row` and left of `col` (mask px, fractions allowed)."""
@@ -109,7 +110,7 @@ class TissueMask:
 
 
 def tissue_mask(slide: HasThumbnail, max_side: int = 2048) -> TissueMask:
-    """Return the tissue of `slide`, found on its thumbnail.
+    """Return the tissue of `slide`, found on its thumbnail; the last one of a slide is kept.
 
     Parameters
     ----------
@@ -123,9 +124,17 @@ def tissue_mask(slide: HasThumbnail, max_side: int = 2048) -> TissueMask:
     TissueMask
         Of the thumbnail's shape.
     """
+    known = _masks.get(slide)
+    if known is not None and known[0] == max_side:
+        return known[1]
     thumbnail = slide.thumbnail(max_side)
     height, width = thumbnail.shape[:2]
-    return TissueMask(tissue_in(thumbnail), (slide.dimensions[0] / width, slide.dimensions[1] / height))
+    mask = TissueMask(tissue_in(thumbnail), (slide.dimensions[0] / width, slide.dimensions[1] / height))
+    _masks[slide] = max_side, mask
+    return mask
+
+
+_masks: WeakKeyDictionary[HasThumbnail, tuple[int, TissueMask]] = WeakKeyDictionary()  # each slide's last one
 
 
 def tissue_in(rgb: NDArray[np.uint8]) -> Bools:

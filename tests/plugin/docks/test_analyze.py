@@ -57,7 +57,10 @@ def test_analyse_a_slide(qtbot: Any, docks: Any, small_slide: Path, finished: Fi
     assert dock.model_warning.text() == ""
     dock.model_box.choose_card("untrained")
     assert "untrained" in dock.model_warning.text().lower()
+    looked: list[str] = []
+    dock._child.told.connect(lambda number, name, _: looked.append(name) if number else None)
     viewer.open(small_slide, plugin="napari-dala")
+    qtbot.waitUntil(lambda: looked == ["result"], timeout=120_000)  # before Run, so that Run need not wait for it
     press(qtbot, dock.run_button)
     assert dock.cancel_button.isEnabled()
     assert not dock.run_button.isEnabled()
@@ -73,6 +76,9 @@ def test_analyse_a_slide(qtbot: Any, docks: Any, small_slide: Path, finished: Fi
     assert summary.analysed > 10
     assert summary.todo == 0
     np.testing.assert_array_equal(layers["probability"].data, analysis.probability[1])
+    shown = layers["probability"].metadata["dala_analysis"]
+    np.testing.assert_array_equal(shown.status, analysis.status)  # the layers were there before the glass was known
+    assert (shown.status == TileStatus.BACKGROUND).any()
     np.testing.assert_array_equal(layers["class"].data, analysis.class_map())
     shown = np.isfinite(analysis.cam(1))
     assert (np.asarray(layers["cam"].data)[~shown] == 0).all()

@@ -64,7 +64,7 @@ def test_no_callback_holds_the_window_while_an_analysis_fills_its_layers(
         docks.analyze.cancel_button.click()
         finished(docks.analyze)
     panning.stop()
-    assert {"AnalysisRun._on_read", "AnalysisRun._on_event", "AnalysisRun._look"} <= set(times.calls)
+    assert {"AnalysisRun._on_blocks", "AnalysisRun._on_event", "AnalysisRun._look"} <= set(times.calls)
     slow = {}
     for name, calls in times.calls.items():
         seconds = sorted(call.own_s for call in calls)
