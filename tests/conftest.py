@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
+# Two test processes that share two cores: threads of one would wait for those of the other at every layer. Read by
+# torch when it is imported, here and in every child.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Read by napari when it is imported, here and in every child: no settings file of the user's is read or written,
 # and a test that leaves a window behind fails.
 os.environ["NAPARI_CONFIG"] = ""

@@ -14,13 +14,11 @@ import sys
 import tempfile
 import threading
 import traceback
-from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
 from napari_dala.errors import DalaError
+from napari_dala.jobs.process import stand_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -63,8 +61,7 @@ class Child:
             encoding="utf-8",
             env={**os.environ, **(environment or {})},
         )
-        with suppress(psutil.Error, OSError):  # from its imports on; one that has died already is heard of
-            _stand_back(self._process.pid)
+        stand_back(self._process.pid)  # from its imports on
         self._thread = threading.Thread(target=self._listen, daemon=True, name="dala-child")
         self._thread.start()
 
@@ -123,13 +120,6 @@ class Child:
             last_words = file.read().strip().splitlines()[-1:]
         if not self._closing:
             self._on_event(0, "died", {"reason": last_words[0] if last_words else f"exit code {code}"})
-
-
-def _stand_back(pid: int) -> None:
-    """Let a process that was just started, and threads it will start, run where others leave the processor idle."""
-    psutil.Process(pid).nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else 19)
-    if sys.platform == "linux":  # whoever wakes up takes the processor from it at once
-        os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
 
 
 class Request:

@@ -87,10 +87,19 @@ def start_detached(command: Sequence[str], folder: Path, log: Path) -> subproces
             start_new_session=True,
             creationflags=_FLAGS,
         )
-    if sys.platform != "win32":
-        with contextlib.suppress(psutil.Error):
-            psutil.Process(process.pid).nice(10)
+    stand_back(process.pid)
     return process
+
+
+def stand_back(pid: int) -> None:
+    """Let a process that was just started, and all that it will start, run where others leave the processor idle.
+
+    The analysis and the learning jobs do so alike: neither starves the other, and the window comes before both.
+    """
+    with contextlib.suppress(psutil.Error, OSError):  # one that has died already is heard of
+        psutil.Process(pid).nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else 19)
+        if sys.platform == "linux":  # whoever wakes up takes the processor from it at once
+            os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
 
 
 def last_words(log: Path) -> str:
