@@ -62,7 +62,7 @@ def test_a_device_that_decodes_otherwise_is_not_trusted(
     def decode(self: DeviceDecoder, places: list[tuple[int, int]]) -> list[torch.Tensor]:
         if wrong == "failure":
             raise RuntimeError("nvjpeg is not there")
-        tiles = [torch.from_numpy(self._tiles.decode(*place)) for place in places]
+        tiles = [torch.tensor(self._tiles.decode(*place)) for place in places]
         return [tile.flip(2) + 40 if wrong == "colours" else tile[:-1] for tile in tiles]
 
     monkeypatch.setattr(DeviceDecoder, "decode", decode)

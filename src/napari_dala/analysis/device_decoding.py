@@ -71,7 +71,7 @@ def device_decoder(slide: Slide, level: int, device: torch.device) -> DeviceDeco
     places = [divmod(int(place), tiles.counts.shape[1]) for place in largest if tiles.counts.flat[place]]
     try:
         for place, found in zip(places, decoder.decode(places), strict=True):
-            known = torch.from_numpy(tiles.decode(*place)).to(device)
+            known = torch.tensor(tiles.decode(*place), device=device)
             if found.shape != known.shape or (found.float() - known.float()).abs().mean() > _SAME_PIXELS:
                 return None
     except (

@@ -111,9 +111,7 @@ class Predictor:
 
     def inputs(self, tiles: Tiles) -> Tensor:
         """Return tiles (n, h, w, 3) uint8 as the trunk's input, normalised, on the device."""
-        pixels = _tensor(tiles).to(self.device, non_blocking=True)
-        parts = torch.split(pixels, 1 if self.device.type == "cpu" else len(pixels))  # a tile stays in a core's cache
-        return torch.cat([self.bundle.normalize(part).to(self._dtype) for part in parts])
+        return self.bundle.normalize(_tensor(tiles).to(self.device, non_blocking=True), self._dtype)
 
     @torch.inference_mode()
     def forward(self, inputs: Tensor) -> Tensor:

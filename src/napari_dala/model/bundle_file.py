@@ -100,15 +100,19 @@ class Bundle(ABC):
         tensors = {name: tensor for name, tensor in self._tensors().items() if name.startswith(_OF_TRUNK)}
         return digest(tensors, json.dumps(_pixels(self.card)))
 
-    def normalize(self, tiles: Tensor) -> Tensor:
-        """Return (B, 3, H, W) float32 network input, channels last, for (B, H, W, 3) uint8 RGB tiles."""
+    def normalize(self, tiles: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return (B, 3, H, W) network input, computed in float32, channels last, for (B, H, W, 3) uint8 RGB tiles."""
         batch, height, width, _ = tiles.shape
         # For a row of pixels, not for one: three values at a time would be computed one by one.
         mean, std = (
             (torch.tensor(value, device=tiles.device) * 255).repeat(width) for value in (self.card.mean, self.card.std)
         )
-        rows = tiles.reshape(batch, height, 3 * width).float()
-        return rows.sub_(mean).div_(std).reshape(batch, height, width, 3).permute(0, 3, 1, 2)
+        rows = tiles.reshape(batch, height, 3 * width)
+        out = torch.empty(rows.shape, dtype=dtype, device=tiles.device)
+        step = 1 if tiles.device.type == "cpu" else max(1, batch)  # what is computed of one stays in a core's cache
+        for target, part in zip(torch.split(out, step), torch.split(rows, step), strict=True):
+            target.copy_(part.float().sub_(mean).div_(std))
+        return out.reshape(batch, height, width, 3).permute(0, 3, 1, 2)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return (B, C) float32 probabilities for logits (B, C), with the card's temperature."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -13,12 +14,14 @@ import simplejpeg
 from napari_dala.slide.base import plain_picture
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import tifffile
     from numpy.typing import NDArray
 
 _JPEG, _RGB, _YCBCR, _CONTIGUOUS = 7, 2, 6, 1  # TIFF's numbers for compression, photometric and planar configuration
+_KEPT_BYTES = 12 << 20  # of decoded tiles; 64 of 256 px
 _START = b"\xff\xd8"
 _HOLDS_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"  # Adobe's marker: no transform to YCbCr
 
@@ -100,19 +103,28 @@ class JpegTiles:
         return self.header + self.file.read(int(self.offsets[row, column]), count)[len(_START) :] if count else b""
 
     def decode(self, row: int, column: int) -> NDArray[np.uint8] | None:
-        """Return a tile's pixels, (tile height, tile width, 3) uint8, None where none is stored.
+        """Return a tile's pixels, read-only (tile height, tile width, 3) uint8, None where none is stored.
 
         Raises
         ------
         ValueError
             When the tile is damaged, be it in part: libjpeg itself goes on in grey.
         """
+        return self._decoded(row, column)
+
+    @cached_property
+    def _decoded(self) -> Callable[[int, int], NDArray[np.uint8] | None]:
+        """The decoder with what it decoded last: rectangles read one after another share tiles at their edges."""
+        return lru_cache(max(1, _KEPT_BYTES // (3 * self.tile[0] * self.tile[1])))(self._decode)
+
+    def _decode(self, row: int, column: int) -> NDArray[np.uint8] | None:
         data = self.compressed(row, column)
         if not data:
             return None
         pixels = np.asarray(simplejpeg.decode_jpeg(data, strict=True))
         if pixels.shape != (self.tile[1], self.tile[0], 3):
             raise ValueError(f"tile ({row}, {column}): a JPEG of shape {pixels.shape}")
+        pixels.setflags(write=False)
         return pixels
 
     def read(self, box: tuple[int, int, int, int], background: tuple[int, int, int]) -> NDArray[np.uint8]:
