@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
+import zarr
 
+from napari_dala.analysis.chunks import ChunkWriter
 from napari_dala.analysis.result import Analysis
 from napari_dala.analysis.store import CHUNK, AnalysisStore, Setting, TileResults, TileStatus, create_store
+from napari_dala.errors import DalaError
 from napari_dala.model.card import UNTRAINED_CARD
 from napari_dala.slide.tiles import BLOCK, TileGrid
 
@@ -83,3 +87,25 @@ def test_a_store_of_small_chunks_is_gone_on_with(tmp_path: Path) -> None:
     again.write(results(tile[0], np.array([5])), [])
     assert np.argwhere(Analysis(again).analysed).tolist() == [[1, 2], [1, 5]]
     assert again.for_bundle("1" * 16, again.card).chunk == CHUNK, "its marks are laid out anew"
+
+
+def test_chunks_at_the_far_edge_are_read_by_zarr_as_they_were_written(tmp_path: Path) -> None:
+    store = opened(tmp_path, 18)  # the last chunk holds 2 of 16 tiles a side
+    row, column = np.array([16, 17, 17]), np.array([17, 16, 17])
+    written = results(row, column)
+    store.write(written, [])
+    members = zarr.open_group(tmp_path / "analysis.zarr", mode="r").members(None)
+    by_name = {name.rsplit("/", 1)[-1]: np.asarray(one[:]) for name, one in members if isinstance(one, zarr.Array)}
+    assert by_name["status"].shape == (18, 18)
+    assert by_name["status"].sum() == 3 * TileStatus.DONE
+    np.testing.assert_array_equal(by_name["probability"][:, row, column].T, written.probability)
+    np.testing.assert_array_equal(by_name["cam"][:, -7:, -7:], written.cam[2].astype(np.float16))
+    np.testing.assert_array_equal(by_name["features"][row, column], written.features.astype(np.float16))
+
+
+def test_a_store_that_is_compressed_otherwise_is_refused_not_spoilt(tmp_path: Path) -> None:
+    array = zarr.create_array(tmp_path / "other.zarr", shape=(8, 8), chunks=(4, 4), dtype="uint8", compressors=None)
+    array[:] = 7
+    with pytest.raises(DalaError, match="not compressed as napari-dala does it"):
+        ChunkWriter({"status": array}, 7).put("status", np.array([1]), np.array([2]), 1)
+    assert (array[:] == 7).all()

@@ -233,6 +233,21 @@ def test_the_bytes_of_a_tile_can_be_had(pair: tuple[TiledTiffSlide, OpenSlideSli
     assert np.abs(pixels.astype(int) - pair[1].read(3 * wide, 2 * high, wide, high)).max() <= JPEG_ROUNDING
 
 
+def test_a_tile_that_two_rectangles_share_is_decoded_once(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with TiledTiffSlide(drawn) as slide:
+        wide, high = slide.levels[0].tile
+        decode, decoded = simplejpeg.decode_jpeg, []
+        monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda *a, **k: decoded.append(1) or decode(*a, **k))
+        left = slide.read(0, 0, wide + 9, high)
+        assert 1 <= len(decoded) <= 2  # one may be known since opening
+        before = len(decoded)
+        right = slide.read(wide, 0, wide, high)
+        assert len(decoded) == before
+        assert (left[:, wide:] == right[:, :9]).all()
+        right[:] = 0  # what a caller does with its pixels is nobody else's
+        assert (slide.read(wide, 0, 9, high) == left[:, wide:]).all()
+
+
 def test_a_closed_slide_holds_no_file(drawn: Path) -> None:
     slide = open_slide(drawn)
     slide.close()
