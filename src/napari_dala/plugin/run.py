@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 Outcome = Literal["done", "cancelled", "failed"]
 
-_SHOW_MS = 200  # between updates of the layers
+_SHOW_MS = 200  # between updates of the layers, at first
+_EAGER_S, _LATER_MS = 2.0, 1000  # and then: napari paints anew for each, without a graphics card on the same cores
 _TELL_S = 1.0  # between updates of napari's activity dock
 _LOOK_MS = 100  # between messages about where the user looks
 
@@ -76,7 +77,8 @@ class AnalysisRun(QObject):
         self._shown = self._dropped = False
         self._results: ResultLayers | None = None
         self._end: tuple[Outcome, str] | None = None
-        self._about, self._told, self._updated = "", time.monotonic(), 0.0
+        self._begun = self._told = time.monotonic()
+        self._about, self._updated = "", 0.0
         self._bar: cancelable_progress[Any] | None = None  # a sixth of a second, which the first tiles need not wait
         self._show_timer = _once(self, _SHOW_MS, self._show)
         self._look_timer = _once(self, _LOOK_MS, self._look)
@@ -132,8 +134,9 @@ class AnalysisRun(QObject):
     def _show_soon(self) -> None:
         """Bring the layers up to date: at once, where they have not just been."""
         if not self._show_timer.isActive():
-            since = (time.monotonic() - self._updated) * 1000
-            self._show_timer.start(max(0, _SHOW_MS - round(since)))
+            now = time.monotonic()
+            rest = _SHOW_MS if now - self._begun < _EAGER_S else _LATER_MS
+            self._show_timer.start(max(0, rest - round((now - self._updated) * 1000)))
 
     def _stop(self, outcome: Outcome, message: str) -> None:
         self._end = (outcome, message)
