@@ -133,6 +133,20 @@ def test_a_run_killed_part_way_and_resumed_equals_an_uninterrupted_one(
     _same(Analysis.open(folder), whole)
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_batches_in_several_streams_end_up_with_their_own_tiles(
+    mosaic: Path, predictor: Predictor, whole: Analysis, tmp_path: Path, threads: int
+) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)  # a stream each; test processes that share the cores have one
+    try:
+        with open_slide(mosaic) as slide:
+            assert Streams(predictor.device, predictor).count == threads
+            _same(analyze(slide, predictor, tmp_path), whole)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_an_undecodable_tile_is_marked_and_the_rest_is_right(
     broken_mosaic: tuple[Path, tuple[int, int]], predictor: Predictor, whole: Analysis, tmp_path: Path
 ) -> None:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import os
 import shutil
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from napari_dala.analysis import engine
 from napari_dala.analysis.predictor import Predictor
@@ -11,8 +14,6 @@ from napari_dala.model.bundle_head import BundleHead
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 class _Request:
@@ -96,6 +97,12 @@ def test_a_slide_that_was_looked_at_is_not_opened_or_searched_again(
         patch.setattr("napari_dala.analysis.worker.open_slide", None)
         patch.setattr("napari_dala.slide.tissue.tissue_in", None)
         worker.analyze(_Request(), slide=str(drawn_slide), out=str(tmp_path / "seen"), model="untrained")
+    worker.look(_Request(), slide=str(drawn_slide), model="untrained")
+    os.utime(drawn_slide)  # as one that was written anew
+    with monkeypatch.context() as patch:
+        patch.setattr("napari_dala.analysis.worker.open_slide", None)
+        with pytest.raises(TypeError, match="not callable"):  # it would be opened again
+            worker.analyze(_Request(), slide=str(drawn_slide), out=str(tmp_path / "anew"), model="untrained")
     worker.look(_Request(), slide=str(drawn_slide), model="untrained", mpp=1.0)  # of another resolution
     worker.analyze(_Request(), slide=str(drawn_slide), out=str(tmp_path / "unseen"), model="untrained")
     seen, unseen = Analysis.open(tmp_path / "seen"), Analysis.open(tmp_path / "unseen")

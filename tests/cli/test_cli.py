@@ -10,7 +10,7 @@ import pytest
 from skimage.data import immunohistochemistry
 from skimage.io import imread, imsave
 
-from napari_dala.analysis import bench
+from napari_dala.analysis import bench, predictor
 from napari_dala.analysis.result import Analysis
 from napari_dala.cli import main
 from napari_dala.model.bundle import untrained
@@ -92,6 +92,21 @@ def test_analyze_writes_everything_and_the_rest_of_a_bad_cohort(run, shared_data
     code, *_ = run("analyze", shared_data / SMALL_REGION, "--out", tmp_path, "--model", "untrained")
     assert code == 0
     assert json.loads((folder / "run.json").read_text())["settings"]["tiles_per_s"] == 0  # no tile done twice
+
+
+def test_what_is_for_gpus_is_passed_on_or_refused(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    imsave(tmp_path / "field.png", immunohistochemistry()[:224, :224])
+    options = (tmp_path / "field.png", "--out", tmp_path / "out", "--mpp", 0.5, "--model", "untrained")
+    tried: list[object] = []
+    monkeypatch.setattr(predictor, "compiled_trunk", lambda trunk, _: tried.append(trunk))
+    assert run("analyze", *options)[0] == 0
+    assert not tried
+    assert run("analyze", *options, "--compile", "--restart")[0] == 0
+    assert len(tried) == 1
+    code, _, err = run("analyze", *options, "--decode-on-device", "--device", "cpu")
+    assert (code, "needs an NVIDIA GPU" in err, err.count("\n")) == (2, True, 1)
+    code, _, err = run("analyze", *options, "--compile", "--scheduler", "local")
+    assert (code, "do not go with --scheduler" in err, err.count("\n")) == (2, True, 1)
 
 
 def test_anonymous_output_names_no_file(run, tmp_path: Path) -> None:

@@ -35,7 +35,8 @@ class Sampler:
     device
         Where pictures are resampled and left if it is a CUDA device; else that is done on the processor.
     decode_on_device
-        Whether JPEG tiles are decoded there too, where that can be had.
+        Whether JPEG tiles are decoded there too, where that can be had. Damage within a tile may then go unnoticed,
+        and pixels differ by some grey levels: a run is to be gone on with as it was begun.
     """
 
     def __init__(self, slide: Slide, grid: TileGrid, device: torch.device, *, decode_on_device: bool = False) -> None:
@@ -47,24 +48,7 @@ class Sampler:
         self._decoder = device_decoder(slide, self._level, self.device) if decode_on_device else None
 
     def picture(self, row: int, column: int, rows: int, columns: int) -> Tensor:
-        """Read neighbouring tiles.
-
-        Parameters
-        ----------
-        row, column
-            First tile.
-        rows, columns
-            How many tiles.
-
-        Returns
-        -------
-        ((rows - 1) * stride_px + tile_px, (columns - 1) * stride_px + tile_px, 3) uint8
-
-        Raises
-        ------
-        SlideError
-            When any of these pixels cannot be decoded.
-        """
+        """Read neighbouring tiles; parameters, shape and errors are those of `read_tiles`."""
         step, side = self.grid.stride_px, self.grid.tile_px
         width, height = (columns - 1) * step + side, (rows - 1) * step + side
         if max(abs(scale - 1) for scale in self._scale) * max(width, height) < 1e-3:

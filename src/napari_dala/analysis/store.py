@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -314,14 +315,7 @@ def create_store(
     _marks(tiles, "status", setting.grid, chunk)
     for name, shape in (("features", (FEATURES,)), ("layer4", (cells, cells, components))):
         if name != "layer4" or components:
-            tiles.require_array(
-                name,
-                shape=(rows, columns, *shape),
-                chunks=(BLOCK, BLOCK, *shape),
-                dtype="float16",
-                fill_value=0,
-                compressors=COMPRESSOR,
-            )
+            _array(tiles, name, (rows, columns, *shape), (BLOCK, BLOCK, *shape), "float16", 0)
     head = tiles.require_group(bundle_hash[:12])
     scored = _marks(head, "scored", setting.grid, chunk)
     if "exact" not in head:
@@ -330,23 +324,10 @@ def create_store(
         if earlier.any():
             exact[:] = earlier
     for name, factor, kind in (("probability", 1, "float32"), ("cam", cells, "float16")):
-        head.require_array(
-            name,
-            shape=(classes, rows * factor, columns * factor),
-            chunks=(classes, chunk * factor, chunk * factor),
-            dtype=kind,
-            fill_value=float("nan"),
-            compressors=COMPRESSOR,
-        )
+        shape, chunks = (classes, rows * factor, columns * factor), (classes, chunk * factor, chunk * factor)
+        _array(head, name, shape, chunks, kind, math.nan)
     if knows_unfamiliar:
-        head.require_array(
-            "unfamiliarity",
-            shape=(rows, columns),
-            chunks=(chunk, chunk),
-            dtype="float16",
-            fill_value=float("nan"),
-            compressors=COMPRESSOR,
-        )
+        _array(head, "unfamiliarity", (rows, columns), (chunk, chunk), "float16", math.nan)
     tiles.attrs.update({"setting": asdict(setting), "slide": slide})
     head.attrs.update({"bundle_hash": bundle_hash, "card": card})
     root.attrs.update({"schema": SCHEMA, "latest": [setting.key, bundle_hash[:12]]})
@@ -355,9 +336,14 @@ def create_store(
 
 def _marks(group: zarr.Group, name: str, grid: TileGrid, chunk: int) -> zarr.Array[Any]:
     """Open or create an array of one mark a tile."""
-    return group.require_array(
-        name, shape=grid.shape, chunks=(chunk, chunk), dtype="uint8", fill_value=0, compressors=COMPRESSOR
-    )
+    return _array(group, name, grid.shape, (chunk, chunk), "uint8", 0)
+
+
+def _array(
+    group: zarr.Group, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: str, empty: float
+) -> zarr.Array[Any]:
+    """Open or create an array that a `ChunkWriter` writes."""
+    return group.require_array(name, shape=shape, chunks=chunks, dtype=dtype, fill_value=empty, compressors=COMPRESSOR)
 
 
 def open_store(

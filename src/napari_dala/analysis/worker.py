@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,7 +38,7 @@ class Worker:
         self._source: tuple[str, int] | None = None  # the bundle's file and when that was written
         self._predictor: Predictor | None = None
         self._place: tuple[str, str] | None = None  # the predictor's device and precision as they were asked for
-        self._slide: tuple[tuple[str, Any], Slide] | None = None  # that was looked at last: file and mpp, and itself
+        self._slide: tuple[tuple[Any, ...], Slide] | None = None  # that was looked at last, see `_taken`
         self._all_threads = torch.get_num_threads()
 
     def prepare(self) -> dict[str, Any]:
@@ -76,7 +77,7 @@ class Worker:
     ) -> dict[str, Any]:
         """Open a slide that may be analysed next, and find its tissue."""
         opened = self._taken(slide, mpp)
-        self._slide = (slide, mpp), opened
+        self._slide = _known_by(slide, mpp), opened
         card = self.bundle(model).card
         tissue_tiles(opened, TileGrid.over(opened, card.tile_px, card.mpp))
         return {}
@@ -84,7 +85,7 @@ class Worker:
     def _taken(self, path: str, mpp: float | list[float] | None) -> Slide:
         """Return a slide, the one that was looked at if it is that; another one that was is closed."""
         seen, self._slide = self._slide, None
-        if seen is not None and seen[0] == (path, mpp):
+        if seen is not None and seen[0] == _known_by(path, mpp):
             return seen[1]
         if seen is not None:
             seen[1].close()
@@ -142,6 +143,12 @@ class Worker:
     def devices(self, request: Request) -> dict[str, Any]:
         """List the devices to choose from."""
         return {"devices": devices()}
+
+
+def _known_by(path: str, mpp: float | list[float] | None) -> tuple[Any, ...]:
+    """Return what tells whether a slide is the one that was opened: its file, when that was written, the given mpp."""
+    file = Path(path)
+    return path, file.stat().st_mtime_ns if file.exists() else 0, mpp
 
 
 def _steer(control: RunControl, verb: str, arguments: dict[str, Any]) -> None:

@@ -31,7 +31,7 @@ def analyze(
     workers: int = typer.Option(1, min=1, help="Threads that read tiles."),
     compiled: bool = typer.Option(False, "--compile", help="Compile the network for the GPU first; see `dala bench`."),
     decode_on_device: bool = typer.Option(
-        False, "--decode-on-device", help="Decode JPEG tiles on the GPU; see `dala bench`."
+        False, "--decode-on-device", help="Decode JPEG tiles on the GPU; damage within a tile may go unnoticed."
     ),
     restart: bool = typer.Option(False, "--restart", help="Compute everything again."),
     anonymous: bool = typer.Option(False, "--anonymous", help="Leave file names out of everything written."),
@@ -48,7 +48,7 @@ def analyze(
     if not scheduler:
         run = partial(analyze_slides, compiled=compiled, decode_on_device=decode_on_device)
     elif compiled or decode_on_device:
-        raise DalaError("--compile and --decode-on-device do not go with --scheduler")
+        raise DalaError("--compile and --decode-on-device do not go with --scheduler: leave them out")
     else:
         run = partial(analyze_on_cluster, scheduler=scheduler)
     for folder in run(
@@ -94,6 +94,8 @@ def analyze_slides(
     settings: dict[str, Any] = {"region": region and read_regions(region), "mpp": mpp, "overlap": overlap}
     settings |= {"workers": workers, "decode_on_device": decode_on_device, "restart": restart, "anonymous": anonymous}
     predictor = Predictor(load_model(model), device, precision, compiled=compiled)
+    if decode_on_device and predictor.device.type != "cuda":
+        raise DalaError(f"--decode-on-device: needs an NVIDIA GPU (--device cuda), this runs on “{predictor.device}”")
     warn_of(predictor.bundle.card)
     folders, failures = [], []
     with _progress_bar() as bar:
