@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, TypeAlias
 
 from qtpy.QtCore import QCoreApplication, QObject, QTimer, Signal  # type: ignore[attr-defined]
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 QUIET_MS = 500  # after the last change
 LATEST_MS = 1500  # after the first change that is not saved yet
+LOOK_MS = 20  # whether it is written
 
 
 class Autosave(QObject):
@@ -31,7 +32,6 @@ class Autosave(QObject):
     """Everything that was changed is on disk."""
     failed = Signal(str)
     """Why a document could not be written, one line; the next change tries again."""
-    _written = Signal(object)  # from the writing thread
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +42,10 @@ class Autosave(QObject):
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self.begin)
-        self._written.connect(self._on_written)
+        # Looked for, not told by the writing thread: the window, and this with it, may go while a callback runs.
+        self._look = QTimer(self)
+        self._look.setInterval(LOOK_MS)
+        self._look.timeout.connect(self._take_written)
         if (application := QCoreApplication.instance()) is not None:
             application.aboutToQuit.connect(self.flush)
 
@@ -75,22 +78,25 @@ class Autosave(QObject):
         if not self._pending:
             return
         batch, self._pending = self._pending, {}
-        future = self._pool.submit(_write, batch)
-        self._running[future] = batch
-        future.add_done_callback(self._written.emit)
+        self._running[self._pool.submit(_write, batch)] = batch
+        self._look.start()
 
     def flush(self) -> None:
         """Write what is pending and wait until it is on disk, or cannot be."""
         self.begin()
-        for future in list(self._running):
-            future.exception()
-            self._on_written(future)
+        wait(self._running)
+        self._take_written()
 
-    def _on_written(self, future: Future[dict[str, str]]) -> None:
-        batch = self._running.pop(future, None)
-        if batch is None:
-            return  # it was waited for
-        problems = future.result()
+    def _take_written(self) -> None:
+        for future in [one for one in self._running if one.done()]:
+            batch = self._running.pop(future, None)
+            if batch is not None:  # who is told of one may have waited for the others
+                self._note(batch, future.result())
+        if not self._running:
+            self._look.stop()
+
+    def _note(self, batch: Batch, problems: dict[str, str]) -> None:
+        """Say how the writing of a batch ended; what was not written waits for the next change."""
         for fingerprint in problems:
             self._pending.setdefault(fingerprint, batch[fingerprint])
         for problem in problems.values():

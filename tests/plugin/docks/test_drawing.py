@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ import pytest
 import shapely
 from qtpy.QtCore import Qt
 
+from napari_dala.plugin import autosave
 from napari_dala.plugin.autosave import Autosave
 from napari_dala.plugin.drawing import CORNERS, ELLIPSE, LASSO, MOVE, POLYGON, RECTANGLE, SELECT, drawing_of
 from napari_dala.plugin.drawing_keys import class_of_digit
@@ -393,18 +395,37 @@ def test_saved_within_two_seconds_and_the_version_before_is_kept(qtbot: Any, dra
 
 
 def test_who_draws_without_a_pause_is_saved_too(qtbot: Any, small_slide: Path, workspace: Path) -> None:
-    autosave, slide = Autosave(), open_slide(small_slide)
+    saving, slide = Autosave(), open_slide(small_slide)
     path = annotations_path(slide.fingerprint)
     document = AnnotationDocument(slide.fingerprint)
     start = time.monotonic()
     while not path.exists():
         document = replace(document, patient=f"after {time.monotonic() - start}")
-        autosave.later(document, slide, workspace)
+        saving.later(document, slide, workspace)
         qtbot.wait(100)
         assert time.monotonic() - start < 4
     assert time.monotonic() - start < 2
-    autosave.flush()
+    saving.flush()
     assert load_for(slide.fingerprint).patient == document.patient
+
+
+def test_a_window_may_go_while_its_last_change_is_written(
+    qtbot: Any, small_slide: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    go_on, slide = threading.Event(), open_slide(small_slide)
+    save = autosave.save_for
+    monkeypatch.setattr(autosave, "save_for", lambda *arguments: go_on.wait(20) and save(*arguments))
+    saving = Autosave()
+    saving.later(AnnotationDocument(slide.fingerprint, patient="last"), slide, workspace)
+    saving.begin()
+    pool = saving._pool
+    saving.deleteLater()
+    with qtbot.waitSignal(saving.destroyed):
+        pass
+    go_on.set()
+    pool.shutdown()  # with all that its thread does after writing
+    assert load_for(slide.fingerprint).patient == "last"
+    assert not caplog.records  # of a signal whose object is gone, which crashes where it goes in the very moment
 
 
 def test_a_workspace_that_cannot_be_written_is_told_and_tried_again(
