@@ -107,5 +107,19 @@ def test_a_store_that_is_compressed_otherwise_is_refused_not_spoilt(tmp_path: Pa
     array = zarr.create_array(tmp_path / "other.zarr", shape=(8, 8), chunks=(4, 4), dtype="uint8", compressors=None)
     array[:] = 7
     with pytest.raises(DalaError, match="not compressed as napari-dala does it"):
-        ChunkWriter({"status": array}, 7).put("status", np.array([1]), np.array([2]), 1)
+        ChunkWriter({"status": array}, 7).put("status", np.array([1]), np.array([2]), np.ones(1, np.uint8))
     assert (array[:] == 7).all()
+
+
+def test_tiles_of_many_chunks_added_together_are_each_where_they_belong(tmp_path: Path) -> None:
+    store = opened(tmp_path, 40)
+    row, column = (part.ravel() for part in np.meshgrid(np.arange(13, 35, 3), np.arange(2, 38, 5), indexing="ij"))
+    written = results(row, column)
+    store.write(written, [(0, 39), (39, 0)])
+    found = Analysis(store)
+    assert np.argwhere(found.analysed).tolist() == sorted(np.stack([row, column], axis=1).tolist())
+    np.testing.assert_array_equal(found.probability[:, row, column].T, written.probability)
+    np.testing.assert_array_equal(store.read("features")[row, column], written.features.astype(np.float16))
+    maps = store.read("cam").reshape(2, 40, 7, 40, 7)[:, row, :, column]
+    np.testing.assert_array_equal(maps, written.cam.astype(np.float16))
+    assert np.argwhere(found.status == TileStatus.UNREADABLE).tolist() == [[0, 39], [39, 0]]

@@ -31,6 +31,7 @@ class ChunkWriter:
     """Writes tiles beside what is stored, for one thread that owns the chunks.
 
     The last chunk of each array is kept, so that the next tiles of it need no reading, which costs as much as writing.
+    What is put in together is written together: a small chunk costs as much as a large one.
 
     Parameters
     ----------
@@ -44,21 +45,28 @@ class ChunkWriter:
         self._arrays, self._cells = arrays, cells
         self._held: dict[str, tuple[tuple[int, int], NDArray[Any]]] = {}
 
-    def put(self, name: str, row: NDArray[np.intp], column: NDArray[np.intp], values: Any) -> None:
-        """Put in the values of n tiles of one chunk, by their rows and columns in the grid; `values` is (n, ...)."""
-        if not len(row):
-            return
+    def put(self, name: str, row: NDArray[np.intp], column: NDArray[np.intp], values: NDArray[Any]) -> None:
+        """Put in the values of n tiles, by their rows and columns in the grid; `values` is (n, ...)."""
+        array = self._arrays[name]
+        side = array.chunks[1 if name in TILES_LAST else 0] // self._cells_of(name)
+        row, column = np.asarray(row), np.asarray(column)
+        places = np.stack([row // side, column // side], axis=1)
+        for place in dict.fromkeys(map(tuple, places.tolist())):
+            here = (places == place).all(axis=1)
+            self._put_in_chunk(name, place, row[here] - place[0] * side, column[here] - place[1] * side, values[here])
+
+    def _put_in_chunk(
+        self, name: str, place: tuple[int, int], row: NDArray[np.intp], column: NDArray[np.intp], values: NDArray[Any]
+    ) -> None:
+        """Put in the values of tiles of one chunk, by their rows and columns in it."""
         array, last = self._arrays[name], name in TILES_LAST
-        cells = self._cells if name == "cam" else 1
-        side = array.chunks[1 if last else 0] // cells
-        place = int(row[0]) // side, int(column[0]) // side
         index = (0, *place) if last else (*place, *(0,) * (array.ndim - 2))
         held, chunk = self._held.pop(name, (None, None))  # and not kept where this comes to nothing
         if held != place or chunk is None:
             chunk = _read(array, index)
-        row, column = row - place[0] * side, column - place[1] * side
         if name == "cam":
-            by_tile = chunk.reshape(len(chunk), side, cells, side, cells)
+            cells = self._cells
+            by_tile = chunk.reshape(len(chunk), -1, cells, chunk.shape[2] // cells, cells)
             by_tile[:, row, :, column] = values
         elif last:
             chunk[:, row, column] = values.T
@@ -66,6 +74,10 @@ class ChunkWriter:
             chunk[row, column] = values
         _write(array, index, chunk)
         self._held[name] = place, chunk
+
+    def _cells_of(self, name: str) -> int:
+        """Values of an array along a tile's side."""
+        return self._cells if name == "cam" else 1
 
     def forget(self, name: str) -> None:
         """Read an array again before it is next written: somebody else has written it."""

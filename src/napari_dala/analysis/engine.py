@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from napari_dala.analysis.sampling import Sampler
 from napari_dala.analysis.schedule import Schedule
 from napari_dala.analysis.store import AnalysisStore, Setting, TileResults, TileStatus, create_store
 from napari_dala.analysis.streams import Streams
+from napari_dala.analysis.writing import Writer
 from napari_dala.slide.tiles import TileGrid
 from napari_dala.slide.tissue import tissue_mask
 from napari_dala.workspace import slide_folder
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 MIN_TISSUE = 0.1  # part of a tile that must be tissue
 _MASK_PX_PER_TILE, _MOST_MASK_PX = 16, 1024
-_WRITES_AHEAD = 4
 
 
 def analyze(
@@ -82,7 +81,7 @@ def analyze(
     restart
         Drop what was computed before under this setting.
     on_progress
-        Called from a worker thread after each block of 4 x 4 tiles, and once before the first.
+        Called from a worker thread when blocks of 4 x 4 tiles were stored, and once before the first.
     control
         To cancel, pause or steer the order from another thread.
 
@@ -198,15 +197,11 @@ def carry_out(
     sampler = Sampler(slide, work.store.grid, predictor.device, decode_on_device=decode_on_device)
     readers = Readers(sampler, work.tissue, Schedule(work.store.grid, work.todo, control), workers)
     streams: Streams[list[_Predictions], Prediction] = Streams(predictor.device, predictor)
-    with ThreadPoolExecutor(1, "dala-writer") as writer, readers, streams:
-        tally = _Tally(work, readers, streams, on_progress)
-        writes: deque[Future[None]] = deque()
-        for block, results in _predicted(readers, streams, predictor.batch_size, control):
-            writes.append(writer.submit(tally.write, block, results))
-            while len(writes) > _WRITES_AHEAD:
-                writes.popleft().result()
-        for write in writes:
-            write.result()
+    tally = _Tally(work, readers, streams, on_progress)
+    with Writer(tally.write) as writer, readers, streams:
+        tally.begin()
+        for predictions in _predicted(readers, streams, predictor.batch_size, control):
+            writer.put(predictions)
 
 
 def results_of(
@@ -255,7 +250,7 @@ def tissue_tiles(slide: Slide, grid: TileGrid) -> NDArray[np.bool_]:
 
 def _predicted(
     readers: Readers, streams: Streams[list[_Predictions], Prediction], batch_size: int, control: RunControl
-) -> Iterator[tuple[Block, TileResults | None]]:
+) -> Iterator[_Predictions]:
     """Run the network on full batches across blocks; yield each block when its last tile is done.
 
     After a cancel, what was predicted of unfinished blocks is yielded too.
@@ -280,7 +275,7 @@ def _predicted(
         _enter(streams.submit(*batch()))
     _enter(streams.rest())
     yield from _finished(unfinished)
-    yield from (predictions.results() for predictions in unfinished if predictions.rows)
+    yield from (predictions for predictions in unfinished if predictions.rows)
 
 
 def _may_go_on(control: RunControl) -> bool:
@@ -296,10 +291,10 @@ def _enter(predicted: Iterator[tuple[list[_Predictions], Prediction]]) -> None:
             predictions.rows.append((prediction, index))
 
 
-def _finished(unfinished: deque[_Predictions]) -> Iterator[tuple[Block, TileResults | None]]:
+def _finished(unfinished: deque[_Predictions]) -> Iterator[_Predictions]:
     """Take the blocks off the front whose every tile is done, and yield them."""
     while unfinished and len(unfinished[0].rows) == len(unfinished[0].block.tiles):
-        yield unfinished.popleft().results()
+        yield unfinished.popleft()
 
 
 @dataclass
@@ -309,18 +304,22 @@ class _Predictions:
     block: Block
     rows: list[tuple[Prediction, int]] = field(default_factory=list)
 
-    def results(self) -> tuple[Block, TileResults | None]:
-        """Return the block cut to the tiles that are done, and their results."""
-        if not self.rows:
-            return self.block, None
-        block = replace(self.block, tiles=self.block.tiles[: len(self.rows)])
-        row, column = np.array(block.tiles, np.intp).T
-        arrays: dict[str, Any] = {}
-        for name, first in vars(self.rows[0][0]).items():
-            arrays[name] = (
-                None if first is None else np.stack([getattr(part, name)[index] for part, index in self.rows])
-            )
-        return block, TileResults(row, column, **arrays)
+    @property
+    def tiles(self) -> list[tuple[int, int]]:
+        """Those that are done."""
+        return self.block.tiles[: len(self.rows)]
+
+
+def _results(blocks: list[_Predictions]) -> TileResults | None:
+    """Return what was found in the tiles that are done, None where none is."""
+    rows = [row for predictions in blocks for row in predictions.rows]
+    if not rows:
+        return None
+    row, column = np.array([tile for predictions in blocks for tile in predictions.tiles], np.intp).T
+    arrays: dict[str, Any] = {}
+    for name, first in vars(rows[0][0]).items():
+        arrays[name] = None if first is None else np.stack([getattr(part, name)[index] for part, index in rows])
+    return TileResults(row, column, **arrays)
 
 
 class _Tally:
@@ -344,17 +343,21 @@ class _Tally:
         self._unreadable = int((work.wanted & (work.status == TileStatus.UNREADABLE)).sum())
         self._run = self._new = 0
         self._start = time.perf_counter()
+
+    def begin(self) -> None:
+        self._start = time.perf_counter()
         self._report(())
 
-    def write(self, block: Block, results: TileResults | None) -> None:
-        self._store.write(results, block.unreadable)
-        tiles = block.tiles + block.unreadable
+    def write(self, blocks: list[_Predictions]) -> None:
+        unreadable = [tile for predictions in blocks for tile in predictions.block.unreadable]
+        self._store.write(_results(blocks), unreadable)
+        tiles = [tile for predictions in blocks for tile in predictions.tiles] + unreadable
         known = sum(bool(self._scored[tile]) for tile in tiles)
         self._run += len(tiles)
         self._new += len(tiles) - known
         self._approximate -= known
-        self._unreadable += len(block.unreadable)
-        self._report((block.position,))
+        self._unreadable += len(unreadable)
+        self._report(tuple(predictions.block.position for predictions in blocks))
 
     def _report(self, blocks: tuple[tuple[int, int], ...]) -> None:
         if self._on_progress is None:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from napari_dala.analysis.run_control import RunControl
 
+_BAND = 4  # rows of blocks; the side of a chunk of the store
+
 
 class Schedule:
     """Hands out the blocks that hold tiles to do, each once, in an order that follows the view.
@@ -33,7 +35,10 @@ class Schedule:
         self._control = control
         self._lock = threading.Lock()
         rows, columns = np.nonzero(todo)
-        self._blocks = np.unique(np.stack([rows // BLOCK, columns // BLOCK], axis=1), axis=0)
+        blocks = np.unique(np.stack([rows // BLOCK, columns // BLOCK], axis=1), axis=0)
+        # Down the columns of a band: a reader still has what a block shares with its neighbours above and to the left.
+        band, in_band = np.divmod(blocks[:, 0], _BAND)
+        self._blocks = blocks[np.lexsort((in_band, blocks[:, 1], band))]
         side = np.array([grid.stride[1], grid.stride[0]]) * BLOCK
         reach = np.array([grid.tile_size[1] - grid.stride[1], grid.tile_size[0] - grid.stride[0]])
         self._starts = self._blocks * side

@@ -85,7 +85,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class TileResults:
-    """What was computed for n tiles of one block.
+    """What was computed for n tiles.
 
     Attributes
     ----------
@@ -114,7 +114,7 @@ class TileResults:
 
 @dataclass(frozen=True)
 class RescoredTiles:
-    """What a head made of the stored features of n tiles of one block.
+    """What a head made of the stored features of n tiles.
 
     Attributes
     ----------
@@ -250,17 +250,20 @@ class AnalysisStore:
         return wanted
 
     def write(self, results: TileResults | None, unreadable: list[tuple[int, int]]) -> None:
-        """Add tiles of one block that the network has seen: first what it found, then the marks that say so."""
+        """Add tiles that the network has seen: first what it found, then the marks that say so.
+
+        Tiles of neighbouring blocks that are added together cost little more than those of one.
+        """
         if results is not None:
             names = ("features", "layer4", "probability", "cam", "unfamiliarity")
             self._put(results, names, marks=("scored", "exact"))  # so that what is not scored is never exact
-            self._chunks.put("status", results.row, results.column, TileStatus.DONE)
+            self._mark("status", results.row, results.column, TileStatus.DONE)
         if unreadable:
             row, column = np.array(unreadable, np.intp).T
-            self._chunks.put("status", row, column, TileStatus.UNREADABLE)
+            self._mark("status", row, column, TileStatus.UNREADABLE)
 
     def write_rescored(self, results: RescoredTiles) -> None:
-        """Add tiles of one block that were scored from what is stored of them: first the values, then the mark."""
+        """Add tiles that were scored from what is stored of them: first the values, then the mark."""
         self._put(results, ("probability", "cam", "unfamiliarity"), marks=("scored",))
 
     def _put(self, results: TileResults | RescoredTiles, names: tuple[str, ...], marks: tuple[str, ...]) -> None:
@@ -269,7 +272,10 @@ class AnalysisStore:
             if (values := getattr(results, name)) is not None:
                 self._chunks.put(name, results.row, results.column, values)
         for name in marks:
-            self._chunks.put(name, results.row, results.column, 1)
+            self._mark(name, results.row, results.column, 1)
+
+    def _mark(self, name: str, row: NDArray[np.intp], column: NDArray[np.intp], mark: int) -> None:
+        self._chunks.put(name, row, column, np.full(len(row), mark, np.uint8))
 
 
 def create_store(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _JPEG, _RGB, _YCBCR, _CONTIGUOUS = 7, 2, 6, 1  # TIFF's numbers for compression, photometric and planar configuration
-_KEPT_BYTES = 12 << 20  # of decoded tiles; 64 of 256 px
+_KEPT_BYTES = 48 << 20  # of decoded tiles; 256 of 256 px: what four blocks of tiles, one below the other, touch
 _START = b"\xff\xd8"
 _HOLDS_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"  # Adobe's marker: no transform to YCbCr
 
