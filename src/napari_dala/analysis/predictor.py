@@ -33,6 +33,7 @@ Tiles: TypeAlias = "NDArray[np.uint8] | Tensor | list[Tensor]"
 PRECISIONS = ("auto", "fp32", "bf16")
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _BATCH = {"cpu": 8, "cuda": 128, "mps": 64}
+_BATCH_FP32 = 4  # on the processor: as fast as 8, and the first tiles are there in half the time
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ class Predictor:
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
         self.batch_size = _BATCH.get(self.device.type, 16)
+        if (self.device.type, self.precision) == ("cpu", "fp32"):
+            self.batch_size = _BATCH_FP32
         self._dtype = _DTYPES[self.precision]
         trunk = fold_batch_norm(bundle.network.trunk)
         self.trunk = trunk.to(self.device, self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -15,10 +15,14 @@ if TYPE_CHECKING:
     from napari_dala.analysis.run_control import RunControl
 
 _BAND = 4  # rows of blocks; the side of a chunk of the store
+_FIRST = 4  # tiles that are handed out before all others: a user waits for them
 
 
 class Schedule:
-    """Hands out the blocks that hold tiles to do, each once, in an order that follows the view.
+    """Hands out the blocks that hold tiles to do, each tile once, in an order that follows the view.
+
+    A block that is partly in view is handed out in two parts: its other tiles come when all that is in view has been.
+    The very first part is a few tiles.
 
     Parameters
     ----------
@@ -31,7 +35,7 @@ class Schedule:
     """
 
     def __init__(self, grid: TileGrid, todo: NDArray[np.bool_], control: RunControl) -> None:
-        self._todo = todo
+        self._todo = todo.copy()
         self._control = control
         self._lock = threading.Lock()
         rows, columns = np.nonzero(todo)
@@ -39,30 +43,54 @@ class Schedule:
         # Down the columns of a band: a reader still has what a block shares with its neighbours above and to the left.
         band, in_band = np.divmod(blocks[:, 0], _BAND)
         self._blocks = blocks[np.lexsort((in_band, blocks[:, 1], band))]
-        side = np.array([grid.stride[1], grid.stride[0]]) * BLOCK
-        reach = np.array([grid.tile_size[1] - grid.stride[1], grid.tile_size[0] - grid.stride[0]])
-        self._starts = self._blocks * side
-        self._ends = self._starts + side + reach
+        self._stride, self._side = np.array(grid.stride[::-1]), np.array(grid.tile_size[::-1])
+        self._view = control.view
+        self._had = np.zeros(len(blocks), bool)  # what is in `_view` of them has been handed out
+        self._most = _FIRST
 
     def take(self) -> tuple[tuple[int, int], list[tuple[int, int]]] | None:
-        """Return the next block and its tiles to do, None when none is left."""
+        """Return the next block and its tiles to do, of those the ones in view if there are any; None at the end."""
         with self._lock:
             if not len(self._blocks):
                 return None
+            if (view := self._control.view) != self._view:
+                self._view = view
+                self._had[:] = False
             index = self._next()
-            block = (int(self._blocks[index, 0]), int(self._blocks[index, 1]))
-            for name in ("_blocks", "_starts", "_ends"):
-                setattr(self, name, np.delete(getattr(self, name), index, axis=0))
-        top, left = block[0] * BLOCK, block[1] * BLOCK
-        rows, columns = np.nonzero(self._todo[top : top + BLOCK, left : left + BLOCK])
-        return block, [(top + int(row), left + int(column)) for row, column in zip(rows, columns, strict=True)]
+            row, column = (int(at) for at in self._blocks[index])
+            top, left = row * BLOCK, column * BLOCK
+            tiles = np.argwhere(self._todo[top : top + BLOCK, left : left + BLOCK]) + np.array([top, left])
+            outside, _ = self._from_view(tiles, 1)
+            nearest = tiles[outside == 0] if outside.min() == 0 else tiles
+            taken = nearest[: self._most]
+            self._most = BLOCK * BLOCK
+            self._todo[tuple(taken.T)] = False
+            self._had[index] = len(taken) == len(nearest)
+            if len(taken) == len(tiles):
+                self._blocks, self._had = (np.delete(each, index, axis=0) for each in (self._blocks, self._had))
+        return (row, column), [(int(row), int(column)) for row, column in taken]
 
     def _next(self) -> int:
         """Index of the block nearest to the view's centre among those in view, else nearest to the view."""
-        view = self._control.view
-        if view is None:
+        if self._view is None:
             return 0
-        low, high = np.array([view[1], view[0]]), np.array([view[3], view[2]])
-        outside = np.maximum(np.maximum(low - self._ends, self._starts - high), 0).sum(axis=1)
-        from_centre = np.abs((self._starts + self._ends - low - high) / 2).sum(axis=1)
-        return int(np.lexsort((from_centre, outside))[0])
+        outside, from_centre = self._from_view(self._blocks * BLOCK, BLOCK)
+        return int(np.lexsort((from_centre, self._had, outside))[0])
+
+    def _from_view(self, first: NDArray[np.intp], count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return how far squares of tiles lie outside the view, and their centres from its centre, level-0 px.
+
+        Parameters
+        ----------
+        first
+            (n, 2), row and column of each square's first tile.
+        count
+            Tiles along its side.
+        """
+        if self._view is None:
+            return np.zeros(len(first)), np.zeros(len(first))
+        low, high = np.array(self._view[1::-1]), np.array(self._view[:1:-1])
+        starts = first * self._stride
+        ends = starts + (count - 1) * self._stride + self._side
+        outside = np.maximum(np.maximum(low - ends, starts - high), 0).sum(axis=1)
+        return outside, np.abs((starts + ends - low - high) / 2).sum(axis=1)
