@@ -136,6 +136,9 @@ def _run(slide: Path) -> tuple[Session, float]:
     session = session_of(viewer)
     _, analyze = viewer.window.add_plugin_dock_widget(PLUGIN, "Analyze slide")
     _wait(lambda: bool(analyze._child.about))
+    height, width = viewer.canvas.size
+    viewer.window.resize(SIZE[0], round(SIZE[1] - height + width * VIEW_UM[1] / VIEW_UM[0]))  # just this is in view
+    rest(1)
     middle = np.array(session.slide.dimensions) / 2
     viewer.scene.camera.center = (0.0, *to_world(layer, *middle))
     viewer.scene.camera.zoom = min(np.array(viewer.canvas.size) / VIEW_UM[::-1])

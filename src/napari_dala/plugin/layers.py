@@ -231,13 +231,15 @@ class ResultLayers:
         )
         return probability, classes, cam
 
-    def _hatched(self) -> Labels:
-        return Labels(
+    def _hatched(self) -> Image:
+        return Image(
             self._hatching(),
             name=self._names[0],
-            colormap=DirectLabelColormap(color_dict={None: (0, 0, 0, 0), 0: (0, 0, 0, 0), 1: _HATCH}),
+            colormap=Colormap(((0, 0, 0, 0), _HATCH), name="dala unfamiliar"),
+            contrast_limits=(0, 1),
             opacity=0.8,
             blending="translucent",
+            rgb=False,
             multiscale=False,
             metadata=self._metadata("unfamiliar"),
         )

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from napari.utils import cancelable_progress
 from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
-from qtpy.QtWidgets import QLabel
 from superqt.utils import create_worker
 
 from napari_dala.plugin.loading import Block, LoadedAnalysis, load, read_news
 from napari_dala.plugin.settings import load_preferences
 from napari_dala.plugin.slide_layers import file_of, view_of
+from napari_dala.plugin.window import hold_spinner
 from napari_dala.workspace import slide_folder
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
-    from napari import Viewer
     from napari.layers import Image
     from numpy.typing import NDArray
 
@@ -215,7 +214,7 @@ class AnalysisRun(QObject):
                 cancel_callback=self.cancel,
                 leave=False,
             )
-            _hold_spinner(self._session.viewer)
+            hold_spinner(self._session.viewer)
         about = "; Grad-CAM is approximate still" if self._latest["approximate"] else ""
         if about != self._about:  # napari handles events and draws for each change of its bar
             self._about = about
@@ -313,15 +312,6 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes:02} min"
     return f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
-
-
-def _hold_spinner(viewer: Viewer) -> None:
-    """Stop the wheel that turns beside a progress bar: without a graphics card each of its 33 pictures a second costs
-    a core as much as a new frame of the slide, for Qt composes the whole window anew.
-    """
-    for label in viewer.window._qt_window.findChildren(QLabel):
-        if label.movie() is not None:
-            label.movie().setPaused(True)
 
 
 def _once(owner: QObject, interval: int, call: Any) -> QTimer:
