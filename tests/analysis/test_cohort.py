@@ -27,6 +27,7 @@ from napari_dala.analysis.cohort_tasks import (
     tile_ranges,
 )
 from napari_dala.analysis.engine import Work, analyze
+from napari_dala.analysis.predictor import Predictor
 from napari_dala.analysis.store import CHUNK, TileStatus, open_store
 from napari_dala.cli import main
 from napari_dala.errors import ClusterError, DalaError
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-    from napari_dala.analysis.predictor import Predictor
     from napari_dala.analysis.result import Analysis
 
 ARRAYS = ("status", "scored", "exact", "probability", "cam", "features", "layer4", "unfamiliarity")
@@ -52,7 +52,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A drawn slide of some hundred tissue tiles of 64 px, and a file that is none."""
     folder = tmp_path_factory.mktemp("cohort")
     (folder / "Jane_Doe.svs").write_bytes(b"no slide")
-    return teaching_slide(folder / "John_Doe.tif", 2560, 3).path, folder / "Jane_Doe.svs"
+    return teaching_slide(folder / "John_Doe.tif", 2112, 3).path, folder / "Jane_Doe.svs"
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,8 @@ def test_a_killed_worker_changes_nothing_and_only_its_range_is_done_again(
     client: Client, cohort: tuple[Path, Path], settings: CohortSettings, alone: Analysis, tmp_path: Path
 ) -> None:
     settings = replace(settings, out=tmp_path, batches=16)
-    ranges = list(tile_ranges(_nothing_done(alone), 16 * 8))
+    batch_size = Predictor(load_model(settings.model), precision=settings.precision).batch_size
+    ranges = list(tile_ranges(_nothing_done(alone), settings.batches * batch_size))
     killed: list[int] = []
     over = threading.Event()
 

@@ -21,7 +21,8 @@ from napari_dala.analysis.sampling import Sampler
 from napari_dala.analysis.store import TileStatus, open_store
 from napari_dala.analysis.streams import Streams
 from napari_dala.errors import DalaError, SlideError
-from napari_dala.model.bundle import load_model
+from napari_dala.model.bundle import ModelBundle, load_model, seeded_network
+from napari_dala.model.card import UNTRAINED_CARD
 from napari_dala.slide import open_slide
 from napari_dala.slide.tiles import read_tiles
 
@@ -38,8 +39,17 @@ SMALL_REGION = "slides/CMU-1-Small-Region.svs"
 
 
 @pytest.fixture(scope="module")
-def predictor() -> Predictor:
-    return Predictor(load_model("untrained"))
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights, and a third of the pixels that the default model sees of a slide, in tiles nearly as wide."""
+    card = UNTRAINED_CARD.model_copy(update={"tile_px": 96, "mpp": 0.9, "name": "small"})
+    path = tmp_path_factory.mktemp("model") / "small.safetensors"
+    ModelBundle(seeded_network(2), card).as_stored().save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def predictor(model: Path) -> Predictor:
+    return Predictor(load_model(str(model)))
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +108,7 @@ def test_stored_maps_are_those_of_the_network(mosaic: Path, predictor: Predictor
 
 
 def test_a_run_killed_part_way_and_resumed_equals_an_uninterrupted_one(
-    mosaic: Path, whole: Analysis, tmp_path: Path
+    mosaic: Path, model: Path, whole: Analysis, tmp_path: Path
 ) -> None:
     command = [
         sys.executable,
@@ -107,7 +117,7 @@ def test_a_run_killed_part_way_and_resumed_equals_an_uninterrupted_one(
         "analyze",
         str(mosaic),
         "--model",
-        "untrained",
+        str(model),
         "--out",
         str(tmp_path),
     ]
@@ -244,7 +254,7 @@ class _Instant(Predictor):
         return Prediction(np.full((len(tiles), 2), 0.5, np.float32), zeros[:, :98].reshape(-1, 2, 7, 7), zeros, None)
 
 
-def test_tiles_in_view_come_first_and_moving_the_view_reorders(predictor: Predictor, tmp_path: Path) -> None:
+def test_tiles_in_view_come_first_and_moving_the_view_reorders(tmp_path: Path) -> None:
     side = 40 * 224
     slide = open_slide(np.zeros((side, side, 3), np.uint8), mpp=0.5)  # 10 x 10 blocks
     step = 4 * 224
@@ -260,7 +270,7 @@ def test_tiles_in_view_come_first_and_moving_the_view_reorders(predictor: Predic
         if len(order) >= 20:
             control.cancel()
 
-    analyze(slide, _Instant(predictor.bundle), tmp_path, on_progress=note, control=control)
+    analyze(slide, _Instant(load_model("untrained")), tmp_path, on_progress=note, control=control)
     assert set(order[:2]) <= {(0, 0), (0, 1), (1, 0), (1, 1)}
     moved = order.index(next(block for block in order if min(block) >= 8))
     assert moved <= 10 + torch.get_num_threads()  # those read ahead, in the network and waiting to be written
@@ -285,7 +295,7 @@ def test_settings_and_models_never_mix(mosaic: Path, predictor: Predictor, whole
         region = [box(1000, 1000, 2200, 2200)]
         first = analyze(slide, predictor, tmp_path, region=region)
         other = analyze(slide, predictor, tmp_path, region=region, overlap=0.5)
-        assert other.grid.stride_cells == 4  # half of 7, rounded to whole cells
+        assert other.grid.stride_cells == 2  # half of 3, rounded to whole cells
         assert other.store.setting.key != first.store.setting.key
         assert other.cam(1).shape == other.grid.cam_shape
         assert Analysis.open(tmp_path).grid == other.grid  # what was done last opens
@@ -323,7 +333,7 @@ def test_devices_and_precisions_that_are_not_there_are_refused(predictor: Predic
 
 
 def test_out_of_memory_halves_the_batch_and_goes_on(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
-    tiles = np.random.default_rng(0).integers(0, 255, (6, 224, 224, 3), np.uint8)
+    tiles = np.random.default_rng(0).integers(0, 255, (6, 96, 96, 3), np.uint8)
     expected = predictor(tiles)
     real = Predictor._predict
 
@@ -341,7 +351,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(predictor: Predictor, monkey
 
 
 def test_a_tile_gives_the_same_bits_wherever_it_stands_in_a_batch(predictor: Predictor) -> None:
-    tiles = np.random.default_rng(2).integers(0, 255, (2 * predictor.batch_size, 224, 224, 3), np.uint8)
+    tiles = np.random.default_rng(2).integers(0, 255, (2 * predictor.batch_size, 96, 96, 3), np.uint8)
     first = predictor(tiles[: predictor.batch_size])
     for shift in (1, 3, 5):
         moved = predictor(tiles[shift : shift + predictor.batch_size])
@@ -351,7 +361,7 @@ def test_a_tile_gives_the_same_bits_wherever_it_stands_in_a_batch(predictor: Pre
 
 def test_folding_batch_norm_changes_nothing_that_matters(predictor: Predictor) -> None:
     exact = Predictor(predictor.bundle, precision="fp32")
-    tiles = np.random.default_rng(1).integers(0, 255, (2, 224, 224, 3), np.uint8)
+    tiles = np.random.default_rng(1).integers(0, 255, (2, 96, 96, 3), np.uint8)
     inputs = exact.inputs(tiles)
     with torch.no_grad():
         plain = predictor.bundle.network(inputs)

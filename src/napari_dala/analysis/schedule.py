@@ -78,7 +78,7 @@ class Schedule:
         return int(np.lexsort((from_centre, self._had, outside))[0])
 
     def _from_view(self, first: NDArray[np.intp], count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return how far squares of tiles lie outside the view, and their centres from its centre, level-0 px.
+        """Return how far squares of tiles lie from the view, 0 only if they overlap, and from its centre, level-0 px.
 
         Parameters
         ----------
@@ -92,5 +92,6 @@ class Schedule:
         low, high = np.array(self._view[1::-1]), np.array(self._view[:1:-1])
         starts = first * self._stride
         ends = starts + (count - 1) * self._stride + self._side
-        outside = np.maximum(np.maximum(low - ends, starts - high), 0).sum(axis=1)
+        gap = np.maximum(low - ends, starts - high)
+        outside = np.maximum(gap, 0).sum(axis=1) + (gap.max(axis=1) >= 0)
         return outside, np.abs((starts + ends - low - high) / 2).sum(axis=1)

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QToolButton
+from qtpy.QtGui import QMovie
+from qtpy.QtWidgets import QLabel, QToolButton
 
 from napari_dala.analysis.result import Analysis
 from napari_dala.analysis.store import TileStatus
 from napari_dala.plugin.analyze import SHAPE, VIEW
 from napari_dala.plugin.model_box import CardDialog
+from napari_dala.plugin.session import session_of
 from napari_dala.plugin.slide_layers import to_slide, to_world, view_of
 from napari_dala.slide import open_slide
 from napari_dala.slide.tiles import TileGrid
@@ -35,6 +37,24 @@ def press(qtbot: Any, button: Any) -> None:
 
 def roles(viewer: Any) -> dict[str, Any]:
     return {layer.metadata["dala_role"]: layer for layer in viewer.layers if "dala_role" in layer.metadata}
+
+
+def test_the_wheel_beside_the_progress_bar_stands_still(
+    qtbot: Any, docks: Any, small_slide: Path, finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For each of its pictures Qt would compose the whole window anew, on the cores that analyse."""
+    monkeypatch.setattr("napari_dala.plugin.run._TELL_S", 0.0)
+    docks.viewer.open(small_slide, plugin="napari-dala")
+    docks.analyze.model_box.choose_card("untrained")
+    press(qtbot, docks.analyze.run_button)
+    (run,) = session_of(docks.viewer).runs
+    window = docks.viewer.window._qt_window
+    (wheel,) = (label.movie() for label in window.findChildren(QLabel) if label.movie() is not None)
+    states = []
+    run.progressed.connect(lambda _: states.append((run._bar is not None, wheel.state())))
+    finished(docks.analyze)
+    assert (True, QMovie.MovieState.Paused) in states
+    assert QMovie.MovieState.Running not in {state for _, state in states}
 
 
 def test_the_card_of_the_chosen_model_can_be_read(qtbot: Any, docks: Any) -> None:
