@@ -81,7 +81,7 @@ def analyze(
     restart
         Drop what was computed before under this setting.
     on_progress
-        Called from a worker thread when blocks of 4 x 4 tiles were stored, and once before the first.
+        Called from a worker thread when tiles were stored, and once before the first.
     control
         To cancel, pause or steer the order from another thread.
 

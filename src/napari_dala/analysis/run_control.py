@@ -23,7 +23,7 @@ class Progress:
     seconds_left
         Until every tile is done and no map approximate, estimated from that rate; None before the first tile.
     blocks
-        (row, column) of the blocks of 4 x 4 tiles written since the last report.
+        (row, column) of the blocks of 4 x 4 tiles of which some were written since the last report.
     approximate
         Those of the done tiles whose Grad-CAM is approximate or not there yet.
     stalled
