@@ -250,10 +250,11 @@ def test_another_trunk_is_not_taken_over(predictor: Predictor, new_head: BundleH
 class _Instant(Predictor):
     """Knows the answer at once, so that a large slide costs nothing."""
 
-    def __call__(self, tiles: np.ndarray) -> Prediction:
-        time.sleep(0.002 * len(tiles))
-        zeros = np.zeros((len(tiles), 2048), np.float32)
-        return Prediction(np.full((len(tiles), 2), 0.5, np.float32), zeros[:, :98].reshape(-1, 2, 7, 7), zeros, None)
+    def __call__(self, tiles: list[torch.Tensor]) -> Prediction:
+        count = sum(map(len, tiles))
+        time.sleep(0.002 * count)
+        zeros = np.zeros((count, 2048), np.float32)
+        return Prediction(np.full((count, 2), 0.5, np.float32), zeros[:, :98].reshape(-1, 2, 7, 7), zeros, None)
 
 
 def test_tiles_in_view_come_first_and_moving_the_view_reorders(tmp_path: Path) -> None:

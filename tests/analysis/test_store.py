@@ -107,7 +107,7 @@ def test_a_store_that_is_compressed_otherwise_is_refused_not_spoilt(tmp_path: Pa
     array = zarr.create_array(tmp_path / "other.zarr", shape=(8, 8), chunks=(4, 4), dtype="uint8", compressors=None)
     array[:] = 7
     with pytest.raises(DalaError, match="not compressed as napari-dala does it"):
-        ChunkWriter({"status": array}, 7).put("status", np.array([1]), np.array([2]), np.ones(1, np.uint8))
+        ChunkWriter({"status": array}, 7).put(np.array([1]), np.array([2]), {"status": np.ones(1, np.uint8)})
     assert (array[:] == 7).all()
 
 

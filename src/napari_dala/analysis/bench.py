@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import psutil
 
+from napari_dala.analysis.cuda_graph import captured
 from napari_dala.analysis.engine import analyze, tissue_tiles
 from napari_dala.analysis.reading import Readers
 from napari_dala.analysis.run_control import Progress, RunControl
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 PYTORCH_GRAD_CAM = "pytorch-grad-cam"
 THRESHOLD_CELLS = 2240  # along a side of the map to be thresholded: 100,000 tiles of 7 x 7 cells
-_BATCHES = 3  # of each stream in one measurement of the network
+_BATCHES, _BATCHES_GPU = 3, 30  # of each stream in one measurement of the network
 _PAIRS = 3  # of forward pass and forward pass with Grad-CAM in a turn
 
 
@@ -43,7 +44,7 @@ def bench(
     predictor: Predictor,
     *,
     repeats: int = 5,
-    workers: int = 1,
+    workers: int = 0,
     decode_on_device: bool = False,
     against: str | None = None,
 ) -> dict[str, Any]:
@@ -60,7 +61,7 @@ def bench(
     repeats
         Turns; one more, before them, warms caches.
     workers
-        Threads that read tiles.
+        Threads that read tiles; 0 for `reading.reading_threads`.
     decode_on_device
         See `Sampler`.
     against
@@ -90,9 +91,10 @@ def bench(
     inputs = predictor.inputs(tiles)
     sampler = Sampler(slide, grid, predictor.device, decode_on_device=decode_on_device)
     other = None if against is None else _other_grad_cam(against, predictor)
+    networks = [captured(run, predictor.device) for run in (predictor.forward, predictor.forward_cam)]
     turns: list[dict[str, float]] = []
     for _ in range(repeats + 1):
-        turn = _of_network(predictor, inputs)
+        turn = _of_network(predictor, networks, inputs)
         turn["read_tiles_per_s"] = _reading(slide, sampler, workers)
         if other is not None:
             turn["against_tiles_per_s"] = _rate(lambda: other(inputs.float()), len(inputs))
@@ -160,12 +162,11 @@ def peak_rss_mb() -> float:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def _of_network(predictor: Predictor, inputs: torch.Tensor) -> dict[str, float]:
+def _of_network(
+    predictor: Predictor, networks: list[Callable[[torch.Tensor], Any]], inputs: torch.Tensor
+) -> dict[str, float]:
     """Measure forward pass and forward pass with Grad-CAM, in turn."""
-    pairs = [
-        (_streamed(predictor, predictor.forward, inputs), _streamed(predictor, predictor.forward_cam, inputs))
-        for _ in range(_PAIRS)
-    ]
+    pairs = [[_streamed(predictor, network, inputs) for network in networks] for _ in range(_PAIRS)]
     return {
         "forward_tiles_per_s": median(plain for plain, _ in pairs),
         "forward_cam_tiles_per_s": median(cam for _, cam in pairs),
@@ -181,7 +182,7 @@ def _streamed(predictor: Predictor, run: Callable[[torch.Tensor], object], input
         wait_for(predictor.device)
 
     streams: Streams[None, None] = Streams(predictor.device, finished)
-    batches = _BATCHES * streams.count
+    batches = streams.count * (_BATCHES if predictor.device.type == "cpu" else _BATCHES_GPU)
     with streams:
         return _rate(
             lambda: [*(list(streams.submit(None, inputs)) for _ in range(batches)), *streams.rest()],

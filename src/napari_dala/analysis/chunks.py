@@ -1,23 +1,27 @@
-"""Putting tiles into the arrays of a store, a whole chunk at a time. Knows no torch.
+"""Putting tiles into the arrays of a store, whole chunks at a time. Knows no torch.
 
-A chunk goes to zarr's store as zarr itself would encode it, but from the thread that has it: through zarr's event loop
-and its threads each of a block's eight writes costs 2 ms of processor time, which the network could have had.
+A chunk becomes a file as zarr would encode and name it, but from a thread of ours: through zarr's event loop and its
+threads each of a block's eight writes costs 2 ms of processor time, and through its store's own methods most of half a
+millisecond of the interpreter's lock, which on a GPU is what the whole analysis has for seven tiles.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import os
+from concurrent.futures import ThreadPoolExecutor, wait
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numcodecs.zstd import Zstd
-from zarr.buffer import cpu
 from zarr.codecs import ZstdCodec
 from zarr.storage import LocalStore
 
 from napari_dala.errors import DalaError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import zarr
     from numpy.typing import NDArray
@@ -25,13 +29,26 @@ if TYPE_CHECKING:
 TILES_LAST = ("probability", "cam")  # arrays whose last two axes, not their first two, are the tiles'
 COMPRESSOR = ZstdCodec(level=1)  # of new arrays; zarr's own choice of 3 is a fifth as fast and saves no more
 _ZSTD = Zstd(level=1)  # the same
+_CORES_A_THREAD = 4  # on fewer cores the network has more use for them
+_numbers = count()
+
+
+class _Part(NamedTuple):
+    """Tiles of one chunk, by their rows and columns in it, and their values in an array."""
+
+    name: str
+    place: tuple[int, int]
+    row: NDArray[np.intp]
+    column: NDArray[np.intp]
+    values: NDArray[Any]
 
 
 class ChunkWriter:
     """Writes tiles beside what is stored, for one thread that owns the chunks.
 
     The last chunk of each array is kept, so that the next tiles of it need no reading, which costs as much as writing.
-    What is put in together is written together: a small chunk costs as much as a large one.
+    What is put in together is written together: a small chunk costs as much as a large one. Where there are many cores,
+    several chunks are compressed and written at a time.
 
     Parameters
     ----------
@@ -44,36 +61,48 @@ class ChunkWriter:
     def __init__(self, arrays: Mapping[str, zarr.Array[Any]], cells: int) -> None:
         self._arrays, self._cells = arrays, cells
         self._held: dict[str, tuple[tuple[int, int], NDArray[Any]]] = {}
+        threads = (os.cpu_count() or 1) // _CORES_A_THREAD
+        self._pool = ThreadPoolExecutor(threads, "dala-chunks") if threads > 1 else None  # no thread before its use
 
-    def put(self, name: str, row: NDArray[np.intp], column: NDArray[np.intp], values: NDArray[Any]) -> None:
-        """Put in the values of n tiles, by their rows and columns in the grid; `values` is (n, ...)."""
-        array = self._arrays[name]
-        side = array.chunks[1 if name in TILES_LAST else 0] // self._cells_of(name)
-        row, column = np.asarray(row), np.asarray(column)
+    def put(self, row: NDArray[np.intp], column: NDArray[np.intp], values: Mapping[str, NDArray[Any]]) -> None:
+        """Put in the values of n tiles, by their rows and columns in the grid; each array's are (n, ...)."""
+        parts = [
+            part for name in values for part in self._parts(name, np.asarray(row), np.asarray(column), values[name])
+        ]
+        held = {name: self._held.pop(name, None) for name in values}  # and not kept where this comes to nothing
+        if self._pool is None or len(parts) == 1:
+            chunks = [self._put_in_chunk(part, held[part.name]) for part in parts]
+        else:
+            tasks = [self._pool.submit(self._put_in_chunk, part, held[part.name]) for part in parts]
+            wait(tasks)
+            chunks = [task.result() for task in tasks]
+        self._held |= {part.name: (part.place, chunk) for part, chunk in zip(parts, chunks, strict=True)}
+
+    def _parts(
+        self, name: str, row: NDArray[np.intp], column: NDArray[np.intp], values: NDArray[Any]
+    ) -> Iterator[_Part]:
+        """Sort tiles by the chunks of an array that they lie in."""
+        side = self._arrays[name].chunks[1 if name in TILES_LAST else 0] // self._cells_of(name)
         places = np.stack([row // side, column // side], axis=1)
         for place in dict.fromkeys(map(tuple, places.tolist())):
             here = (places == place).all(axis=1)
-            self._put_in_chunk(name, place, row[here] - place[0] * side, column[here] - place[1] * side, values[here])
+            yield _Part(name, place, row[here] - place[0] * side, column[here] - place[1] * side, values[here])
 
-    def _put_in_chunk(
-        self, name: str, place: tuple[int, int], row: NDArray[np.intp], column: NDArray[np.intp], values: NDArray[Any]
-    ) -> None:
-        """Put in the values of tiles of one chunk, by their rows and columns in it."""
-        array, last = self._arrays[name], name in TILES_LAST
-        index = (0, *place) if last else (*place, *(0,) * (array.ndim - 2))
-        held, chunk = self._held.pop(name, (None, None))  # and not kept where this comes to nothing
-        if held != place or chunk is None:
-            chunk = _read(array, index)
-        if name == "cam":
+    def _put_in_chunk(self, part: _Part, held: tuple[tuple[int, int], NDArray[Any]] | None) -> NDArray[Any]:
+        """Put tiles into their chunk, which may be the one that was kept, store it and return it."""
+        array, last = self._arrays[part.name], part.name in TILES_LAST
+        path = _path(array, (0, *part.place) if last else (*part.place, *(0,) * (array.ndim - 2)))
+        chunk = held[1] if held is not None and held[0] == part.place else _read(array, path)
+        if part.name == "cam":
             cells = self._cells
             by_tile = chunk.reshape(len(chunk), -1, cells, chunk.shape[2] // cells, cells)
-            by_tile[:, row, :, column] = values
+            by_tile[:, part.row, :, part.column] = part.values
         elif last:
-            chunk[:, row, column] = values.T
+            chunk[:, part.row, part.column] = part.values.T
         else:
-            chunk[row, column] = values
-        _write(array, index, chunk)
-        self._held[name] = place, chunk
+            chunk[part.row, part.column] = part.values
+        _write(path, chunk)
+        return chunk
 
     def _cells_of(self, name: str) -> int:
         """Values of an array along a tile's side."""
@@ -84,24 +113,36 @@ class ChunkWriter:
         self._held.pop(name, None)
 
 
-def _read(array: zarr.Array[Any], index: tuple[int, ...]) -> NDArray[Any]:
+def _read(array: zarr.Array[Any], path: str) -> NDArray[Any]:
     """Return a chunk, whole even where it overhangs the array."""
-    store, key = _where(array, index)
-    stored = store.get_sync(key)
-    if stored is None:
+    try:
+        stored = Path(path).read_bytes()
+    except FileNotFoundError:
         return np.full(array.chunks, array.fill_value, array.dtype)
-    return np.frombuffer(bytearray(_ZSTD.decode(stored.as_numpy_array())), array.dtype).reshape(array.chunks)
+    return np.frombuffer(bytearray(_ZSTD.decode(stored)), array.dtype).reshape(array.chunks)
 
 
-def _write(array: zarr.Array[Any], index: tuple[int, ...], chunk: NDArray[Any]) -> None:
+def _write(path: str, chunk: NDArray[Any]) -> None:
     """Store a chunk, whole or not at all."""
-    store, key = _where(array, index)
-    store.set_sync(key, cpu.Buffer.from_bytes(_ZSTD.encode(chunk)))
+    stored = _ZSTD.encode(chunk)
+    temporary = f"{path}.{os.getpid()}-{next(_numbers)}.partial"
+    try:
+        try:
+            file = open(temporary, "xb", buffering=0)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            file = open(temporary, "xb", buffering=0)
+        with file:
+            file.write(stored)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
 
 
-def _where(array: zarr.Array[Any], index: tuple[int, ...]) -> tuple[LocalStore, str]:
-    """Return where a chunk is kept, and its name there."""
+def _path(array: zarr.Array[Any], index: tuple[int, ...]) -> str:
+    """Return the file in which a chunk is kept."""
     store = array.store_path.store
     if not isinstance(store, LocalStore) or [type(codec) for codec in array.compressors] != [ZstdCodec]:
         raise DalaError(f"{array.store_path}: not compressed as napari-dala does it; choose another folder")
-    return store, f"{array.store_path.path}/{array.metadata.encode_chunk_key(index)}"
+    return f"{store.root}/{array.store_path.path}/{array.metadata.encode_chunk_key(index)}"

@@ -72,7 +72,7 @@ class CohortSettings:
     region: tuple[Polygon | MultiPolygon, ...] | None = None
     device: str = "auto"
     precision: str = "auto"
-    workers: int = 1
+    workers: int = 0
     restart: bool = False
     anonymous: bool = False
     batches: int = 16

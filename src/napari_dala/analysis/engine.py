@@ -6,7 +6,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -49,7 +49,7 @@ def analyze(
     overlap: float = 0.0,
     device: str = "auto",
     precision: str = "auto",
-    workers: int = 1,
+    workers: int = 0,
     decode_on_device: bool = False,
     restart: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
@@ -75,7 +75,7 @@ def analyze(
     device, precision
         See `Predictor`.
     workers
-        Threads that read tiles.
+        Threads that read tiles; 0 for `reading.reading_threads`.
     decode_on_device
         See `Sampler`.
     restart
@@ -187,7 +187,7 @@ def carry_out(
     predictor: Predictor,
     work: Work,
     *,
-    workers: int = 1,
+    workers: int = 0,
     decode_on_device: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
     control: RunControl | None = None,
@@ -196,7 +196,7 @@ def carry_out(
     control = control or RunControl()
     sampler = Sampler(slide, work.store.grid, predictor.device, decode_on_device=decode_on_device)
     readers = Readers(sampler, work.tissue, Schedule(work.store.grid, work.todo, control), workers)
-    streams: Streams[list[_Predictions], Prediction] = Streams(predictor.device, predictor)
+    streams: Streams[_Pieces, Prediction] = Streams(predictor.device, predictor)
     tally = _Tally(work, readers, streams, on_progress)
     with Writer(tally.write) as writer, readers, streams:
         tally.begin()
@@ -249,24 +249,34 @@ def tissue_tiles(slide: Slide, grid: TileGrid) -> NDArray[np.bool_]:
 
 
 def _predicted(
-    readers: Readers, streams: Streams[list[_Predictions], Prediction], batch_size: int, control: RunControl
+    readers: Readers, streams: Streams[_Pieces, Prediction], batch_size: int, control: RunControl
 ) -> Iterator[_Predictions]:
     """Run the network on full batches across blocks; yield each block when its last tile is done.
 
     After a cancel, what was predicted of unfinished blocks is yielded too.
     """
-    waiting: deque[tuple[_Predictions, Tensor]] = deque()  # tiles, in the order read
+    waiting: deque[tuple[_Predictions, Tensor]] = deque()  # blocks and their tiles, in the order read
     unfinished: deque[_Predictions] = deque()
 
-    def batch() -> tuple[list[_Predictions], list[Tensor]]:
-        tiles = [waiting.popleft() for _ in range(min(batch_size, len(waiting)))]
-        return [predictions for predictions, _ in tiles], [tile for _, tile in tiles]
+    def batch() -> tuple[_Pieces, list[Tensor]]:
+        pieces: _Pieces = []
+        tiles: list[Tensor] = []
+        room = batch_size
+        while room and waiting:
+            predictions, pixels = waiting.popleft()
+            if len(pixels) > room:
+                waiting.appendleft((predictions, pixels[room:]))
+            tiles.append(pixels[:room])
+            pieces.append((predictions, len(tiles[-1])))
+            room -= len(tiles[-1])
+        return pieces, tiles
 
     for block in readers:
         predictions = _Predictions(block)
         unfinished.append(predictions)
-        waiting.extend((predictions, tile) for tile in block.pixels)
-        while len(waiting) >= batch_size and _may_go_on(control):
+        if block.tiles:
+            waiting.append((predictions, block.pixels))
+        while sum(len(pixels) for _, pixels in waiting) >= batch_size and _may_go_on(control):
             _enter(streams.submit(*batch()))
         yield from _finished(unfinished)
         if control.is_cancelled:
@@ -275,7 +285,7 @@ def _predicted(
         _enter(streams.submit(*batch()))
     _enter(streams.rest())
     yield from _finished(unfinished)
-    yield from (predictions for predictions in unfinished if predictions.rows)
+    yield from (predictions for predictions in unfinished if predictions.done)
 
 
 def _may_go_on(control: RunControl) -> bool:
@@ -284,41 +294,49 @@ def _may_go_on(control: RunControl) -> bool:
     return not control.is_cancelled
 
 
-def _enter(predicted: Iterator[tuple[list[_Predictions], Prediction]]) -> None:
+def _enter(predicted: Iterator[tuple[_Pieces, Prediction]]) -> None:
     """Note the results of batches with the blocks that their tiles are of."""
-    for blocks, prediction in predicted:
-        for index, predictions in enumerate(blocks):
-            predictions.rows.append((prediction, index))
+    for pieces, prediction in predicted:
+        start = 0
+        for predictions, count in pieces:
+            predictions.parts.append((prediction, slice(start, start + count)))
+            predictions.done += count
+            start += count
 
 
 def _finished(unfinished: deque[_Predictions]) -> Iterator[_Predictions]:
     """Take the blocks off the front whose every tile is done, and yield them."""
-    while unfinished and len(unfinished[0].rows) == len(unfinished[0].block.tiles):
+    while unfinished and unfinished[0].done == len(unfinished[0].block.tiles):
         yield unfinished.popleft()
 
 
 @dataclass
 class _Predictions:
-    """What is known of a block: for its first tiles, the prediction and their row in it."""
+    """What is known of a block: for its first tiles, in order, predictions and their rows in them."""
 
     block: Block
-    rows: list[tuple[Prediction, int]] = field(default_factory=list)
+    parts: list[tuple[Prediction, slice]] = field(default_factory=list)
+    done: int = 0
 
     @property
     def tiles(self) -> list[tuple[int, int]]:
         """Those that are done."""
-        return self.block.tiles[: len(self.rows)]
+        return self.block.tiles[: self.done]
+
+
+_Pieces: TypeAlias = "list[tuple[_Predictions, int]]"
+"""What a batch holds: blocks, and how many of each one's next tiles."""
 
 
 def _results(blocks: list[_Predictions]) -> TileResults | None:
     """Return what was found in the tiles that are done, None where none is."""
-    rows = [row for predictions in blocks for row in predictions.rows]
-    if not rows:
+    parts = [part for predictions in blocks for part in predictions.parts]
+    if not parts:
         return None
     row, column = np.array([tile for predictions in blocks for tile in predictions.tiles], np.intp).T
     arrays: dict[str, Any] = {}
-    for name, first in vars(rows[0][0]).items():
-        arrays[name] = None if first is None else np.stack([getattr(part, name)[index] for part, index in rows])
+    for name, first in vars(parts[0][0]).items():
+        arrays[name] = None if first is None else np.concatenate([getattr(part, name)[rows] for part, rows in parts])
     return TileResults(row, column, **arrays)
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from napari_dala.analysis.cuda_graph import captured, to_host
+from napari_dala.analysis.cudnn_trunk import cudnn_trunk
 from napari_dala.analysis.fused_trunk import fused_trunk
 from napari_dala.analysis.streams import begin_thread, wait_for
 from napari_dala.errors import DalaError
@@ -88,9 +90,12 @@ class Predictor:
         example = self.inputs(np.zeros((self.batch_size, side, side, 3), np.uint8))
         faster = compiled_trunk(self.trunk, example) if compiled else None
         self.compiled = faster is not None
-        if self.device.type == "cpu":
-            faster = faster or fused_trunk(trunk, example)
+        fused = {"cpu": fused_trunk, "cuda": cudnn_trunk}.get(self.device.type)
+        if faster is None and fused is not None:
+            faster = fused(self.trunk, example)
         self.trunk = faster or self.trunk
+        if self.device.type == "cuda":
+            self(np.zeros((1, side, side, 3), np.uint8))  # captured now, not when a user waits for the first tile
 
     def with_bundle(self, bundle: Bundle) -> Predictor:
         """Return a predictor with another bundle's head on this one's trunk, which is not prepared again.
@@ -111,6 +116,7 @@ class Predictor:
         self.network = copy.deepcopy(bundle.network).to(self.device) if self.device.type != "cpu" else bundle.network
         self._known = bundle.known and bundle.known.to(self.device)
         self._basis = None if bundle.basis is None else bundle.basis.to(self.device, self._dtype)
+        self._compute = captured(self._results, self.device)
 
     def inputs(self, tiles: Tiles) -> Tensor:
         """Return tiles (n, h, w, 3) uint8 as the trunk's input, normalised, on the device."""
@@ -128,7 +134,7 @@ class Predictor:
         return *head_grad_cam(self.network, maps), maps
 
     def __call__(self, tiles: Tiles) -> Prediction:
-        """Predict tiles (n, h, w, 3) uint8, n > 0, or a list of them, in batches; in smaller ones when memory is short.
+        """Predict tiles (n, h, w, 3) uint8, n > 0, or a list of such, in batches; in smaller ones when memory is short.
 
         A tile's results are the same bits in any company: matrix products round differently for another number
         of rows, so a batch that is not full is filled up with blank tiles.
@@ -149,13 +155,16 @@ class Predictor:
         count = len(tiles)
         if count < self.batch_size:
             tiles = torch.cat([tiles, tiles.new_zeros((self.batch_size - count, *tiles.shape[1:]))])
-        logits, cams, means, maps = (part[:count] for part in self.forward_cam(self.inputs(tiles)))
-        layer4 = None
-        if self._basis is not None:
-            layer4 = (maps.permute(0, 2, 3, 1) @ self._basis).half().cpu().numpy()
-        ratio = None if self._known is None else self._known.ratio(means).cpu().numpy()
-        probability = self.bundle.probabilities(logits)
-        return Prediction(probability.cpu().numpy(), cams.cpu().numpy(), means.cpu().numpy(), layer4, ratio)
+        found = to_host(self._compute(tiles.to(self.device, non_blocking=True)))
+        parts: list[Any] = [None if part is None else part[:count].numpy() for part in found]
+        return Prediction(*parts)
+
+    def _results(self, tiles: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the tensors of a `Prediction`, on the device, for a full batch of tiles that is there."""
+        logits, cams, means, maps = self.forward_cam(self.inputs(tiles))
+        layer4 = None if self._basis is None else (maps.permute(0, 2, 3, 1) @ self._basis).half()
+        ratio = None if self._known is None else self._known.ratio(means)
+        return self.bundle.probabilities(logits), cams, means, layer4, ratio
 
 
 def choose_device(name: str) -> torch.device:
@@ -236,7 +245,9 @@ def compiled_trunk(trunk: nn.Module, example: Tensor) -> nn.Module | None:
 def _tensor(tiles: Tiles) -> Tensor:
     if isinstance(tiles, np.ndarray):
         return torch.from_numpy(np.require(tiles, requirements=("C", "W")))
-    return tiles if isinstance(tiles, Tensor) else torch.stack(tiles)
+    if isinstance(tiles, Tensor):
+        return tiles
+    return tiles[0] if len(tiles) == 1 else torch.cat(tiles)
 
 
 def _joined(parts: list[Prediction]) -> Prediction:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from napari_dala.analysis.streams import begin_thread, wait_for
 from napari_dala.errors import SlideError
 from napari_dala.slide.tiles import BLOCK
 
+# isort: split
+import torch
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from napari_dala.analysis.sampling import Sampler
     from napari_dala.analysis.schedule import Schedule
 
+_MOST_THREADS = 12  # more wait for the interpreter's lock
 _BLOCKS_AHEAD = 2  # read before they are needed; more would make the order slow to follow the view
 
 
@@ -36,21 +41,32 @@ class Block:
     tiles
         Row and column of the tiles that were read.
     pixels
-        (tile_px, tile_px, 3) uint8 of each, in the order of `tiles`, on the sampler's device; parts of one picture.
+        (n, tile_px, tile_px, 3) uint8, in the order of `tiles`, on the sampler's device.
     unreadable
         Row and column of tiles that cannot be decoded.
     """
 
     position: tuple[int, int]
     tiles: list[tuple[int, int]]
-    pixels: list[Tensor]
+    pixels: Tensor
     unreadable: list[tuple[int, int]]
 
 
 class Readers:
-    """Threads that read blocks in the schedule's order, a few ahead of their use."""
+    """Threads that read blocks in the schedule's order, a few ahead of their use.
+
+    Parameters
+    ----------
+    sampler, schedule
+        How to read, and what.
+    tissue
+        (rows, columns) bool, see `read_block`.
+    workers
+        How many threads; 0 for `reading_threads`.
+    """
 
     def __init__(self, sampler: Sampler, tissue: NDArray[np.bool_], schedule: Schedule, workers: int) -> None:
+        workers = workers or reading_threads(sampler.device)
         self._sampler, self._tissue, self._schedule = sampler, tissue, schedule
         self._queue: queue.Queue[Block | BaseException | None] = queue.Queue(max(_BLOCKS_AHEAD, workers))
         self._stopped = threading.Event()
@@ -101,6 +117,14 @@ class Readers:
         self._queue.put(None)
 
 
+def reading_threads(device: torch.device) -> int:
+    """Return how many threads read for a network: one beside it on a processor, most of the cores beside a GPU."""
+    if device.type == "cpu":
+        return 1
+    share = (os.cpu_count() or 1) * 3 // 4 // max(1, torch.cuda.device_count())
+    return min(max(1, share), _MOST_THREADS)
+
+
 def read_block(
     sampler: Sampler, tissue: NDArray[np.bool_], position: tuple[int, int], tiles: list[tuple[int, int]]
 ) -> Block:
@@ -118,15 +142,18 @@ def read_block(
         return _read_one_by_one(sampler, position, tiles)
     step, side = sampler.grid.stride_px, sampler.grid.tile_px
     corners = [((row - top) * step, (column - left) * step) for row, column in tiles]
-    return Block(position, tiles, [picture[y : y + side, x : x + side] for y, x in corners], [])
+    return Block(position, tiles, torch.stack([picture[y : y + side, x : x + side] for y, x in corners]), [])
 
 
 def _read_one_by_one(sampler: Sampler, position: tuple[int, int], tiles: list[tuple[int, int]]) -> Block:
-    block = Block(position, [], [], [])
+    pixels: list[Tensor] = []
+    readable: list[tuple[int, int]] = []
     for tile in tiles:
         try:
-            block.pixels.append(sampler.picture(*tile, 1, 1))
-            block.tiles.append(tile)
+            pixels.append(sampler.picture(*tile, 1, 1))
+            readable.append(tile)
         except SlideError:
-            block.unreadable.append(tile)
-    return block
+            continue
+    side = sampler.grid.tile_px
+    stacked = torch.stack(pixels) if pixels else torch.empty((0, side, side, 3), dtype=torch.uint8)
+    return Block(position, readable, stacked, [tile for tile in tiles if tile not in readable])

@@ -5,8 +5,6 @@ from __future__ import annotations
 from math import ceil
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 # isort: split
 import torch
 from torch import Tensor
@@ -70,9 +68,10 @@ class Sampler:
             except (RuntimeError, ValueError):
                 pass  # the slide says what is wrong with it, if anything is
         x, y = round(left * self._down), round(top * self._down)
-        pixels = self._slide.read(x, y, width, height, self._level)
-        picture = torch.from_numpy(np.require(pixels, requirements=("C", "W")))
-        return picture.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else picture
+        on_device = self.device.type == "cuda"
+        picture = torch.empty((height, width, 3), dtype=torch.uint8, pin_memory=on_device)
+        self._slide.read_into(picture.numpy(), x, y, self._level)
+        return picture.to(self.device, non_blocking=True)
 
 
 def _start(first: int, scale: float) -> tuple[int, int]:

@@ -268,14 +268,15 @@ class AnalysisStore:
 
     def _put(self, results: TileResults | RescoredTiles, names: tuple[str, ...], marks: tuple[str, ...]) -> None:
         """Put in the named values that there are, then the marks, in this order."""
-        for name in names:
-            if (values := getattr(results, name)) is not None:
-                self._chunks.put(name, results.row, results.column, values)
+        values = {name: getattr(results, name) for name in names}
+        self._chunks.put(
+            results.row, results.column, {name: value for name, value in values.items() if value is not None}
+        )
         for name in marks:
             self._mark(name, results.row, results.column, 1)
 
     def _mark(self, name: str, row: NDArray[np.intp], column: NDArray[np.intp], mark: int) -> None:
-        self._chunks.put(name, row, column, np.full(len(row), mark, np.uint8))
+        self._chunks.put(row, column, {name: np.full(len(row), mark, np.uint8)})
 
 
 def create_store(

@@ -28,7 +28,7 @@ def analyze(
     region: Path | None = typer.Option(None, help="GeoJSON of regions to analyse, level-0 pixels."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:1, mps."),
     precision: str = typer.Option("auto", help="auto, fp32 or bf16."),
-    workers: int = typer.Option(1, min=1, help="Threads that read tiles."),
+    workers: int = typer.Option(0, min=0, help="Threads that read tiles; 0: as the device needs."),
     compiled: bool = typer.Option(False, "--compile", help="Compile the network for the GPU first; see `dala bench`."),
     decode_on_device: bool = typer.Option(
         False, "--decode-on-device", help="Decode JPEG tiles on the GPU; damage within a tile may go unnoticed."
@@ -77,7 +77,7 @@ def analyze_slides(
     region: Path | None = None,
     device: str = "auto",
     precision: str = "auto",
-    workers: int = 1,
+    workers: int = 0,
     compiled: bool = False,
     decode_on_device: bool = False,
     restart: bool = False,

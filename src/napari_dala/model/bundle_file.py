@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -104,12 +104,9 @@ class Bundle(ABC):
     def normalize(self, tiles: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return (B, 3, H, W) network input, computed in float32, channels last, for (B, H, W, 3) uint8 RGB tiles."""
         batch, height, width, _ = tiles.shape
-        # For a row of pixels, not for one: three values at a time would be computed one by one.
-        mean, std = (
-            (torch.tensor(value, device=tiles.device) * 255).repeat(width) for value in (self.card.mean, self.card.std)
-        )
+        mean, variance = _row_statistics(tuple(self.card.mean), tuple(self.card.std), width, tiles.device)
         rows = tiles.reshape(batch * height, 3 * width).to(dtype)  # exactly: a byte fits into bfloat16
-        rows = functional.batch_norm(rows, mean, std.square(), eps=0)  # computes in float32
+        rows = functional.batch_norm(rows, mean, variance, eps=0)  # computes in float32
         return rows.reshape(batch, height, width, 3).permute(0, 3, 1, 2)
 
     def probabilities(self, logits: Tensor) -> Tensor:
@@ -227,6 +224,20 @@ def sort_parts(tensors: dict[str, Tensor], source: str) -> Parts:
         {name: tensor.float() for name, tensor in familiarity.items()} or None,
         Replay(**replay) if replay else None,
     )
+
+
+@lru_cache(maxsize=8)
+def _row_statistics(
+    mean: tuple[float, ...], std: tuple[float, ...], width: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return mean and variance of each value of a row of pixels, (3 width,), in grey levels, for `Bundle.normalize`.
+
+    For a row, not for a pixel: three values at a time would be computed one by one. Kept: a CUDA graph can hold no copy
+    from the processor.
+    """
+    with torch.inference_mode(False):
+        per_row = [(torch.tensor(value, device=device) * 255).repeat(width) for value in (mean, std)]
+    return per_row[0], per_row[1].square()
 
 
 def _pop(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -145,9 +145,11 @@ def _logits_and_jacobian(head: Head, pooled: Tensor, classes: list[int]) -> tupl
     hidden1 = head.fc1(pooled)
     hidden2 = head.fc2(head.leaky_relu(hidden1))
     logits = head.logits(head.relu(hidden2))
-    slope1 = torch.where(hidden1 > 0, 1.0, head.leaky_relu.negative_slope)[:, None]
+    # Without a copy from the processor, as indices and numbers in `where` would be: a CUDA graph can hold none.
+    slope1 = torch.full_like(hidden1, head.leaky_relu.negative_slope).masked_fill_(hidden1 > 0, 1.0)[:, None]
     slope2 = (hidden2 > 0).float()[:, None]
-    jacobian = (head.fc3.weight[classes] * slope2 @ head.fc2.weight * slope1) @ head.fc1.weight
+    rows = torch.stack([head.fc3.weight[index] for index in classes])
+    jacobian = (rows * slope2 @ head.fc2.weight * slope1) @ head.fc1.weight
     return logits, jacobian
 
 

@@ -136,6 +136,10 @@ class Slide(ABC):
             When these pixels cannot be decoded.
         """
 
+    def read_into(self, out: NDArray[np.uint8], x: int, y: int, level: int = 0) -> None:
+        """Read a rectangle into an array (height, width, 3) uint8 of its size; see `read`."""
+        out[:] = self.read(x, y, out.shape[1], out.shape[0], level)
+
     def corner(self, x: int, y: int, level: int) -> tuple[float, float]:
         """Return where on `level`, in its pixels, a `read` at the level-0 pixel (x, y) begins.
 

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import simplejpeg
 
-from napari_dala.slide.base import plain_picture
-
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -146,14 +144,19 @@ class JpegTiles:
         ValueError
             When one of the tiles is damaged.
         """
-        width, height = box[2:]
-        pieces, whole = self.pieces(box)
-        out = np.empty((height, width, 3), np.uint8) if whole else plain_picture(width, height, background)
+        out = np.empty((box[3], box[2], 3), np.uint8)
+        self.read_into(out, box[0], box[1], background)
+        return out
+
+    def read_into(self, out: NDArray[np.uint8], x: int, y: int, background: tuple[int, int, int]) -> None:
+        """Put a rectangle of `out`'s size together there; see `read`."""
+        pieces, whole = self.pieces((x, y, out.shape[1], out.shape[0]))
+        if not whole:
+            out[:] = background
         for piece in pieces:
             pixels = self.decode(piece.row, piece.column)
             if pixels is not None:
                 out[piece.target] = pixels[piece.source]
-        return out
 
     def pieces(self, box: tuple[int, int, int, int]) -> tuple[list[Piece], bool]:
         """Return what parts of which tiles make up a rectangle, and whether they fill it; see `read`."""

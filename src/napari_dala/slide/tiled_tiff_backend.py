@@ -65,12 +65,20 @@ class TiledTiffSlide(OpenSlideSlide):
 
     def read(self, x: int, y: int, width: int, height: int, level: int = 0) -> NDArray[np.uint8]:
         """See `Slide.read`."""
+        if self.jpeg_tiles[level] is None:
+            return super().read(x, y, width, height, level)
+        out = np.empty((height, width, 3), np.uint8)
+        self.read_into(out, x, y, level)
+        return out
+
+    def read_into(self, out: NDArray[np.uint8], x: int, y: int, level: int = 0) -> None:
+        """See `Slide.read_into`."""
         tiles = self.jpeg_tiles[level]
         if tiles is None:
-            return super().read(x, y, width, height, level)
+            return super().read_into(out, x, y, level)
         left, top = self.corner(x, y, level)
         try:
-            return tiles.read((int(left), int(top), width, height), self.facts.background)
+            tiles.read_into(out, int(left), int(top), self.facts.background)
         except (OSError, ValueError) as error:  # not asked again of OpenSlide, which shows some damage as grey
             raise SlideError(
                 f"{self.name}: pixels at ({x}, {y}) of level {level} cannot be decoded ({error})"

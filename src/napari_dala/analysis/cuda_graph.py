@@ -1,0 +1,119 @@
+"""Functions of one batch as CUDA graphs: a GPU gets all of a network in one launch.
+
+Launched one by one, the some 150 kernels of a batch each wait for the interpreter's lock, which readers and writer want
+too.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from queue import Empty, LifoQueue
+from typing import TYPE_CHECKING, Any, TypeVar
+
+# isort: split
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_log = logging.getLogger(__name__)
+_WARM = 3  # calls before a capture, in which libraries choose their kernels
+_capturing = threading.Lock()
+Result = TypeVar("Result", bound="Tensor | tuple[Tensor | None, ...]")
+
+
+def captured(run: Callable[[Tensor], Result], device: torch.device) -> Callable[[Tensor], Result]:
+    """Return a function that does the same, as a CUDA graph if the device has those.
+
+    Parameters
+    ----------
+    run
+        Takes a tensor on the device, and gives one or a tuple of tensors, of which some may be None. It must do without
+        the processor: no copies from there, nothing that depends on values. What it uses must stay as it is.
+    device
+        Where it computes.
+    """
+    return CapturedFunction(run) if device.type == "cuda" else run
+
+
+class CapturedFunction:
+    """See `captured`; several threads may call it at a time, in a CUDA stream each: it keeps a graph for each.
+
+    Inputs of another size are captured anew. What cannot be captured is run as it is.
+    """
+
+    def __init__(self, run: Callable[[Tensor], Any]) -> None:
+        self._run = run
+        self._idle: LifoQueue[_Graph] = LifoQueue()
+        self._fails = False
+
+    @torch.inference_mode()
+    def __call__(self, inputs: Tensor) -> Any:
+        """Return what the function gives."""
+        if self._fails:
+            return self._run(inputs)
+        try:
+            graph = self._idle.get_nowait()
+        except Empty:
+            graph = None
+        if graph is None or graph.inputs.shape != inputs.shape:
+            graph = None  # its memory is free for the next one
+            try:
+                with _capturing:
+                    graph = _Graph(self._run, inputs)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                self._fails = True
+                _log.warning("The network runs without a CUDA graph: %s", str(error).splitlines()[0])
+                return self._run(inputs)
+        results = graph(inputs)
+        self._idle.put(graph)
+        return results
+
+
+class _Graph:
+    """One captured graph with the memory that it computes in."""
+
+    def __init__(self, run: Callable[[Tensor], Any], example: Tensor) -> None:
+        self.inputs = example.clone()
+        stream = torch.cuda.Stream(example.device)  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream(example.device))
+        with torch.cuda.stream(stream):
+            for _ in range(_WARM):
+                run(self.inputs)
+        stream.synchronize()
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):  # others go on meanwhile
+            self._results = run(self.inputs)
+        self._read = torch.cuda.Event()  # type: ignore[no-untyped-call]
+
+    def __call__(self, inputs: Tensor) -> Any:
+        """Return the results for other inputs of the example's size, in memory of their own."""
+        stream = torch.cuda.current_stream(inputs.device)
+        stream.wait_event(self._read)  # whoever had it last may still be reading
+        self.inputs.copy_(inputs)
+        self._graph.replay()
+        if isinstance(self._results, Tensor):
+            results: Any = self._results.clone()
+        else:
+            results = tuple(None if part is None else part.clone() for part in self._results)
+        self._read.record(stream)
+        return results
+
+
+def to_host(parts: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+    """Return tensors on the processor, copied together and waited for once."""
+    device = next(part.device for part in parts if part is not None)
+    if device.type != "cuda":
+        return tuple(None if part is None else part.cpu() for part in parts)
+    host = tuple(None if part is None else _pinned_copy(part) for part in parts)
+    torch.cuda.current_stream(device).synchronize()
+    return host
+
+
+def _pinned_copy(part: Tensor) -> Tensor:
+    """Begin to copy a tensor from a GPU."""
+    return torch.empty(part.shape, dtype=part.dtype, pin_memory=True).copy_(part, non_blocking=True)
