@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 PYTORCH_GRAD_CAM = "pytorch-grad-cam"
 THRESHOLD_CELLS = 2240  # along a side of the map to be thresholded: 100,000 tiles of 7 x 7 cells
-_BATCHES, _BATCHES_GPU = 3, 30  # of each stream in one measurement of the network
+_BATCHES, _BATCHES_GPU = 3, 10  # of each stream in one measurement of the network
 _PAIRS = 3  # of forward pass and forward pass with Grad-CAM in a turn
 
 
