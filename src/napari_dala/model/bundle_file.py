@@ -106,7 +106,7 @@ class Bundle(ABC):
         batch, height, width, _ = tiles.shape
         mean, variance = _row_statistics(tuple(self.card.mean), tuple(self.card.std), width, tiles.device)
         rows = tiles.reshape(batch * height, 3 * width).to(dtype)  # exactly: a byte fits into bfloat16
-        rows = functional.batch_norm(rows, mean, variance, eps=0)  # computes in float32
+        rows = functional.batch_norm(rows, mean, variance, eps=1e-12)  # computes in float32
         return rows.reshape(batch, height, width, 3).permute(0, 3, 1, 2)
 
     def probabilities(self, logits: Tensor) -> Tensor:
