@@ -108,10 +108,6 @@ class ChunkWriter:
         """Values of an array along a tile's side."""
         return self._cells if name == "cam" else 1
 
-    def forget(self, name: str) -> None:
-        """Read an array again before it is next written: somebody else has written it."""
-        self._held.pop(name, None)
-
 
 def _read(array: zarr.Array[Any], path: str) -> NDArray[Any]:
     """Return a chunk, whole even where it overhangs the array."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari_dala.analysis.sampling import Sampler
     from napari_dala.analysis.schedule import Schedule
 
-_MOST_THREADS = 12  # more wait for the interpreter's lock
+_MOST_THREADS = 6  # more read no faster, and keep the others from the interpreter's lock
 _BLOCKS_AHEAD = 2  # read before they are needed; more would make the order slow to follow the view
 
 
@@ -118,10 +118,10 @@ class Readers:
 
 
 def reading_threads(device: torch.device) -> int:
-    """Return how many threads read for a network: one beside it on a processor, most of the cores beside a GPU."""
+    """Return how many threads read for a network: one beside it on a processor, several beside a GPU."""
     if device.type == "cpu":
         return 1
-    share = (os.cpu_count() or 1) * 3 // 4 // max(1, torch.cuda.device_count())
+    share = (os.cpu_count() or 1) // 2 // max(1, torch.cuda.device_count())
     return min(max(1, share), _MOST_THREADS)
 
 

@@ -60,15 +60,16 @@ class Schedule:
             row, column = (int(at) for at in self._blocks[index])
             top, left = row * BLOCK, column * BLOCK
             tiles = np.argwhere(self._todo[top : top + BLOCK, left : left + BLOCK]) + np.array([top, left])
-            outside, _ = self._from_view(tiles, 1)
-            nearest = tiles[outside == 0] if outside.min() == 0 else tiles
+            nearest = tiles
+            if self._view is not None and (outside := self._from_view(tiles, 1)[0]).min() == 0:
+                nearest = tiles[outside == 0]
             taken = nearest[: self._most]
             self._most = BLOCK * BLOCK
             self._todo[tuple(taken.T)] = False
             self._had[index] = len(taken) == len(nearest)
             if len(taken) == len(tiles):
                 self._blocks, self._had = (np.delete(each, index, axis=0) for each in (self._blocks, self._had))
-        return (row, column), [(int(row), int(column)) for row, column in taken]
+        return (row, column), [(row, column) for row, column in taken.tolist()]
 
     def _next(self) -> int:
         """Index of the block nearest to the view's centre among those in view, else nearest to the view."""
@@ -87,8 +88,7 @@ class Schedule:
         count
             Tiles along its side.
         """
-        if self._view is None:
-            return np.zeros(len(first)), np.zeros(len(first))
+        assert self._view is not None
         low, high = np.array(self._view[1::-1]), np.array(self._view[:1:-1])
         starts = first * self._stride
         ends = starts + (count - 1) * self._stride + self._side

@@ -244,9 +244,8 @@ class AnalysisStore:
         status = self.status
         settled = (status == TileStatus.DONE) | (status == TileStatus.UNREADABLE)
         wanted = np.where(settled, status, np.where(tissue, TileStatus.TODO, TileStatus.BACKGROUND)).astype(np.uint8)
-        if not np.array_equal(wanted, status):
-            self._arrays["status"][:] = wanted
-            self._chunks.forget("status")
+        row, column = np.nonzero(wanted != status)
+        self._chunks.put(row, column, {"status": wanted[row, column]})
         return wanted
 
     def write(self, results: TileResults | None, unreadable: list[tuple[int, int]]) -> None:
