@@ -124,10 +124,10 @@ def _write(path: str, chunk: NDArray[Any]) -> None:
     temporary = f"{path}.{os.getpid()}-{next(_numbers)}.partial"
     try:
         try:
-            file = open(temporary, "xb", buffering=0)
+            file = open(temporary, "xb")
         except FileNotFoundError:
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            file = open(temporary, "xb", buffering=0)
+            file = open(temporary, "xb")
         with file:
             file.write(stored)
         os.replace(temporary, path)
