@@ -12,7 +12,7 @@ import argparse
 import time
 from typing import TYPE_CHECKING
 
-from napari_dala.analysis.cuda_graph import captured
+from napari_dala.analysis.cuda_graph import CapturedFunction
 from napari_dala.analysis.cudnn_trunk import cudnn_trunk
 from napari_dala.analysis.fused_trunk import fused_trunk
 from napari_dala.analysis.predictor import choose_device, choose_precision, compiled_trunk, fold_batch_norm
@@ -56,7 +56,8 @@ def main() -> None:
                 continue
             rates = [f"{rate(trunk, inputs):.1f}"]
             if device.type == "cuda":
-                rates.append(f"as a CUDA graph {rate(captured(trunk, device), inputs):.1f}")
+                graph = CapturedFunction(trunk)
+                rates.append(f"as a CUDA graph {rate(graph, inputs):.1f}" + ", which failed" * graph.fails)
             print(f"batches of {batch}, {name}: {', '.join(rates)} tiles/s", flush=True)
 
 

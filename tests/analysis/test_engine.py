@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -209,7 +211,7 @@ def test_a_new_head_scores_at_once_and_its_maps_follow_exactly(
     predictor = with_basis.with_bundle(new_head)
     predictor.batch_size = 1  # to stop between two blocks of few
     run = Predictor._predict
-    monkeypatch.setattr(Predictor, "_predict", lambda self, tiles: time.sleep(0.05) or run(self, tiles))
+    monkeypatch.setattr(Predictor, "_predict", lambda self, *args: time.sleep(0.05) or run(self, *args))
     control, reports = RunControl(), list[Progress]()
     tissue, scored_before_pixels = engine.tissue_tiles, list[int]()
 
@@ -340,10 +342,10 @@ def test_out_of_memory_halves_the_batch_and_goes_on(predictor: Predictor, monkey
     expected = predictor(tiles)
     real = Predictor._predict
 
-    def small(self: Predictor, tiles: np.ndarray) -> object:
-        if len(tiles) > 2:
+    def small(self: Predictor, tiles: torch.Tensor, size: int) -> object:
+        if size > 2:
             raise torch.OutOfMemoryError
-        return real(self, tiles)
+        return real(self, tiles, size)
 
     monkeypatch.setattr(Predictor, "_predict", small)
     monkeypatch.setattr(predictor, "batch_size", 8)
@@ -351,6 +353,35 @@ def test_out_of_memory_halves_the_batch_and_goes_on(predictor: Predictor, monkey
     assert found.probability == pytest.approx(expected.probability, abs=1e-3)
     assert found.cam == pytest.approx(expected.cam, abs=0.01 * float(expected.cam.max()))
     assert predictor.batch_size == 2
+
+
+def test_another_thread_that_halves_the_batch_loses_no_tile(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiles = np.random.default_rng(3).integers(0, 255, (6, 96, 96, 3), np.uint8)
+    monkeypatch.setattr(predictor, "batch_size", 4)
+    expected = predictor(tiles)
+    real = Predictor._predict
+
+    def halved_meanwhile(self: Predictor, tiles: torch.Tensor, size: int) -> object:
+        self.batch_size = 2
+        return real(self, tiles, size)
+
+    monkeypatch.setattr(Predictor, "_predict", halved_meanwhile)
+    assert np.array_equal(predictor(tiles).probability, expected.probability)
+    assert predictor.batch_size == 2
+
+
+def test_a_predictor_goes_when_nobody_has_it(predictor: Predictor) -> None:
+    """Its memory is wanted for the next one, on a GPU more than elsewhere."""
+    other = predictor.with_bundle(predictor.bundle)
+    gone = weakref.ref(other)
+    gc.disable()
+    try:
+        del other
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_a_tile_gives_the_same_bits_wherever_it_stands_in_a_batch(predictor: Predictor) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from skimage.data import immunohistochemistry
 
-from napari_dala.analysis import cuda_graph
+from napari_dala.analysis import cuda_graph, reading
 from napari_dala.analysis.cuda_graph import CapturedFunction, captured, to_host
 from napari_dala.analysis.cudnn_trunk import CudnnTrunk, cudnn_trunk
 from napari_dala.analysis.engine import analyze
@@ -58,6 +58,34 @@ def test_what_cannot_be_captured_is_run_as_it_is(
     assert caplog.text.count("without a CUDA graph: operation not permitted when stream is capturing") == 1
 
 
+def test_a_graph_is_captured_once_for_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a GPU would capture is called here; that the device is done with a graph is waited for before it goes."""
+    events: list[str] = []
+
+    class Graph:
+        def __init__(self, run: Any, example: Tensor) -> None:
+            events.append(f"capture {len(example)}")
+            self.inputs, self._run = example.clone(), run
+
+        def __call__(self, inputs: Tensor) -> Tensor:
+            self.inputs.copy_(inputs)
+            found: Tensor = self._run(self.inputs)
+            return found
+
+        def wait(self) -> None:
+            events.append(f"wait {len(self.inputs)}")
+
+    monkeypatch.setattr(cuda_graph, "_Graph", Graph)
+    double = CapturedFunction(lambda inputs: 2 * inputs)
+    assert [double(torch.full((size,), 1.0 + at)).tolist() for at, size in enumerate((2, 2, 1, 1))] == [
+        [2, 2],
+        [4, 4],
+        [6],
+        [8],
+    ]
+    assert events == ["capture 2", "wait 2", "capture 1"]
+
+
 def test_a_trunk_of_fused_operators_is_wired_like_the_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """The operators, which only a GPU has, are put together from plain ones."""
 
@@ -85,28 +113,30 @@ def test_a_trunk_of_fused_operators_is_wired_like_the_plain_one(monkeypatch: pyt
 def test_one_thread_reads_beside_a_processor_and_several_beside_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reading_threads(CPU) == 1
     for cores, gpus, threads in ((2, 1, 1), (8, 1, 4), (16, 1, 6), (64, 1, 6), (32, 4, 4), (2, 4, 1)):
-        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+        monkeypatch.setattr(reading, "usable_cores", lambda cores=cores: cores)
         monkeypatch.setattr(torch.cuda, "device_count", lambda gpus=gpus: gpus)
         assert reading_threads(torch.device("cuda")) == threads
 
 
 @on_gpu
-@pytest.mark.parametrize(("precision", "far"), [("fp32", 5e-3), ("bf16", 3e-2)])
-def test_a_gpu_finds_what_the_processor_finds(precision: str, far: float) -> None:
+@pytest.mark.parametrize(("precision", "far", "of_largest"), [("fp32", 5e-3, 0.03), ("bf16", 2e-2, 0.06)])
+def test_a_gpu_finds_what_the_processor_finds(precision: str, far: float, of_largest: float) -> None:
     bundle = load_model("default")
     known = Predictor(bundle, "cpu", "fp32")(TILES)
+    assert np.abs(np.diff(known.probability[:, 0])).min() > far, "one tile's results cannot be taken for another's"
     predictor = Predictor(bundle, "cuda", precision)
-    assert isinstance(predictor._compute, CapturedFunction)
     with Streams(predictor.device, predictor) as streams:  # in two threads at a time, as an analysis runs it
         batches = [torch.from_numpy(np.roll(TILES, at, 0)) for at in range(8)]
         found = [each for at, one in enumerate(batches) for each in streams.submit(at, one)] + list(streams.rest())
-    assert not predictor._compute._fails
+    assert isinstance(predictor._compute, CapturedFunction)
+    assert not predictor._compute.fails
     assert len(found) == 8
     for at, prediction in found:
         assert np.abs(np.roll(prediction.probability, -at, 0) - known.probability).max() < far
-        assert np.abs(np.roll(prediction.cam, -at, 0) - known.cam).max() < 10 * far * np.abs(known.cam).max()
-        assert prediction.layer4 is not None
-        assert prediction.layer4.shape == known.layer4.shape  # type: ignore[union-attr]
+        for name in ("cam", "features", "layer4", "unfamiliarity"):
+            expected = getattr(known, name).astype(np.float32)
+            off = np.roll(getattr(prediction, name).astype(np.float32), -at, 0) - expected
+            assert np.abs(off).max() < of_largest * np.abs(expected).max(), name
 
 
 @on_gpu

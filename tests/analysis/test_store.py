@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import zarr
 
+from napari_dala.analysis import chunks
 from napari_dala.analysis.chunks import ChunkWriter
 from napari_dala.analysis.result import Analysis
 from napari_dala.analysis.store import CHUNK, AnalysisStore, Setting, TileResults, TileStatus, create_store
@@ -111,7 +112,11 @@ def test_a_store_that_is_compressed_otherwise_is_refused_not_spoilt(tmp_path: Pa
     assert (array[:] == 7).all()
 
 
-def test_tiles_of_many_chunks_added_together_are_each_where_they_belong(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cores", [2, 16])
+def test_tiles_of_many_chunks_added_together_are_each_where_they_belong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int
+) -> None:
+    monkeypatch.setattr(chunks, "usable_cores", lambda: cores)  # with many, several chunks are written at a time
     store = opened(tmp_path, 40)
     row, column = (part.ravel() for part in np.meshgrid(np.arange(13, 35, 3), np.arange(2, 38, 5), indexing="ij"))
     written = results(row, column)

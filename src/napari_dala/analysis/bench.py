@@ -118,7 +118,7 @@ def bench(
     }
 
 
-def scaling(slides: Iterable[Slide], predictor: Predictor, *, workers: int = 1) -> dict[str, Any]:
+def scaling(slides: Iterable[Slide], predictor: Predictor, *, workers: int = 0) -> dict[str, Any]:
     """Analyse slides of growing size and fit how the time grows with their tissue.
 
     Returns

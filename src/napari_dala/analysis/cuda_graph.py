@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from queue import Empty, LifoQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
 # isort: split
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _WARM = 3  # calls before a capture, in which libraries choose their kernels
-_capturing = threading.Lock()
 Result = TypeVar("Result", bound="Tensor | tuple[Tensor | None, ...]")
 
 
@@ -39,39 +37,38 @@ def captured(run: Callable[[Tensor], Result], device: torch.device) -> Callable[
 
 
 class CapturedFunction:
-    """See `captured`; several threads may call it at a time, in a CUDA stream each: it keeps a graph for each.
+    """See `captured`; several threads, with a CUDA stream each, may call it: the device takes their batches in turn.
 
     Inputs of another size are captured anew. What cannot be captured is run as it is.
     """
 
     def __init__(self, run: Callable[[Tensor], Any]) -> None:
         self._run = run
-        self._idle: LifoQueue[_Graph] = LifoQueue()
-        self._fails = False
+        self._graph: _Graph | None = None
+        self._lock = threading.Lock()
+        self.fails = False
 
     @torch.inference_mode()
     def __call__(self, inputs: Tensor) -> Any:
         """Return what the function gives."""
-        if self._fails:
-            return self._run(inputs)
+        with self._lock:
+            if not self.fails and (self._graph is None or self._graph.inputs.shape != inputs.shape):
+                self._capture(inputs)
+            if self._graph is not None:
+                return self._graph(inputs)
+        return self._run(inputs)
+
+    def _capture(self, inputs: Tensor) -> None:
+        if self._graph is not None:
+            self._graph.wait()
+            self._graph = None  # its memory is free for the next one
         try:
-            graph = self._idle.get_nowait()
-        except Empty:
-            graph = None
-        if graph is None or graph.inputs.shape != inputs.shape:
-            graph = None  # its memory is free for the next one
-            try:
-                with _capturing:
-                    graph = _Graph(self._run, inputs)
-            except torch.OutOfMemoryError:
-                raise
-            except RuntimeError as error:
-                self._fails = True
-                _log.warning("The network runs without a CUDA graph: %s", str(error).splitlines()[0])
-                return self._run(inputs)
-        results = graph(inputs)
-        self._idle.put(graph)
-        return results
+            self._graph = _Graph(self._run, inputs)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            self.fails = True
+            _log.warning("The network runs without a CUDA graph: %s", str(error).splitlines()[0])
 
 
 class _Graph:
@@ -102,6 +99,10 @@ class _Graph:
             results = tuple(None if part is None else part.clone() for part in self._results)
         self._read.record(stream)
         return results
+
+    def wait(self) -> None:
+        """Wait until the device is done with it."""
+        self._read.synchronize()
 
 
 def to_host(parts: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 # isort: split
 import torch
 from torch import Tensor, nn
 
+_log = logging.getLogger(__name__)
 _SAME = 0.05  # most difference of a map from the plain trunk's, of the largest value; bf16 rounds to 0.004
 
 
@@ -55,6 +57,10 @@ def cudnn_trunk(trunk: nn.Module, example: Tensor) -> nn.Module | None:
         with torch.inference_mode():
             fused = CudnnTrunk(trunk)
             known, found = trunk(inputs).float(), fused(inputs).float()
-    except (AttributeError, RuntimeError):  # another device, or a cuDNN without them
+    except (AttributeError, RuntimeError) as error:  # another device, a cuDNN without them, or too little memory
+        _log.warning("The network runs without cuDNN's fused operators: %s", str(error).splitlines()[0])
         return None
-    return fused if (known - found).abs().max() <= _SAME * known.abs().max() else None
+    if (known - found).abs().max() <= _SAME * known.abs().max():
+        return fused
+    _log.warning("The network runs without cuDNN's fused operators: they give other maps")
+    return None

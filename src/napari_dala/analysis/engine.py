@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from napari_dala.analysis.predictor import Prediction, Predictor
-from napari_dala.analysis.reading import Block, Readers
+from napari_dala.analysis.reading import Readers
 from napari_dala.analysis.regions import tiles_in
 from napari_dala.analysis.rescore import rescore
 from napari_dala.analysis.result import Analysis
@@ -272,7 +272,7 @@ def _predicted(
         return pieces, tiles
 
     for block in readers:
-        predictions = _Predictions(block)
+        predictions = _Predictions(block.position, block.tiles, block.unreadable)
         unfinished.append(predictions)
         if block.tiles:
             waiting.append((predictions, block.pixels))
@@ -306,22 +306,24 @@ def _enter(predicted: Iterator[tuple[_Pieces, Prediction]]) -> None:
 
 def _finished(unfinished: deque[_Predictions]) -> Iterator[_Predictions]:
     """Take the blocks off the front whose every tile is done, and yield them."""
-    while unfinished and unfinished[0].done == len(unfinished[0].block.tiles):
+    while unfinished and unfinished[0].done == len(unfinished[0].readable):
         yield unfinished.popleft()
 
 
 @dataclass
 class _Predictions:
-    """What is known of a block: for its first tiles, in order, predictions and their rows in them."""
+    """What is known of a block but its pixels: for its first tiles, in order, predictions and their rows in them."""
 
-    block: Block
+    position: tuple[int, int]
+    readable: list[tuple[int, int]]
+    unreadable: list[tuple[int, int]]
     parts: list[tuple[Prediction, slice]] = field(default_factory=list)
     done: int = 0
 
     @property
     def tiles(self) -> list[tuple[int, int]]:
         """Those that are done."""
-        return self.block.tiles[: self.done]
+        return self.readable[: self.done]
 
 
 _Pieces: TypeAlias = "list[tuple[_Predictions, int]]"
@@ -367,7 +369,7 @@ class _Tally:
         self._report(())
 
     def write(self, blocks: list[_Predictions]) -> None:
-        unreadable = [tile for predictions in blocks for tile in predictions.block.unreadable]
+        unreadable = [tile for predictions in blocks for tile in predictions.unreadable]
         self._store.write(_results(blocks), unreadable)
         tiles = [tile for predictions in blocks for tile in predictions.tiles] + unreadable
         known = sum(bool(self._scored[tile]) for tile in tiles)
@@ -375,7 +377,7 @@ class _Tally:
         self._new += len(tiles) - known
         self._approximate -= known
         self._unreadable += len(unreadable)
-        self._report(tuple(predictions.block.position for predictions in blocks))
+        self._report(tuple(predictions.position for predictions in blocks))
 
     def _report(self, blocks: tuple[tuple[int, int], ...]) -> None:
         if self._on_progress is None:

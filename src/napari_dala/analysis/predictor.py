@@ -6,6 +6,7 @@ import copy
 import logging
 import os
 import threading
+import weakref
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -116,7 +117,16 @@ class Predictor:
         self.network = copy.deepcopy(bundle.network).to(self.device) if self.device.type != "cpu" else bundle.network
         self._known = bundle.known and bundle.known.to(self.device)
         self._basis = None if bundle.basis is None else bundle.basis.to(self.device, self._dtype)
-        self._compute = captured(self._results, self.device)
+        myself = weakref.ref(
+            self
+        )  # else it would keep itself, and its memory on the device, until Python looks for cycles
+
+        def compute(tiles: Tensor) -> tuple[Tensor | None, ...]:
+            predictor = myself()
+            assert predictor is not None
+            return predictor._results(tiles)
+
+        self._compute = captured(compute, self.device)
 
     def inputs(self, tiles: Tiles) -> Tensor:
         """Return tiles (n, h, w, 3) uint8 as the trunk's input, normalised, on the device."""
@@ -141,20 +151,22 @@ class Predictor:
         """
         tiles = _tensor(tiles)
         while True:
-            starts = range(0, len(tiles), self.batch_size)
+            size = self.batch_size  # another thread may halve it meanwhile
             try:
-                return _joined([self._predict(tiles[start : start + self.batch_size]) for start in starts])
+                parts = [self._predict(tiles[start : start + size], size) for start in range(0, len(tiles), size)]
+                return _joined(parts)
             except torch.OutOfMemoryError:
-                if self.batch_size == 1:
+                if size == 1:
                     raise DalaError("The device has too little memory for one tile; choose the device “cpu”.") from None
             torch.cuda.empty_cache()
-            self.batch_size //= 2
+            self.batch_size = min(self.batch_size, size // 2)
 
     @torch.inference_mode()
-    def _predict(self, tiles: Tensor) -> Prediction:
+    def _predict(self, tiles: Tensor, size: int) -> Prediction:
+        """Predict at most `size` tiles as a batch of that size."""
         count = len(tiles)
-        if count < self.batch_size:
-            tiles = torch.cat([tiles, tiles.new_zeros((self.batch_size - count, *tiles.shape[1:]))])
+        if count < size:
+            tiles = torch.cat([tiles, tiles.new_zeros((size - count, *tiles.shape[1:]))])
         found = to_host(self._compute(tiles.to(self.device, non_blocking=True)))
         parts: list[Any] = [None if part is None else part[:count].numpy() for part in found]
         return Prediction(*parts)

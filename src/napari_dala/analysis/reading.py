@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_dala.analysis.streams import begin_thread, wait_for
+from napari_dala.cores import usable_cores
 from napari_dala.errors import SlideError
 from napari_dala.slide.tiles import BLOCK
 
@@ -121,7 +121,7 @@ def reading_threads(device: torch.device) -> int:
     """Return how many threads read for a network: one beside it on a processor, several beside a GPU."""
     if device.type == "cpu":
         return 1
-    share = (os.cpu_count() or 1) // 2 // max(1, torch.cuda.device_count())
+    share = usable_cores() // 2 // max(1, torch.cuda.device_count())
     return min(max(1, share), _MOST_THREADS)
 
 
@@ -148,12 +148,13 @@ def read_block(
 def _read_one_by_one(sampler: Sampler, position: tuple[int, int], tiles: list[tuple[int, int]]) -> Block:
     pixels: list[Tensor] = []
     readable: list[tuple[int, int]] = []
+    unreadable: list[tuple[int, int]] = []
     for tile in tiles:
         try:
             pixels.append(sampler.picture(*tile, 1, 1))
             readable.append(tile)
         except SlideError:
-            continue
+            unreadable.append(tile)
     side = sampler.grid.tile_px
-    stacked = torch.stack(pixels) if pixels else torch.empty((0, side, side, 3), dtype=torch.uint8)
-    return Block(position, readable, stacked, [tile for tile in tiles if tile not in readable])
+    none = torch.empty((0, side, side, 3), dtype=torch.uint8, device=sampler.device)
+    return Block(position, readable, torch.stack(pixels) if pixels else none, unreadable)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -226,7 +226,7 @@ def sort_parts(tensors: dict[str, Tensor], source: str) -> Parts:
     )
 
 
-@lru_cache(maxsize=8)
+@cache  # never dropped: a CUDA graph reads them where they lie
 def _row_statistics(
     mean: tuple[float, ...], std: tuple[float, ...], width: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
