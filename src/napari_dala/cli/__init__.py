@@ -28,17 +28,21 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich's import takes longer than all else that --help does
 )
-app.command()(info.info)
-app.command()(analyze.analyze)
-app.command()(explain.explain)
-app.command()(explain_eval.explain_eval)
-app.command()(demo.demo)
-app.command()(train.train)
-app.command()(evaluate.evaluate)
-app.command()(compare.compare)
-app.command()(finetune.finetune)
-app.command()(bench.bench)
+for command, summary in (
+    (info.info, "Print a slide's size, levels and resolution."),
+    (analyze.analyze, "Run a model on slides; write maps, tables and a report."),
+    (explain.explain, "Explain one patch: as it is, Grad-CAM, DT Grad-CAM."),
+    (explain_eval.explain_eval, "Measure how good the explanations are."),
+    (demo.demo, "Draw the teaching slide and analyse it."),
+    (train.train, "Train a network on labelled photographs."),
+    (evaluate.evaluate, "Score a model on labelled photographs."),
+    (compare.compare, "Train several networks under one split; compare them."),
+    (finetune.finetune, "Retrain a model on regions drawn on slides."),
+    (bench.bench, "Measure how fast this machine is."),
+):
+    app.command(short_help=summary)(command)
 app.add_typer(models.app, name="models")
 
 
