@@ -30,12 +30,12 @@ def test_imports_stay_light(what: str, forbidden: tuple[str, ...]) -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_help_imports_neither_torch_nor_qt() -> None:
+def test_help_imports_neither_torch_nor_qt_nor_rich() -> None:
     code = (
         "import sys\nsys.argv = ['dala', '--help']\n"
         "from napari_dala.cli import main\n"
         "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
-        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+        f"print([name for name in {(*HEAVY, 'rich')!r} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "analyze" in done.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -116,7 +117,11 @@ def test_a_store_that_is_compressed_otherwise_is_refused_not_spoilt(tmp_path: Pa
 def test_tiles_of_many_chunks_added_together_are_each_where_they_belong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int
 ) -> None:
-    monkeypatch.setattr(chunks, "usable_cores", lambda: cores)  # with many, several chunks are written at a time
+    monkeypatch.setattr(chunks, "usable_cores", lambda: cores)
+    write, threads = chunks._write, set[str]()
+    monkeypatch.setattr(
+        chunks, "_write", lambda *args: threads.add(threading.current_thread().name.partition("_")[0]) or write(*args)
+    )
     store = opened(tmp_path, 40)
     row, column = (part.ravel() for part in np.meshgrid(np.arange(13, 35, 3), np.arange(2, 38, 5), indexing="ij"))
     written = results(row, column)
@@ -128,3 +133,4 @@ def test_tiles_of_many_chunks_added_together_are_each_where_they_belong(
     maps = store.read("cam").reshape(2, 40, 7, 40, 7)[:, row, :, column]
     np.testing.assert_array_equal(maps, written.cam.astype(np.float16))
     assert np.argwhere(found.status == TileStatus.UNREADABLE).tolist() == [[0, 39], [39, 0]]
+    assert ("dala-chunks" in threads) == (cores == 16), "with many cores several chunks are written at a time"

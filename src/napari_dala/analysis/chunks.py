@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 TILES_LAST = ("probability", "cam")  # arrays whose last two axes, not their first two, are the tiles'
 COMPRESSOR = ZstdCodec(level=1)  # of new arrays; zarr's own choice of 3 is a fifth as fast and saves no more
 _ZSTD = Zstd(level=1)  # the same
-_CORES_A_THREAD = 4  # on fewer cores the network has more use for them
+_CORES_A_THREAD, _MOST_THREADS = 4, 4  # on fewer cores the network has more use for them; more were never tried
 _numbers = count()
 
 
@@ -61,14 +61,12 @@ class ChunkWriter:
     def __init__(self, arrays: Mapping[str, zarr.Array[Any]], cells: int) -> None:
         self._arrays, self._cells = arrays, cells
         self._held: dict[str, tuple[tuple[int, int], NDArray[Any]]] = {}
-        threads = usable_cores() // _CORES_A_THREAD
+        threads = min(usable_cores() // _CORES_A_THREAD, _MOST_THREADS)
         self._pool = ThreadPoolExecutor(threads, "dala-chunks") if threads > 1 else None  # no thread before its use
 
     def put(self, row: NDArray[np.intp], column: NDArray[np.intp], values: Mapping[str, NDArray[Any]]) -> None:
         """Put in the values of n tiles, by their rows and columns in the grid; each array's are (n, ...)."""
-        parts = [
-            part for name in values for part in self._parts(name, np.asarray(row), np.asarray(column), values[name])
-        ]
+        parts = [part for name, each in values.items() for part in self._parts(name, row, column, each)]
         held = {name: self._held.pop(name, None) for name in values}  # and not kept where this comes to nothing
         if self._pool is None or len(parts) == 1:
             chunks = [self._put_in_chunk(part, held[part.name]) for part in parts]

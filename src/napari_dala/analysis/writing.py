@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 WRITE_EVERY = 0.25  # seconds; what a crash costs at most, and how far behind a reader of the store may be
-_WAITING = 256  # blocks, 60 MB; more and the network waits for the disk
+_WAITING = 256  # blocks, some 90 MB; more and the network waits for the disk
 
 
 class Writer(Generic[Item]):

@@ -12,7 +12,7 @@ _COLORS = ((70, 130, 180), (214, 39, 40), (44, 160, 44), (255, 127, 14), (148, 1
 app = typer.Typer(help="List, show and import model bundles.", no_args_is_help=True)
 
 
-@app.command("list")
+@app.command("list", short_help="List the models by name.")
 def list_() -> None:
     """List the models by name, with what is wrong with those that cannot be used."""
     from rich.console import Console
