@@ -17,11 +17,12 @@ def compare(
         "dalaresnet50,dalaresnet50-no-attention,resnet50",
         help=f"Names with commas between, the first is what the others are compared with: {recipe_options.NETWORKS}.",
     ),
-    dataset: str = data_options.DATASET,
-    root: Path = data_options.ROOT,
+    dataset: list[str] = data_options.DATASET,
+    root: list[Path] = data_options.ROOT,
     out: Path = typer.Option(..., "--out", help="Folder of the runs, MODEL/fold-K, and of the tables and plots."),
     magnification: int | None = data_options.MAGNIFICATION,
     mpp: float | None = data_options.MPP,
+    group: str | None = data_options.GROUP,
     protocol: str = recipe_options.PROTOCOL,
     folds: int = recipe_options.FOLDS,
     fold: int | None = typer.Option(None, min=1, help="One fold only, from 1; all by default."),
@@ -35,7 +36,7 @@ def compare(
     names = list(dict.fromkeys(name.strip() for name in models.split(",") if name.strip()))
     if not names:
         raise DatasetError("--models: give at least one name")
-    images = data_options.load(dataset, root, magnification, mpp)
+    images = data_options.load(dataset, root, magnification, mpp, group)
     splits = recipe_options.only(recipe_options.all_folds(images, protocol, folds, settings.seed), fold)
     typer.echo(images.summary)
 

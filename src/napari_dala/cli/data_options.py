@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -11,30 +10,52 @@ import typer
 from napari_dala.errors import DatasetError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from napari_dala.training.compare_report import Table as ReportTable
-    from napari_dala.training.datasets import ImageDataset, Kind
+    from napari_dala.training.datasets import GroupBy, ImageDataset, Kind
     from napari_dala.training.metrics import ScoreTable
 
-DATASET = typer.Option(..., "--dataset", help="breakhis, bach, mini-ddsm or folder (one folder per class).")
+DATASET = typer.Option(
+    ...,
+    "--dataset",
+    help="breakhis, ucsb, bach, mini-ddsm or folder (one folder per class). Several times, each with its --root.",
+)
 ROOT = typer.Option(..., "--root", help="The data set's folder.")
+GROUP = typer.Option(
+    None, "--group", help="What a split keeps together. Of ucsb: file or array. Of folder: likeness of the images."
+)
 MAGNIFICATION = typer.Option(None, "--magnification", help="Of BreakHis: 40, 100, 200 or 400.")
 MPP = typer.Option(
-    None, "--mpp", min=0.01, max=100, help="Micrometres per pixel of the images, where the data set does not say it."
+    None, "--mpp", min=0.01, max=100, help="Micrometres per pixel of images of which the data set does not say it."
 )
 
 
-def load(kind: str, root: Path, magnification: int | None, mpp: float | None) -> ImageDataset:
-    """List the images; `mpp` is for data sets that do not know theirs."""
-    from napari_dala.training.datasets import load_dataset
+def load(
+    kinds: Sequence[str], roots: Sequence[Path], magnification: int | None, mpp: float | None, group: str | None = None
+) -> ImageDataset:
+    """List the images of all data sets together.
 
-    dataset = load_dataset(cast("Kind", kind), root, magnification=magnification)
+    `mpp` is for those that do not know theirs, `magnification` for BreakHis, `group` for UCSB and class folders.
+    """
+    from napari_dala.training.datasets import GROUPS, joined_datasets, load_dataset
+
+    if len(kinds) != len(roots):
+        raise DatasetError(f"--dataset is there {len(kinds)} times and --root {len(roots)} times; give each its own")
+    several = len(kinds) > 1
+    sets = []
+    for kind, root in zip(kinds, roots, strict=True):
+        only_breakhis = magnification if kind == "breakhis" or not several else None
+        own_group = group if group in GROUPS.get(kind, ()) or not several else None
+        sets.append(
+            load_dataset(cast("Kind", kind), root, magnification=only_breakhis, group=cast("GroupBy | None", own_group))
+        )
+    dataset = joined_datasets(sets)
     if mpp is None:
         return dataset
     if dataset.mpp is not None:
         raise DatasetError(f"{dataset.name}: its resolution is known, {dataset.mpp:.3f} um/px; leave --mpp out")
-    return replace(dataset, mpp=mpp)
+    return dataset.with_mpp(mpp)
 
 
 def show(table: ScoreTable, title: str) -> None:

@@ -14,10 +14,11 @@ def evaluate(
         help="Name or file of a bundle. A bundle is a DALAResNet50; `dala compare` measures the other networks: "
         f"{recipe_options.NETWORKS}."
     ),
-    dataset: str = data_options.DATASET,
-    root: Path = data_options.ROOT,
+    dataset: list[str] = data_options.DATASET,
+    root: list[Path] = data_options.ROOT,
     magnification: int | None = data_options.MAGNIFICATION,
     mpp: float | None = data_options.MPP,
+    group: str | None = data_options.GROUP,
     device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:1, mps."),
     out: Path | None = typer.Option(None, "--out", help="JSON file for the figures."),
 ) -> None:
@@ -27,7 +28,7 @@ def evaluate(
     from napari_dala.training.evaluate import evaluate as measure
 
     bundle = load_model(model)
-    images = data_options.load(dataset, root, magnification, mpp)
+    images = data_options.load(dataset, root, magnification, mpp, group)
     typer.echo(images.summary)
     evaluation = measure(bundle, images, device=device)
     if out:

@@ -19,14 +19,15 @@ if TYPE_CHECKING:
 
 def explain_eval(
     model: str = typer.Option(..., help="Name or file of a bundle."),
-    dataset: str = data_options.DATASET,
-    root: Path = data_options.ROOT,
+    dataset: list[str] = data_options.DATASET,
+    root: list[Path] = data_options.ROOT,
     out: Path = typer.Option(..., "--out", help="Folder for the tables and the plots."),
     slide: list[Path] = typer.Option(
         [], "--slide", help="A slide with its true outlines in NAME.truth.geojson beside it; may be repeated."
     ),
     magnification: int | None = data_options.MAGNIFICATION,
     mpp: float | None = data_options.MPP,
+    group: str | None = data_options.GROUP,
     protocol: str = recipe_options.PROTOCOL,
     folds: int = recipe_options.FOLDS,
     fold: int | None = typer.Option(
@@ -46,7 +47,7 @@ def explain_eval(
     from napari_dala.training.explanations import ExplainSettings
 
     bundle = load_model(model)
-    images = data_options.load(dataset, root, magnification, mpp)
+    images = data_options.load(dataset, root, magnification, mpp, group)
     chosen = _held_out(bundle, images, protocol, folds, fold, seed)
     data = f"{images.summary}; {len(chosen)} photographs of {len(set(images.patients[chosen]))} patients held out"
     typer.echo(data)

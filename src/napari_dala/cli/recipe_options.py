@@ -53,9 +53,16 @@ def _recipe(
     dropout: float = typer.Option(0.25, min=0.0, max=0.99, help="In DALAResNet50's head."),
     tile: int = typer.Option(224, help="Side of a tile in pixels, a multiple of 32."),
     train_px: int | None = typer.Option(None, help="Side of the tiles to learn from, at the same resolution."),
+    model_mpp: float | None = typer.Option(
+        None, min=0.01, max=100, help="Micrometres per pixel of a tile; by default that of the coarsest photographs."
+    ),
     crops: int = typer.Option(1, min=1, help="Random squares of each photograph in an epoch."),
-    augmentation: str = typer.Option("mild", help="Of stains and colours: none, mild or strong."),
-    balance: str = typer.Option("loss", help="Against unequal classes: loss, sampler or none."),
+    augmentation: str = typer.Option("stains", help="Of stains and colours: none, stains, mild or strong."),
+    scale_variation: float = typer.Option(
+        0.75, min=0.1, max=1.0, help="The smallest squares, as part of a tile's side."
+    ),
+    balance: str = typer.Option("patient", help="What is drawn alike: patient, sampler (classes), loss or none."),
+    averaging: float = typer.Option(0.99, min=0.0, max=0.9999, help="Of the weights over the steps; 0 for none."),
     optimizer: str = typer.Option("adam", help="adam or adamw."),
     schedule: str = typer.Option("constant", help="Of the learning rate: constant or one-cycle."),
     label_smoothing: float = typer.Option(0.0, min=0.0, max=0.99),
@@ -72,7 +79,7 @@ def _recipe(
     workers: int = typer.Option(0, min=0, help="Processes that read photographs."),
     logger: str = typer.Option("csv", help="Figures of the epochs as csv, or for tensorboard as well."),
 ) -> None:
-    """Hold the options that every recipe has; the names are those of `TrainSettings`, but for the tile."""
+    """Hold the options that every recipe has; the names are those of `TrainSettings`, but for the tile's."""
 
 
 def _settings(values: dict[str, Any]) -> TrainSettings:
@@ -82,7 +89,8 @@ def _settings(values: dict[str, Any]) -> TrainSettings:
     from napari_dala.training.settings import TrainSettings
 
     try:
-        return TrainSettings.model_validate({"tile_px": values.pop("tile"), **values})
+        named = {"tile_px": values.pop("tile"), "mpp": values.pop("model_mpp")}
+        return TrainSettings.model_validate({**named, **values})
     except ValidationError as error:
         raise DatasetError(f"these settings cannot be used: {first_problem(error)}") from None
 

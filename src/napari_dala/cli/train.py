@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
 @recipe_options.with_recipe
 def train(
-    dataset: str = data_options.DATASET,
-    root: Path = data_options.ROOT,
+    dataset: list[str] = data_options.DATASET,
+    root: list[Path] = data_options.ROOT,
     out: Path = typer.Option(..., "--out", help="Folder of the run."),
     magnification: int | None = data_options.MAGNIFICATION,
     mpp: float | None = data_options.MPP,
+    group: str | None = data_options.GROUP,
     protocol: str = recipe_options.PROTOCOL,
     folds: int = recipe_options.FOLDS,
     fold: int | None = typer.Option(
@@ -33,7 +34,7 @@ def train(
     settings: Any = None,
 ) -> None:
     """Train a network on labelled photographs and measure it on patients that it never saw."""
-    images = data_options.load(dataset, root, magnification, mpp)
+    images = data_options.load(dataset, root, magnification, mpp, group)
     split = split_all(len(images)) if everything else _split(images, protocol, folds, fold, settings.seed)
     typer.echo(images.summary)
 

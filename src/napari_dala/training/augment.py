@@ -19,9 +19,9 @@ from torchvision.transforms import v2
 if TYPE_CHECKING:
     from pathlib import Path
 
-Strength: TypeAlias = Literal["none", "mild", "strong"]
+Strength: TypeAlias = Literal["none", "stains", "mild", "strong"]
 
-_LEFT_OUT = 0.05  # of a square, along each axis
+_LEFT_OUT = 0.13  # of a square, along each axis
 
 
 def read_photograph(path: Path) -> Tensor:
@@ -54,8 +54,8 @@ class RandomSquare(nn.Module):
     tile_px : int
         Side of the tile.
     scale : float
-        The smallest square's side is this part of `square_px`, the largest's is as much larger; none is larger than the
-        image's shorter side.
+        The smallest square's side is this part of `square_px`, the largest's is as much larger, and all between are as
+        likely; none is larger than the image's shorter side.
     """
 
     def __init__(self, square_px: float, tile_px: int, scale: float = 0.8) -> None:
@@ -67,8 +67,8 @@ class RandomSquare(nn.Module):
         height, width = image.shape[-2:]
         size, down, right = torch.rand(3).tolist()
         shorter = min(height, width)
-        smallest = min(self.square_px, shorter) * self.scale
-        side = round(smallest + (min(self.square_px / self.scale, shorter) - smallest) * size)
+        smallest, largest = min(self.square_px, shorter) * self.scale, min(self.square_px / self.scale, shorter)
+        side = round(smallest * (largest / smallest) ** size)
         top, left = int(down * (height - side + 1)), int(right * (width - side + 1))
         return _scaled(image[..., top : top + side, left : left + side], self.tile_px)
 
@@ -91,22 +91,23 @@ class StainJitter(nn.Module):
     Parameters
     ----------
     strength : float
-        a is uniform in 1 - strength to 1 + strength, b in -strength / 2 to strength / 2: a larger shift would tint
-        the bare glass more than laboratories do.
+        a is uniform in 1 - strength to 1 + strength.
+    shift : float
+        b is uniform in -shift to shift: a large one tints the bare glass more than laboratories do.
     """
 
-    def __init__(self, strength: float = 0.15) -> None:
+    def __init__(self, strength: float = 0.15, shift: float = 0.075) -> None:
         super().__init__()
-        self.strength = strength
+        self.strength, self.shift = strength, shift
         self._rgb_from_hed = torch.tensor(rgb_from_hed, dtype=torch.float32)
         self._hed_from_rgb = torch.linalg.inv(self._rgb_from_hed)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the image (3, h, w) uint8, stained otherwise."""
-        scale, shift = (torch.rand(2, 3) * 2 - 1) * self.strength
+        scale, shift = (torch.rand(2, 3) * 2 - 1) * torch.tensor([[self.strength], [self.shift]])
         # In one matrix: density -> stains -> perturbed stains -> density.
         matrix = self._hed_from_rgb @ ((1 + scale)[:, None] * self._rgb_from_hed)
-        offset = (shift / 2) @ self._rgb_from_hed
+        offset = shift @ self._rgb_from_hed
         density = -torch.log10((image.float() + 1) / 256)
         density = torch.einsum("chw,cd->dhw", density, matrix) + offset[:, None, None]
         return (torch.pow(10, -density) * 256 - 1).round().clamp(0, 255).to(torch.uint8)
@@ -114,27 +115,24 @@ class StainJitter(nn.Module):
 
 _COLOURS: dict[Strength, tuple[nn.Module, ...]] = {
     "none": (),
+    "stains": (StainJitter(0.35, 0.0),),
     "mild": (StainJitter(0.15), v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.03)),
     "strong": (StainJitter(0.15), v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.08)),
 }
 
 
-def for_training(square_px: float, tile_px: int = 224, strength: Strength = "mild") -> nn.Module:
-    """Return the augmentation: a random square, turned and mirrored, its stains and colours varied.
+def for_training(strength: Strength = "stains") -> nn.Module:
+    """Return the augmentation of a square tile: turned and mirrored, its stains and colours varied.
 
     All randomness is from torch's global generator, so that a seed fixes the result.
 
     Parameters
     ----------
-    square_px
-        Side of a square, in pixels of the photograph; squares are 0.8 to 1.25 times as large.
-    tile_px
-        Side of the tile it gives.
     strength
-        Of stains and colours: "none" leaves them, "mild" varies them as laboratories differ, "strong" more than they
-        do, so that colour tells little.
+        "none" leaves stains and colours, "stains" makes haematoxylin and eosin stronger or weaker by up to 35 % each,
+        "mild" varies both as laboratories differ, "strong" more than they do, so that colour tells little.
     """
-    pipeline: nn.Module = v2.Compose([RandomSquare(square_px, tile_px), RandomDihedral(), *_COLOURS[strength]])
+    pipeline: nn.Module = v2.Compose([RandomDihedral(), *_COLOURS[strength]])
     return pipeline
 
 
@@ -147,14 +145,20 @@ def for_tiles(tile_px: int) -> nn.Module:
     return pipeline
 
 
-def for_evaluation(image: Tensor, square_px: int, tile_px: int = 224) -> Tensor:
+def for_evaluation(image: Tensor, square_px: float, tile_px: int = 224) -> Tensor:
     """Return the squares that cover a photograph, evenly spaced from edge to edge, as tiles (n, 3, tile_px, tile_px).
 
-    A photograph of 700 x 460 pixels gives two squares of 460. What is smaller than a square gives squares of its
-    shorter side. At most a twentieth of a square between neighbours is left out rather than covered by one more.
+    A photograph of 700 x 460 pixels gives two squares of 460 and six of 224. What is smaller than a square, down to
+    half of one, is made as large by mirroring its edges. At most an eighth of a square is left out along an axis
+    rather than covered by one more.
     """
+    side = round(square_px)
+    lacking = [max(0, side - length) for length in image.shape[:0:-1]]
+    if any(lacking):
+        before = [length // 2 for length in lacking]
+        ends = [before[0], lacking[0] - before[0], before[1], lacking[1] - before[1]]
+        image = nn.functional.pad(image[None].float(), ends, mode="reflect")[0].to(torch.uint8)
     height, width = image.shape[-2:]
-    side = min(square_px, height, width)
     return torch.stack(
         [
             _scaled(image[..., top : top + side, left : left + side], tile_px)

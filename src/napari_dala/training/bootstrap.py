@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 FIGURES = ("accuracy", "f1", "iba", "gmean", "balanced_accuracy", "auroc", "ece", "brier")  # then a recall per class
 ECE_BINS = 15
 IBA_ALPHA = 0.1  # imbalanced-learn's default
+LEVEL = 0.95  # of the intervals
+FEWEST_UNITS = 3  # patients (or slides, regions) of a class, without which there is no interval
 
 _CHUNK = 64  # draws at a time: bounds memory
 _ROUNDS = 1000  # of redrawing, until the patients of a class are taken to be too few
@@ -149,6 +151,8 @@ def _below(others: Floats) -> Floats:
 def draws(holds: NDArray[np.bool_], number: int, rng: np.random.Generator) -> Iterator[Floats]:
     """Draw patients with replacement, as many as there are; draws that lack a class are drawn again.
 
+    Where a class has fewer than `FEWEST_UNITS` patients nothing is drawn: so few do not tell how patients differ.
+
     Parameters
     ----------
     holds
@@ -165,6 +169,8 @@ def draws(holds: NDArray[np.bool_], number: int, rng: np.random.Generator) -> It
     """
     patients = len(holds)
     needed = holds[:, holds.any(0)].astype(np.float64)
+    if needed.sum(0).min() < FEWEST_UNITS:
+        return
     for start in range(0, number, _CHUNK):
         weights = np.empty((min(_CHUNK, number - start), patients))
         again = np.arange(len(weights))
@@ -177,6 +183,18 @@ def draws(holds: NDArray[np.bool_], number: int, rng: np.random.Generator) -> It
         else:
             return
         yield weights
+
+
+def intervals(drawn: Floats) -> list[tuple[float, float] | tuple[()]]:
+    """Return the 95 % interval of each column of draws (draws, figures): percentiles; () where there is none.
+
+    There is none without draws, where a figure is not defined, or where every draw gave the same value: an interval of
+    zero width would claim certainty that no sample gives.
+    """
+    if not len(drawn):
+        return [()] * drawn.shape[1]
+    low, high = np.quantile(drawn, ((1 - LEVEL) / 2, (1 + LEVEL) / 2), axis=0)
+    return [(a, b) if b - a > 1e-9 else () for a, b in zip(low.tolist(), high.tolist(), strict=True)]
 
 
 def _mean(values: Floats) -> Floats:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -11,7 +12,6 @@ from torch.utils.data import Dataset
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from napari_dala.training.tile_rows import RowFile
@@ -46,6 +46,7 @@ class CachedTiles:
         augment: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.rows, self.classes, self.labels = rows, classes, labels[:train]
+        self.groups = np.zeros(train, np.intp)  # whose they are does not matter
         self.held_out = _HeldOut(rows, labels, train)
         self.to_input, self.augment = to_input, augment
 

@@ -1,4 +1,4 @@
-"""Labelled images in the folders that their publishers chose: BreakHis, BACH, Mini-DDSM, and plain class folders.
+"""Labelled images in the folders that their publishers chose: BreakHis, UCSB, BACH, Mini-DDSM, plain class folders.
 
 Paths and labels only; no pixel is read here.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, get_args
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Item = TypeVar("Item")
-Kind: TypeAlias = Literal["breakhis", "bach", "mini-ddsm", "folder"]
+Kind: TypeAlias = Literal["breakhis", "ucsb", "bach", "mini-ddsm", "folder"]
+GroupBy: TypeAlias = Literal["file", "array", "likeness"]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 BREAKHIS_MAGNIFICATIONS = (40, 100, 200, 400)
@@ -41,7 +42,12 @@ _BREAKHIS_NAME = re.compile(
     r"SOB_(?P<subtype>B_(?:A|F|PT|TA)|M_(?:DC|LC|MC|PC))"
     r"-(?P<slide>\d+-(?P<patient>\d+)[A-Z]*)-(?P<magnification>40|100|200|400)-\d+"
 )
+GROUPS: dict[str, tuple[str, ...]] = {"ucsb": ("file", "array"), "folder": ("likeness",)}
+_BREAKHIS_PX = (700, 460)
+_UCSB_NAME = re.compile(r"(?P<array>ytma\d+)_\d+_(?P<label>benign|malignant)\d+.*")
 _DDSM_CASE = re.compile(r"[A-D]_(\d+)_\d+\.")
+
+_SAME_SHAPE = 0.02  # of the height
 
 _log = logging.getLogger(__name__)
 
@@ -64,6 +70,12 @@ class LabelledImage:
         Finer diagnosis, where there is one.
     magnification
         Of the objective and camera as the publisher counts it, such as 100.
+    mpp
+        Micrometres per pixel; None where it is unknown.
+    published_px
+        Width and height of the image as it was published, where that is known: `mpp` is of that size.
+    source
+        Name of the data set it came from.
     """
 
     path: Path
@@ -72,6 +84,19 @@ class LabelledImage:
     group: str
     subtype: str | None = None
     magnification: int | None = None
+    mpp: float | None = None
+    published_px: tuple[int, int] | None = None
+    source: str = ""
+
+    def mpp_at(self, width: int, height: int) -> float | None:
+        """Return micrometres per pixel of the file, which has so many pixels; None where it is unknown.
+
+        An image of the published shape and of another size was resized by somebody; any other one was cut out.
+        """
+        if self.mpp is None or self.published_px is None:
+            return self.mpp
+        ratio = self.published_px[0] / width
+        return self.mpp * ratio if abs(height * ratio / self.published_px[1] - 1) < _SAME_SHAPE else self.mpp
 
 
 @dataclass(frozen=True)
@@ -86,8 +111,6 @@ class ImageDataset:
         Names, in the order of the labels.
     images
         In the order of their paths.
-    mpp
-        Micrometres per pixel of every image; None where it is unknown or differs between them.
     patients_known
         False where some image's patient is not known: then a split by `patients` may still put one person on both
         sides, and whatever is measured on it must say so.
@@ -98,7 +121,6 @@ class ImageDataset:
     name: str
     classes: tuple[str, ...]
     images: tuple[LabelledImage, ...]
-    mpp: float | None = None
     patients_known: bool = True
     licence: str = ""
     citation: str = ""
@@ -116,6 +138,22 @@ class ImageDataset:
         """Patient of every image, (n,): what a split must keep together."""
         return np.array([image.patient for image in self.images])
 
+    @cached_property
+    def sources(self) -> NDArray[np.str_]:
+        """Name of the data set that every image came from, (n,)."""
+        return np.array([image.source for image in self.images])
+
+    @property
+    def mpp(self) -> float | None:
+        """Micrometres per pixel of the coarsest images; None where that of some image is unknown."""
+        known = [image.mpp for image in self.images if image.mpp is not None]
+        return max(known) if len(known) == len(self) else None
+
+    def with_mpp(self, mpp: float) -> ImageDataset:
+        """Return the same with this many micrometres per pixel for the images of which nobody knew."""
+        images = tuple(image if image.mpp is not None else replace(image, mpp=mpp) for image in self.images)
+        return replace(self, images=images)
+
     @property
     def summary(self) -> str:
         """One line: how many images of how many patients each class has."""
@@ -128,7 +166,12 @@ class ImageDataset:
 
 
 def load_dataset(
-    kind: Kind, root: str | Path, *, magnification: int | None = None, subtypes: bool = False
+    kind: Kind,
+    root: str | Path,
+    *,
+    magnification: int | None = None,
+    subtypes: bool = False,
+    group: GroupBy | None = None,
 ) -> ImageDataset:
     """List the labelled images under a folder.
 
@@ -138,6 +181,9 @@ def load_dataset(
         - ``breakhis``: read from the file names ``SOB_B_TA-14-4659-40-001.png``, in whatever folders they lie. The
           patient is the number (4659), without the letters that tell its slides apart: 14-22549AB and 14-22549CD are
           one patient, as is 13412, filed under two subtypes.
+        - ``ucsb``: fields of breast tissue cores (UCSB Bio-Segmentation benchmark), read from the file names
+          ``ytma10_010704_benign1_ccd.tif``, in whatever folders they lie. The set is described as one patient a field,
+          and states no pixel size: about 0.25 um, by the size of nuclei.
         - ``bach``: the photographs of ICIAR 2018, in folders Benign, InSitu, Invasive and Normal. The files do not
           name a patient (the organisers list some of them apart from the images), so each image stands alone.
         - ``mini-ddsm``: folders Normal, Benign and Cancer, in them one folder per case with its grey mammograms, such
@@ -152,6 +198,10 @@ def load_dataset(
         Of BreakHis: 40, 100, 200 or 400; all by default.
     subtypes
         Of BreakHis: its eight diagnoses (those that are there) instead of benign and malignant.
+    group
+        What a split keeps together. Of UCSB: "file" (the default), or "array" for all fields of a tissue array. Of
+        class folders without patients: "likeness" for images that look as if made from one original, as the turned
+        and shifted copies of LC25000 are (see `likeness_groups`; reads every image).
 
     Raises
     ------
@@ -163,16 +213,67 @@ def load_dataset(
         raise DatasetError(f"{kind}: no such kind of data set; there are {', '.join(get_args(Kind))}")
     if kind != "breakhis" and (subtypes or magnification is not None):
         raise DatasetError(f"{root}: only breakhis has magnifications and subtypes to choose from, not {kind}")
+    if group is not None and group not in GROUPS.get(kind, ()):
+        known = "; ".join(f"{name} by {' or '.join(ways)}" for name, ways in GROUPS.items())
+        raise DatasetError(f"{root}: {kind} cannot be grouped by {group}; there are {known}")
     if not root.is_dir():
         raise DatasetError(f"{root}: there is no such folder; give the one that holds the data set")
     if kind == "breakhis":
-        return _breakhis(root, magnification, subtypes)
-    return {"bach": _bach, "mini-ddsm": _mini_ddsm, "folder": _class_folders}[kind](root)
+        dataset = _breakhis(root, magnification, subtypes)
+    elif kind == "ucsb":
+        dataset = _ucsb(root, group or "file")
+    elif group == "likeness":
+        dataset = _by_likeness(_class_folders(root))
+    else:
+        dataset = {"bach": _bach, "mini-ddsm": _mini_ddsm, "folder": _class_folders}[kind](root)
+    return replace(dataset, images=tuple(replace(image, source=dataset.name) for image in dataset.images))
+
+
+def joined_datasets(datasets: Sequence[ImageDataset]) -> ImageDataset:
+    """Return several data sets as one, to be trained on and split together.
+
+    Classes of one name, in any case, are one class. An image that several sets of one name hold counts once. Patients
+    of one name are one person within sets of one name (parts of BreakHis); elsewhere their set's name is put before
+    theirs.
+
+    Parameters
+    ----------
+    datasets
+        At least one; of one only, it is returned as it is.
+    """
+    if len(datasets) == 1:
+        return datasets[0]
+    names = tuple(dict.fromkeys(one.name for one in datasets))
+    classes = {name.casefold(): name for one in reversed(datasets) for name in reversed(one.classes)}
+    order = list(reversed(classes))
+    whose: dict[str, set[str]] = {}
+    for one in datasets:
+        for image in one.images:
+            whose.setdefault(image.patient, set()).add(one.name)
+    images: dict[tuple[str, str], LabelledImage] = {}
+    for one in datasets:
+        for image in one.images:
+            patient = image.patient if len(whose[image.patient]) == 1 else f"{one.name}/{image.patient}"
+            label = order.index(one.classes[image.label].casefold())
+            key = (one.name, image.path.stem if image.magnification else str(image.path))
+            images.setdefault(key, replace(image, label=label, patient=patient))
+    return ImageDataset(
+        name="+".join(names),
+        classes=tuple(classes[key] for key in order),
+        images=tuple(images.values()),
+        patients_known=all(one.patients_known for one in datasets),
+        licence="; ".join(dict.fromkeys(one.licence for one in datasets if one.licence)),
+        citation="; ".join(dict.fromkeys(one.citation for one in datasets if one.citation)),
+    )
 
 
 def breakhis_mpp(magnification: int) -> float:
-    """Return micrometres per pixel of BreakHis: about 0.197 at 100X, the others in proportion (to a few per cent)."""
-    return 0.197 / (magnification / 100)
+    """Return micrometres per pixel of BreakHis: about 0.65 at 100X, the others in proportion.
+
+    A camera pixel of 6.5 um behind the objective alone; nuclei then have 6 to 8 um. The set's description counts a
+    relay lens of 3.3 besides, by which a nucleus would measure 2 to 3 um.
+    """
+    return 65 / magnification
 
 
 def _breakhis(root: Path, magnification: int | None, subtypes: bool) -> ImageDataset:
@@ -203,9 +304,9 @@ def _breakhis(root: Path, magnification: int | None, subtypes: bool) -> ImageDat
     for path, match in chosen:
         subtype = BREAKHIS_SUBTYPES[match["subtype"]]
         label = names.index(subtype) if subtypes else int(match["subtype"][0] == "M")
-        images.append(
-            LabelledImage(path, label, match["patient"], match["slide"], subtype, int(match["magnification"]))
-        )
+        power = int(match["magnification"])
+        place = (match["patient"], match["slide"], subtype, power, breakhis_mpp(power), _BREAKHIS_PX)
+        images.append(LabelledImage(path, label, *place))
     only = there[0] if magnification is None and len(there) == 1 else magnification
     return _complete(
         root,
@@ -213,10 +314,41 @@ def _breakhis(root: Path, magnification: int | None, subtypes: bool) -> ImageDat
             name="breakhis" + (f"-{only}x" if only else "") + ("-subtypes" if subtypes else ""),
             classes=names,
             images=tuple(images),
-            mpp=breakhis_mpp(only) if only else None,
             licence="CC BY 4.0, as other projects state it",
             citation="Spanhol et al. 2016, A Dataset for Breast Cancer Histopathological Image Classification, "
             "IEEE Trans. Biomed. Eng. 63(7)",
+        ),
+    )
+
+
+def _ucsb(root: Path, group: GroupBy) -> ImageDataset:
+    paths = _image_files(root)
+    matches = [(path, match) for path in paths if (match := _UCSB_NAME.fullmatch(path.stem))]
+    if not matches:
+        raise DatasetError(
+            f"{root}: expected UCSB fields named like ytma10_010704_benign1_ccd.tif, found {_found(root, paths)}"
+        )
+    if len(matches) < len(paths):
+        _log.warning("%s: %d images without a UCSB name were left out", root, len(paths) - len(matches))
+    classes = ("benign", "malignant")
+    return _complete(
+        root,
+        ImageDataset(
+            name="ucsb",
+            classes=classes,
+            images=tuple(
+                LabelledImage(
+                    path,
+                    classes.index(match["label"]),
+                    match["array"] if group == "array" else path.stem,
+                    path.stem,
+                    mpp=0.25,
+                    published_px=(896, 768),
+                )
+                for path, match in _first_of_each(root, matches, key=lambda found: found[1].string)
+            ),
+            licence="none stated",
+            citation="Gelasca et al. 2008, Evaluation and Benchmark for Biological Image Segmentation, ICIP 2008",
         ),
     )
 
@@ -226,14 +358,13 @@ def _bach(root: Path) -> ImageDataset:
     images = []
     for path, label, _ in _under_class_folders(root, classes, _image_files(root)):
         name = path.relative_to(root).as_posix()
-        images.append(LabelledImage(path, label, name, name))
+        images.append(LabelledImage(path, label, name, name, mpp=0.42))
     return _complete(
         root,
         ImageDataset(
             name="bach",
             classes=classes,
             images=tuple(images),
-            mpp=0.42,
             patients_known=False,
             licence="CC BY-NC-ND 4.0",
             citation="Aresta et al. 2019, BACH: Grand challenge on breast cancer histology images, "
@@ -289,6 +420,18 @@ def _class_folders(root: Path) -> ImageDataset:
         images.append(LabelledImage(path, classes.index(parts[0]), patient, group))
     known = all(len(parts) != 2 for parts in inside)
     return ImageDataset(root.resolve().name, classes, tuple(images), patients_known=known)
+
+
+def _by_likeness(dataset: ImageDataset) -> ImageDataset:
+    from napari_dala.training.likeness import likeness_groups
+
+    images = list(dataset.images)
+    for label, name in enumerate(dataset.classes):
+        places = np.flatnonzero(dataset.labels == label)
+        groups = likeness_groups([images[place].path for place in places])
+        for place, group in zip(places.tolist(), groups.tolist(), strict=True):
+            images[place] = replace(images[place], patient=f"{name}/{group}")
+    return replace(dataset, images=tuple(images))
 
 
 def _image_files(root: Path) -> list[Path]:

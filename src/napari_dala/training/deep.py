@@ -12,7 +12,7 @@ Both weigh the classes so that they count alike and draw the weights back to the
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from napari_dala.analysis.predictor import choose_device  # before torch: it sees to triton
@@ -22,7 +22,7 @@ from napari_dala.training.augment import for_tiles
 from napari_dala.training.cached_tiles import CachedTiles
 from napari_dala.training.learner import Learner, Stopped
 from napari_dala.training.quick import widened
-from napari_dala.training.run_epochs import Record, clear_leftovers, last_checkpoint, run_epochs
+from napari_dala.training.run_epochs import Record, best_weights, clear_leftovers, last_checkpoint, run_epochs
 from napari_dala.training.settings import TrainSettings
 from napari_dala.training.statistics import balanced, statistics_of
 from napari_dala.training.tile_rows import RowFile, tile_rows
@@ -30,6 +30,7 @@ from napari_dala.training.tile_rows import RowFile, tile_rows
 # isort: split
 import numpy as np
 import torch
+from safetensors.torch import load_model
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -48,12 +49,28 @@ NOTES = (
     "the trunk changed: features that were stored with the parent's are not this model's, and its replayed features "
     "were not shown; only the penalty held the weights near the parent's",
     "what is stored for later training (basis, replayed features) is of this model's training tiles alone",
-    "temperature 1: the parent's was found for other weights",
 )
 """What the reader of such a model's figures must be told."""
 
 _RECIPE = {"epochs", "batch_size", "lr", "seed", "precision"}  # what the settings share with those of `dala train`
 _STEP = 8  # tiles at a time, where nothing is learned
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """What came of a training.
+
+    Attributes
+    ----------
+    bundle
+        The new model.
+    epoch_kept
+        The epoch, from 1, whose weights it has: the one with the lowest loss on the held-out tiles; None where none are
+        held out and the last one's were kept.
+    """
+
+    bundle: ModelBundle
+    epoch_kept: int | None
 
 
 class AfterLayer3(HeadNetwork):
@@ -89,7 +106,7 @@ def fit_layers(
     *,
     on_epoch: Callable[[Epoch], object] | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> ModelBundle | None:
+) -> Fitted | None:
     """Train layers of the trunk on labelled tiles; begun or gone on with, whichever the folder calls for.
 
     Parameters
@@ -112,9 +129,9 @@ def fit_layers(
 
     Returns
     -------
-    ModelBundle or None
-        Rounded as it will be stored, with its own basis and replay, without familiarity, under the parent's card with
-        the new classes, temperature 1 and the parent's hash; see `NOTES`. None where it was stopped.
+    Fitted or None
+        Its bundle is rounded as it will be stored, with its own basis and replay, without familiarity, under the
+        parent's card with the new classes, temperature 1 and the parent's hash; see `NOTES`. None where it was stopped.
 
     Raises
     ------
@@ -137,7 +154,7 @@ def fit_layers(
                 _maps if kind == "layer3" else bundle.normalize,
                 None if kind == "layer3" else for_tiles(bundle.card.tile_px),
             )
-            network = _trained(bundle.network, source, settings, folder, on_epoch, should_stop)
+            network, kept = _trained(bundle.network, source, settings, folder, on_epoch, should_stop)
             card = bundle.card.model_copy(
                 update={"classes": tiles.classes, "temperature": 1.0, "parent": bundle.hash, "trained": True}
             )
@@ -147,7 +164,7 @@ def fit_layers(
     except Stopped:
         return None
     file.unlink()
-    return replace(child, basis=basis, replay=replay).as_stored()
+    return Fitted(replace(child, basis=basis, replay=replay).as_stored(), kept)
 
 
 def _trained(
@@ -157,19 +174,24 @@ def _trained(
     folder: Path,
     on_epoch: Callable[[Epoch], object] | None,
     should_stop: Callable[[], bool] | None,
-) -> DALAResNet50:
-    """Return the network that comes of a parent, on the processor."""
+) -> tuple[DALAResNet50, int | None]:
+    """Return the network that comes of a parent, on the processor, and which epoch's it is."""
     assert settings.penalty is not None
     network = copy.deepcopy(parent)
     wider = widened(parent, source.classes)
     network.attention, network.head, network.num_classes = wider.attention, wider.head, source.classes
     part = AfterLayer3(network) if settings.mode == "deep" else network
-    recipe = TrainSettings.model_validate(settings.model_dump(include=_RECIPE))
+    recipe = TrainSettings(balance="loss", averaging=0, **settings.model_dump(include=_RECIPE))
     device, last = choose_device(settings.device), last_checkpoint(folder)
     with torch.random.fork_rng(devices=[]):  # the caller's random state stays as it was
         learner = Learner(part, source, recipe, penalty=settings.penalty, should_stop=should_stop)
-        run_epochs(learner, Record(folder, None, on_epoch), recipe, device, last if last.exists() else None)
-    return network.cpu().to(memory_format=torch.contiguous_format).eval()
+        record = Record(folder, None, on_epoch, keep_best=learner.judges)
+        run_epochs(learner, record, recipe, device, last if last.exists() else None)
+    part.cpu()
+    if learner.judges:
+        load_model(part, best_weights(folder), device="cpu")
+    kept = record.best + 1 if learner.judges else None
+    return network.cpu().to(memory_format=torch.contiguous_format).eval(), kept
 
 
 def _maps(rows: Tensor) -> Tensor:

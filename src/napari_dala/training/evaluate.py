@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from scipy.special import softmax
 
 from napari_dala.analysis.predictor import choose_device  # before torch: it sees to triton
 from napari_dala.errors import DatasetError
@@ -26,11 +27,13 @@ if TYPE_CHECKING:
 
     from napari_dala.model.bundle import ModelBundle
     from napari_dala.model.card import ModelCard
-    from napari_dala.training.datasets import ImageDataset
+    from napari_dala.training.datasets import ImageDataset, LabelledImage
 
 Triple: TypeAlias = tuple[float, float, float]
 
-_SCALE_SLACK = 0.05  # of a tile's resolution, before its photographs are said to be at another one
+MOST_ENLARGED = 2.0
+"""Beyond this a photograph is too coarse for a model, as a slide is (`TileGrid`)."""
+_ENLARGED = 1.1  # beyond this it is said
 
 
 @dataclass(frozen=True)
@@ -39,18 +42,48 @@ class Squares:
 
     Attributes
     ----------
-    square_px
-        Side of a square in pixels of the photograph.
     tile_px
-        Side of the tile that it is scaled to.
+        Side of a tile.
     mean, std
         Per channel of pixels scaled to [0, 1].
+    mpp
+        Micrometres per pixel of a tile: each photograph is cut into all its tiles at this scale. None where the
+        photographs' resolution is unknown.
+    square_px
+        Without `mpp`, the side in pixels of a photograph of what is scaled to a tile; of a smaller photograph, its
+        shorter side.
     """
 
-    square_px: int
     tile_px: int
     mean: Triple
     std: Triple
+    mpp: float | None = None
+    square_px: int = 0
+
+    def side(self, labelled: LabelledImage, width: int, height: int) -> float:
+        """Return the side of a tile in pixels of a photograph, which has so many pixels.
+
+        Raises
+        ------
+        DatasetError
+            If the photograph shows less than half a tile, or would have to be enlarged more than twofold.
+        """
+        if self.mpp is None:
+            return min(self.square_px, width, height)
+        own = labelled.mpp_at(width, height)
+        assert own is not None, "squares at a scale are of photographs whose scale is known"
+        side = self.tile_px * self.mpp / own
+        if side > 2 * min(width, height):
+            raise DatasetError(
+                f"{labelled.path}: it shows {min(width, height) * own:.0f} um of tissue, less than half a tile of the "
+                f"model ({self.tile_px * self.mpp:.0f} um); take photographs at a lower magnification"
+            )
+        if own > self.mpp * MOST_ENLARGED:
+            raise DatasetError(
+                f"{labelled.path}: it has {own:.2f} um/px, the model needs {self.mpp:.2f}, more than twice as fine; "
+                "take photographs at a higher magnification"
+            )
+        return side
 
     def normalize(self, tiles: Tensor) -> Tensor:
         """Return network input (n, 3, h, w) float32, channels last, for tiles (n, 3, h, w) uint8."""
@@ -71,7 +104,8 @@ class FixedSquares(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, place: int) -> tuple[Tensor, int]:
         labelled = self.dataset.images[self.indices[place]]
         image = read_photograph(labelled.path)
-        return for_evaluation(image, self.squares.square_px, self.squares.tile_px), labelled.label
+        side = self.squares.side(labelled, image.shape[2], image.shape[1])
+        return for_evaluation(image, side, self.squares.tile_px), labelled.label
 
 
 def joined(items: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor, Tensor]:
@@ -85,6 +119,27 @@ def means(values: Tensor, counts: Tensor) -> Tensor:
     return torch.stack([part.mean(0) for part in torch.split(values, counts.tolist())])
 
 
+@dataclass(frozen=True, eq=False)
+class TileLogits:
+    """What a network makes of the tiles of some photographs.
+
+    Attributes
+    ----------
+    logits
+        (tiles, C) float64, photograph by photograph.
+    counts
+        (photographs,) how many tiles each has.
+    """
+
+    logits: NDArray[np.float64]
+    counts: NDArray[np.intp]
+
+    def of_photographs(self, temperature: float = 1.0) -> NDArray[np.float64]:
+        """Return the probabilities of photographs, (n, C): the mean over the tiles of each."""
+        firsts = np.cumsum(self.counts) - self.counts
+        return np.add.reduceat(softmax(self.logits / temperature, axis=1), firsts) / self.counts[:, None]
+
+
 @torch.inference_mode()
 def predict(
     network: nn.Module,
@@ -92,24 +147,21 @@ def predict(
     indices: Sequence[int] | NDArray[np.intp],
     squares: Squares,
     *,
-    temperature: float = 1.0,
     device: str = "auto",
     batch_size: int = 16,
     workers: int = 0,
     on_progress: Callable[[int, int], object] | None = None,
-) -> NDArray[np.float64]:
-    """Return the probabilities of photographs, (n, C): the mean over the squares of each, computed in float32.
+) -> TileLogits:
+    """Return what a network makes of the squares of photographs, computed in float32.
 
     Parameters
     ----------
     network
         Put into eval mode and moved to the device.
     dataset, indices
-        The photographs, and which of them.
+        The photographs, at least one, and which of them.
     squares
         How they are read.
-    temperature
-        Logits are divided by it before the softmax.
     device
         "auto" or a torch device.
     batch_size
@@ -124,13 +176,14 @@ def predict(
     loader: DataLoader[Any] = DataLoader(
         FixedSquares(dataset, indices, squares), batch_size, collate_fn=joined, num_workers=workers
     )
-    rows: list[Tensor] = []
-    for tiles, counts, _ in loader:
-        logits = network(squares.normalize(tiles.to(place))).float()
-        rows.extend(means(torch.softmax(logits / temperature, dim=1), counts).double().cpu())
+    logits: list[Tensor] = []
+    counts: list[Tensor] = []
+    for tiles, of_each, _ in loader:
+        logits.append(network(squares.normalize(tiles.to(place))).double().cpu())
+        counts.append(of_each)
         if on_progress:
-            on_progress(len(rows), len(indices))
-    return np.asarray(torch.stack(rows))
+            on_progress(sum(map(len, counts)), len(indices))
+    return TileLogits(torch.cat(logits).numpy(), torch.cat(counts).numpy().astype(np.intp))
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +210,7 @@ def evaluate(
     n_boot: int = 2000,
     on_progress: Callable[[int, int], object] | None = None,
 ) -> Evaluation:
-    """Score a bundle on photographs, read at its own resolution and tile size.
+    """Score a bundle on photographs, read at its own resolution and tile size, at its operating threshold.
 
     Parameters
     ----------
@@ -180,17 +233,11 @@ def evaluate(
     card = bundle.card
     squares, order, notes = fitting(card, dataset)
     everything = range(len(dataset))
-    probabilities = predict(
-        bundle.network,
-        dataset,
-        everything,
-        squares,
-        temperature=card.temperature,
-        device=device,
-        on_progress=on_progress,
-    )[:, order]
+    found = predict(bundle.network, dataset, everything, squares, device=device, on_progress=on_progress)
+    probabilities = found.of_photographs(card.temperature)[:, order]
     notes += [note for note in (card.warning, seen_before(card.training, dataset, everything)) if note]
-    return Evaluation(scored(dataset, everything, probabilities, notes, n_boot=n_boot), probabilities)
+    threshold = card.operating_threshold, order.index(card.target_class)
+    return Evaluation(scored(dataset, everything, probabilities, notes, threshold, n_boot=n_boot), probabilities)
 
 
 def fitting(card: ModelCard, dataset: ImageDataset) -> tuple[Squares, list[int], list[str]]:
@@ -202,8 +249,37 @@ def fitting(card: ModelCard, dataset: ImageDataset) -> tuple[Squares, list[int],
         If the classes differ or a photograph is no image.
     """
     order = _order(card.class_names, dataset.classes, card.name)
-    side, notes = _side_at(card.mpp, card.tile_px, dataset)
-    return Squares(side, card.tile_px, card.mean, card.std), order, notes
+    squares, notes = squares_at(card.mpp, dataset, card.tile_px, card.mean, card.std)
+    return squares, order, notes
+
+
+def squares_at(mpp: float, dataset: ImageDataset, tile_px: int, mean: Triple, std: Triple) -> tuple[Squares, list[str]]:
+    """Return how photographs are read at a scale (um/px), and what must be said about it.
+
+    Raises
+    ------
+    DatasetError
+        If a photograph is no image or cannot be brought to the scale, see `Squares.side`.
+    """
+    sizes = image_sizes(dataset)
+    if dataset.mpp is None:
+        shorter = typical_side(sizes)
+        note = f"resolution unknown: a tile is a square of {shorter} px, as large as the photographs allow"
+        return Squares(tile_px, mean, std, square_px=shorter), [note]
+    squares = Squares(tile_px, mean, std, mpp)
+    sides = [squares.side(image, *size) for image, size in zip(dataset.images, sizes, strict=True)]
+    smaller = sum(side > min(size) + 1 for side, size in zip(sides, sizes, strict=True))
+    enlarged = sum(side < tile_px / _ENLARGED for side in sides)
+    notes = []
+    if smaller:
+        notes.append(
+            f"{smaller} of {len(sides)} photographs are smaller than a tile of the model: their edges were mirrored"
+        )
+    if enlarged:
+        notes.append(
+            f"{enlarged} of {len(sides)} photographs are coarser than the model's {mpp:.2f} um/px and were enlarged"
+        )
+    return squares, notes
 
 
 def scored(
@@ -211,32 +287,48 @@ def scored(
     indices: Sequence[int] | NDArray[np.intp],
     probabilities: NDArray[np.float64],
     notes: Sequence[str] = (),
+    threshold: tuple[float, int] | None = None,
     *,
     n_boot: int = 2000,
 ) -> ScoreTable:
-    """Return the figures of some photographs with intervals by patient, `notes` before the table's own."""
+    """Return the figures of some photographs with intervals by patient, `notes` before the table's own.
+
+    `threshold` is one and the class that it is of; without, the likeliest class counts.
+    """
     chosen = np.asarray(indices)
-    groups = dataset.patients[chosen] if dataset.patients_known else None
-    table = score(dataset.labels[chosen], probabilities, groups=groups, classes=dataset.classes, n_boot=n_boot)
+    table = score(
+        dataset.labels[chosen],
+        probabilities,
+        threshold=threshold and threshold[0],
+        target=threshold and threshold[1],
+        groups=dataset.patients[chosen] if dataset.patients_known else None,
+        classes=dataset.classes,
+        n_boot=n_boot,
+    )
     return replace(table, notes=(*notes, *table.notes))
 
 
-def typical_side(dataset: ImageDataset) -> int:
-    """Return the median of the images' shorter sides in pixels, reading the files' headers only.
+def image_sizes(dataset: ImageDataset) -> list[tuple[int, int]]:
+    """Return width and height of every image in pixels, reading the files' headers only.
 
     Raises
     ------
     DatasetError
         If one is no image.
     """
-    sides = []
+    sizes = []
     for labelled in dataset.images:
         try:
             with Image.open(labelled.path) as image:
-                sides.append(min(image.size))
+                sizes.append(image.size)
         except (OSError, UnidentifiedImageError) as error:
             raise DatasetError(f"{labelled.path}: this image cannot be read ({error})") from None
-    return round(float(np.median(sides)))
+    return sizes
+
+
+def typical_side(sizes: Sequence[tuple[int, int]]) -> int:
+    """Return the median of the images' shorter sides in pixels."""
+    return round(float(np.median([min(size) for size in sizes])))
 
 
 def _order(of_bundle: Sequence[str], of_dataset: Sequence[str], name: str) -> list[int]:
@@ -247,20 +339,6 @@ def _order(of_bundle: Sequence[str], of_dataset: Sequence[str], name: str) -> li
             f"{name} tells apart {', '.join(of_bundle)}, the data set {', '.join(of_dataset)}; both must be the same"
         )
     return [places[known.casefold()] for known in of_dataset]
-
-
-def _side_at(mpp: float, tile_px: int, dataset: ImageDataset) -> tuple[int, list[str]]:
-    """Return the side of a tile in pixels of the photographs, and what must be said about it."""
-    shorter = typical_side(dataset)
-    if dataset.mpp is None:
-        return shorter, [f"resolution unknown: a tile is a square of {shorter} px, as large as the photographs allow"]
-    wanted = tile_px * mpp / dataset.mpp
-    if wanted > shorter * (1 + _SCALE_SLACK):
-        return shorter, [
-            f"the photographs are smaller than a tile of the model: it was given {shorter * dataset.mpp / tile_px:.3f} "
-            f"um/px instead of its {mpp:.3f}"
-        ]
-    return min(round(wanted), shorter), []
 
 
 def seen_before(

@@ -12,6 +12,7 @@ import numpy as np
 from napari_dala.model.card import ModelCard
 from napari_dala.training.anonymous import patient_key, without_names
 from napari_dala.training.metrics import score
+from napari_dala.training.model_check import too_few
 from napari_dala.training.provenance import circumstances
 
 if TYPE_CHECKING:
@@ -31,7 +32,11 @@ def counts_of(tiles: LabelledTiles, indices: NDArray[np.intp]) -> dict[str, int]
 
 
 def figures(
-    tiles: LabelledTiles, held_out: HeldOut, probabilities: NDArray[np.float64], settings: FinetuneSettings
+    tiles: LabelledTiles,
+    held_out: HeldOut,
+    probabilities: NDArray[np.float64],
+    card: ModelCard,
+    settings: FinetuneSettings,
 ) -> dict[str, Any] | None:
     """Return the scores of the held-out tiles as JSON (`ScoreTable.as_json`); None where none are held out.
 
@@ -41,23 +46,34 @@ def figures(
         See there. Intervals are by the unit that the split keeps together, and the split's notes come first.
     probabilities
         (held-out tiles, C); where C is smaller than the classes, the further ones have none.
+    card
+        For the operating threshold, which a fine-tuned model has of its parent.
     settings
-        For `n_boot` and `seed`.
+        For `n_boot` and `seed`. There are no intervals where too few tiles or units are held out, and a note says so.
     """
     at = held_out.split.test
     if not len(at):
         return None
     lacking = len(tiles.classes) - probabilities.shape[1]
-    table = score(
+    labels, groups, names, unit = (
         tiles.examples.label[at],
+        held_out.groups[at],
+        tiles.examples.class_names,
+        held_out.unit,
+    )
+    few = too_few(labels, groups, names, "tiles", unit)
+    table = score(
+        labels,
         np.pad(probabilities, ((0, 0), (0, lacking))),
-        groups=held_out.groups[at],
-        classes=tiles.examples.class_names,
-        n_boot=settings.n_boot,
+        threshold=card.operating_threshold,
+        target=card.target_class,
+        groups=groups,
+        classes=names,
+        n_boot=0 if few else settings.n_boot,
         seed=settings.seed,
     )
-    unit = held_out.unit
-    notes = (*held_out.split.notes, *(note.replace("patient", unit) for note in table.notes))
+    further = [few] if few else [note.replace("patient", unit) for note in table.notes]
+    notes = (*held_out.split.notes, *further)
     return {**without_names(replace(table, notes=notes)), "resampled": f"{unit}s"}
 
 
@@ -116,7 +132,6 @@ def child_card(
         "settings": settings.model_dump(mode="json"),
         "seed": settings.seed,
         "command": _command(config),
-        "temperature": "not fitted again",
         **circumstances(),
     }
     limits = (*parent.limits, f"Fine-tuned on {of_slides}; others were not tested.", *split.notes)

@@ -15,6 +15,15 @@ from napari_dala.jobs.state import job_errors
 from napari_dala.model.bundle_head import load_head
 from napari_dala.training.features import features_of, readable
 from napari_dala.training.finetune_card import child_card, counts_of, figures, seen_before, with_figures
+from napari_dala.training.finetune_check import (
+    NOT_REFITTED,
+    REFITTED,
+    checked,
+    picture_of,
+    refitted_temperature,
+    tempered,
+    verdict,
+)
 from napari_dala.training.finetune_job import BUNDLE_FILE, RESULT_FILE, FinetuneConfig
 from napari_dala.training.gather import gather
 from napari_dala.training.held_out import HeldOut, hold_out
@@ -51,8 +60,9 @@ class _Measured:
 
     bundle: BundleHead | ModelBundle
     before: NDArray[np.float64]
-    after: NDArray[np.float64]
+    after: NDArray[np.float64]  # at temperature 1
     replay: dict[str, Any] | None
+    epoch_kept: int | None = None  # from 1; None where it was not chosen
 
 
 @dataclass(eq=False)
@@ -108,7 +118,6 @@ class FinetuneRun:
             return None
         card = child_card(parent.card, parent.hash, self.config, tiles, held_out, self.settings, notes)
         child = parent.with_head(network, card, mixed_replay(replayed, train, self.settings.seed))
-        temperature = card.temperature
         replay = None
         if len(replayed):
             right = [
@@ -116,7 +125,8 @@ class FinetuneRun:
                 for one in (parent, child)
             ]
             replay = {"tiles": len(replayed), "before": right[0], "after": right[1]}
-        before, after = (probabilities(one.network, test.features, temperature) for one in (parent, child))
+        before = probabilities(parent.network, test.features, parent.card.temperature)
+        after = probabilities(child.network, test.features)
         return self._finished(parent, tiles, held_out, notes, _Measured(child, before, after, replay))
 
     def by_layers(self) -> Path | None:
@@ -145,15 +155,21 @@ class FinetuneRun:
             if fitted is None or self.run.should_stop():
                 return None
             notes += NOTES
-            base = parent.card.model_copy(update={"temperature": fitted.card.temperature})
+            if fitted.epoch_kept is not None:
+                notes.append(
+                    f"epoch {fitted.epoch_kept} of {self.settings.epochs} was kept, the best on the held-out tiles: as "
+                    "they chose it, their figures come out a little too good"
+                )
+            base = parent.card.model_copy(update={"temperature": 1.0})
             card = child_card(base, parent.hash, self.config, tiles, held_out, self.settings, notes)
-            child = replace(fitted, card=card)
+            child = replace(fitted.bundle, card=card)
             self.run.say("measuring on the held-out tiles")
             found = self._predicted(tiles, held_out.split.test, parent, child)
         if found is None:
             return None
         before, after = found
-        path = self._finished(parent, tiles, held_out, notes, _Measured(child, before, after, None))
+        measured = _Measured(child, before, after, None, fitted.epoch_kept)
+        path = self._finished(parent, tiles, held_out, notes, measured)
         drop_checkpoints(self.run.job.folder)
         return path
 
@@ -206,10 +222,23 @@ class FinetuneRun:
         self, parent: Bundle, tiles: LabelledTiles, held_out: HeldOut, notes: list[str], measured: _Measured
     ) -> Path:
         """Measure, and write the result."""
-        before, after = (figures(tiles, held_out, found, self.settings) for found in (measured.before, measured.after))
-        child = replace(measured.bundle, card=with_figures(measured.bundle.card, before, after))
+        labels = tiles.examples.label[held_out.split.test]
+        temperature = refitted_temperature(labels, measured.after)
+        if len(labels):
+            notes = [*notes, NOT_REFITTED if temperature is None else REFITTED]
+        card = measured.bundle.card
+        if temperature is not None:
+            card = card.model_copy(update={"temperature": temperature})
+        probability = tempered(measured.after, card.temperature)
+        before, after = (
+            figures(tiles, held_out, found, card, self.settings) for found in (measured.before, probability)
+        )
+        child = replace(measured.bundle, card=with_figures(card, before, after))
         path = self.run.job.result / BUNDLE_FILE
         _save(child, path)
+        check = checked(tiles, held_out, card, probability, temperature is not None)
+        if check is not None:
+            check.save(path.parent)
         result = {
             "mode": self.settings.mode,
             "name": self.config.name,
@@ -226,6 +255,8 @@ class FinetuneRun:
             },
             "before": before,
             "after": after,
+            "verdict": verdict(before, after),
+            "epoch_kept": measured.epoch_kept,
             "replay": measured.replay,
             "seconds": round(time.perf_counter() - self.started, 2),
             "settings": self.settings.model_dump(mode="json"),
@@ -233,6 +264,12 @@ class FinetuneRun:
         with job_errors(path.with_name(RESULT_FILE)):
             write_json(path.with_name(RESULT_FILE), result)
         self._report({"event": "finished"})
+        if check is not None:
+            from napari_dala.training.check_page import write_check_page
+
+            with tiles:
+                at = held_out.split.test
+                write_check_page(check, path.parent, lambda place: picture_of(tiles, int(at[place])))
         return path
 
     def _whole(self) -> ModelBundle:

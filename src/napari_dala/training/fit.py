@@ -5,6 +5,7 @@ metrics.csv      a row per epoch
 checkpoints/     until the run is done: last.ckpt, from which it goes on, and best.safetensors with early stopping
 predictions.csv  probabilities of the held-out photographs
 result.json      figures of the held-out photographs with intervals, notes, times
+check.json/.html how good the network is on them, to look at
 bundle.safetensors (dalaresnet50) or weights.safetensors (the others)
 """
 
@@ -23,14 +24,21 @@ from napari_dala.errors import DatasetError, JobError
 from napari_dala.files import replacing, write_json, write_text
 from napari_dala.model.bundle import ModelBundle
 from napari_dala.model.card import IMAGENET_MEAN, IMAGENET_STD
-from napari_dala.training.evaluate import FixedSquares, Squares, joined, predict, scored, typical_side
+from napari_dala.training.anonymous import patient_key
+from napari_dala.training.calibration import fit_temperature
+from napari_dala.training.check_page import write_check_page
+from napari_dala.training.evaluate import FixedSquares, Squares, joined, predict, scored, squares_at
 from napari_dala.training.learner import Learner
+from napari_dala.training.model_check import ModelCheck, Sample, too_few
 from napari_dala.training.networks import BUNDLED, begin, build
+from napari_dala.training.operating import best_gmean, operating_points
 from napari_dala.training.photographs import Photographs
-from napari_dala.training.provenance import circumstances, model_card
+from napari_dala.training.provenance import circumstances, model_card, target_of
+from napari_dala.training.quick import MOST_REPLAYED
 from napari_dala.training.run_config import disagreements, run_config
 from napari_dala.training.run_epochs import (
     Record,
+    best_weights,
     check_logger,
     clear_leftovers,
     drop_checkpoints,
@@ -42,8 +50,10 @@ from napari_dala.training.splits import Split, holdout
 from napari_dala.training.statistics import balanced, statistics_of
 
 # isort: split
+import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_only
+from PIL import Image
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -52,13 +62,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from napari_dala.model.dalaresnet import DALAResNet50
     from napari_dala.training.datasets import ImageDataset
     from napari_dala.training.epochs import Epoch
+    from napari_dala.training.evaluate import TileLogits
     from napari_dala.training.metrics import ScoreTable
+    from napari_dala.training.model_check import Unit
 
 __all__ = ["TrainResult", "TrainSettings", "train"]
 
@@ -106,9 +117,9 @@ def train(
 ) -> TrainResult:
     """Train on one side of a split and measure on the other.
 
-    A tile is a square as large as the photographs' typical shorter side allows, scaled to `settings.tile_px`. The
-    last epoch's weights are kept (see `TrainSettings.early_stopping` for the other way), the held-out photographs are
-    looked at only to be reported. A bundle's figures are those of its stored weights, in float32.
+    Photographs are brought to `settings.mpp` and cut into tiles. The last epoch's weights are kept (see
+    `TrainSettings.early_stopping` for the other way), the held-out photographs are looked at only to be reported. A
+    bundle's figures are those of its stored weights, in float32.
 
     Parameters
     ----------
@@ -144,17 +155,17 @@ def train(
     """
     start = time.perf_counter()
     check_logger(settings)
-    if model == BUNDLED and dataset.mpp is None:
+    if dataset.mpp is None and (model == BUNDLED or settings.mpp):
         raise DatasetError(f"{dataset.name}: a bundle needs the images' resolution; give it with --mpp")
     mean, std = (init.card.mean, init.card.std) if init else (IMAGENET_MEAN, IMAGENET_STD)
-    squares = Squares(typical_side(dataset), settings.tile_px, mean, std)
+    squares, remarks = squares_at(settings.mpp or dataset.mpp or 0, dataset, settings.tile_px, mean, std)
     with torch.random.fork_rng(devices=[]):  # the caller's random state stays as it was
         torch.manual_seed(settings.seed)
         sides = settings.tile_px, settings.train_px
         network = build(model, len(dataset.classes), dropout=settings.dropout, tile_px=sides[0], train_px=sides[1])
         origin = begin(network, model, dataset.classes, init=init, imagenet=settings.imagenet)
         checkpoint = _prepared(out, run_config(dataset, split, settings, model, init), resume)
-        notes = (*split.notes, origin)
+        notes = (*split.notes, *remarks, origin)
         for note in notes:
             if on_note and _is_first():
                 on_note(note)
@@ -165,7 +176,9 @@ def train(
     if not trainer.is_global_zero:
         raise SystemExit(0)  # a helper process of Lightning's; the first one writes the result
     if record.patience is not None:
-        load_model(network, out / "checkpoints" / "best.safetensors", device="cpu")
+        load_model(network, best_weights(out), device="cpu")
+    else:
+        network = learner.judged
     network = network.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
 
     run = {
@@ -180,19 +193,23 @@ def train(
     }
     if model == BUNDLED:
         weights = out / "bundle.safetensors"
-        mpp = round((dataset.mpp or 0) * squares.square_px / squares.tile_px, 6)
         name, parent = f"{dataset.name}-{model}", init.hash if init else None
-        described = partial(model_card, dataset, split, settings, squares, name=name, mpp=mpp, run=run, parent=parent)
+        described = partial(model_card, dataset, split, settings, squares, name=name, run=run, parent=parent)
         bundle = ModelBundle(cast("DALAResNet50", network), described(table=None)).as_stored()
-        shown = balanced(dataset.labels[split.train], seed=settings.seed)
+        tiles_each = len(FixedSquares(dataset, split.train[:1], squares)[0][0])
+        shown = balanced(dataset.labels[split.train], max(1, MOST_REPLAYED // tiles_each), settings.seed)
         batches = _layer4(bundle.network, dataset, split.train[shown], squares)
         basis, replay = statistics_of(batches, settings.seed)
         bundle = replace(bundle, basis=basis, replay=replay).as_stored()
-        table = _measured(out, bundle.network, dataset, split, squares, n_boot)
-        replace(bundle, card=described(table=table)).save(weights)
+        table, check = _measured(out, bundle.network, dataset, split, squares, n_boot, name)
+        card = described(table=table)
+        if check is not None:
+            found = {"temperature": check.temperature, "operating_threshold": check.threshold}
+            card = card.model_copy(update={**found, "limits": (*card.limits, *check.notes)})
+        replace(bundle, card=card).save(weights)
     else:
         weights = out / "weights.safetensors"
-        table = _measured(out, network, dataset, split, squares, n_boot)
+        table, _ = _measured(out, network, dataset, split, squares, n_boot, model)
         with replacing(weights) as temporary:
             save_model(network, str(temporary), {"architecture": model, "classes": json.dumps(dataset.classes)})
     result = {
@@ -257,13 +274,14 @@ def _layer4(
 
 
 def _measured(
-    out: Path, network: nn.Module, dataset: ImageDataset, split: Split, squares: Squares, n_boot: int
-) -> ScoreTable | None:
-    """Predict and score what is held out."""
+    out: Path, network: nn.Module, dataset: ImageDataset, split: Split, squares: Squares, n_boot: int, name: str
+) -> tuple[ScoreTable | None, ModelCheck | None]:
+    """Predict and score what is held out; write predictions.csv, check.json and its page."""
     if not len(split.test):
-        return None
-    probabilities = predict(network, dataset, split.test, squares)
+        return None, None
+    found = predict(network, dataset, split.test, squares)
     network.cpu()
+    probabilities = found.of_photographs()
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["image", "patient", "label", *(f"prob_{name}" for name in dataset.classes)])
@@ -271,7 +289,49 @@ def _measured(
         image = dataset.images[index]
         writer.writerow([image.path.name, image.patient, dataset.classes[image.label], *(f"{p:.6f}" for p in row)])
     write_text(out / "predictions.csv", text.getvalue())
-    return scored(dataset, split.test, probabilities, split.notes, n_boot=n_boot)
+    table = scored(dataset, split.test, probabilities, split.notes, n_boot=n_boot)
+    check = _checked(dataset, split, found, name)
+    check.save(out)
+    write_check_page(check, out, lambda place: Image.open(dataset.images[split.test[place]].path))
+    return table, check
+
+
+def _checked(dataset: ImageDataset, split: Split, found: TileLogits, name: str) -> ModelCheck:
+    """Return what can be looked at, with temperature and threshold from held-out photographs where they are enough."""
+    labels, patients = dataset.labels[split.test], dataset.patients[split.test]
+    unit: Unit = "patient" if dataset.patients_known else "image"
+    target = target_of(dataset.classes)
+    positive = labels == target
+    temperature, threshold, notes = 1.0, 0.5, []
+    enough = not too_few(labels, patients, dataset.classes, "photographs", unit)
+    if enough:
+        temperature = fit_temperature(found.logits, np.repeat(labels, found.counts))
+        notes.append(
+            "temperature and operating threshold come from the held-out photographs, on which they fit too well"
+        )
+    probabilities = found.of_photographs(temperature)
+    if enough and positive.any() and not positive.all():
+        threshold = best_gmean(operating_points(positive, probabilities[:, target])).threshold
+    return ModelCheck(
+        model=name,
+        classes=dataset.classes,
+        target=target,
+        of="photographs",
+        unit=unit,
+        threshold=threshold,
+        temperature=temperature,
+        refitted=enough,
+        samples=tuple(
+            Sample(
+                label=int(labels[place]),
+                probability=tuple(probabilities[place].tolist()),
+                group=patient_key(str(patients[place])),
+                name=dataset.images[index].path.name,
+            )
+            for place, index in enumerate(split.test.tolist())
+        ),
+        notes=(*split.notes, *notes),
+    )
 
 
 def _is_first() -> bool:

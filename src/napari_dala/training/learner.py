@@ -20,6 +20,7 @@ from napari_dala.training.seeds import derived
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset
 
 if TYPE_CHECKING:
@@ -43,12 +44,15 @@ class ExampleSource(Protocol):
         How many there are.
     labels
         (n,) class of each example to learn from.
+    groups
+        (n,) patient of each of them, as `TrainSettings.balance` "patient" draws them.
     held_out
         The examples to be judged on after each epoch (may be none): the views of each, (views, ...), and its label.
     """
 
     classes: int
     labels: NDArray[np.intp]
+    groups: NDArray[Any]
 
     @property
     def held_out(self) -> Dataset[tuple[Tensor, int]]:
@@ -112,6 +116,7 @@ class Learner(LightningModule):
         self.source, self.settings, self.penalty, self.should_stop = source, settings, penalty, should_stop
         self.trained: list[Tensor] = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         self.origin = [parameter.detach().clone() for parameter in self.trained] if penalty else []
+        self.averaged = averaging(self.network, settings.averaging).eval() if settings.averaging else None
         counts = np.bincount(source.labels, minlength=source.classes)
         self.share = len(source.labels) / np.maximum(counts, 1) / int((counts > 0).sum())
         weights = self.share if settings.balance == "loss" else np.ones(len(counts))
@@ -119,15 +124,22 @@ class Learner(LightningModule):
         self.judges = len(source.held_out) > 0  # type: ignore[arg-type]
         self.sums = self.held_out_sums = _Sums(source.classes)
 
+    @property
+    def judged(self) -> nn.Module:
+        """The network whose weights count: the averaged one where there is one."""
+        return self.network if self.averaged is None else self.averaged.module
+
     def train_dataloader(self) -> DataLoader[Any]:
         """Return the batches of the epoch that begins."""
         settings, labels = self.settings, self.source.labels
         seed = (settings.seed, self.current_epoch)
         rng = np.random.default_rng(seed)
         every = np.tile(np.arange(len(labels)), settings.crops)
-        if settings.balance == "sampler":
-            chance = self.share[labels[every]]
-            order = rng.choice(every, len(every), p=chance / chance.sum())
+        if settings.balance in ("sampler", "patient"):
+            chance = self.share[labels]
+            if settings.balance == "patient":
+                chance = by_patient(labels, self.source.groups)
+            order = rng.choice(len(labels), len(every), p=chance / chance.sum())
         else:
             order = rng.permutation(every)
         return DataLoader(
@@ -182,9 +194,11 @@ class Learner(LightningModule):
 
     @torch.no_grad()
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Go a part of the way back to the weights of the beginning."""
+        """Go a part of the way back to the weights of the beginning; take the weights into the average."""
         if self.origin:
             torch._foreach_lerp_(self.trained, self.origin, self._lr * self.penalty)
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.network)
 
     def on_validation_epoch_start(self) -> None:
         """Begin to count the examples judged."""
@@ -197,7 +211,7 @@ class Learner(LightningModule):
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Judge examples by the mean of their views' probabilities; the loss is not weighted."""
         views, counts, labels = batch
-        probabilities = means(torch.softmax(self.network(self.source.inputs(views)).float(), 1), counts)
+        probabilities = means(torch.softmax(self.judged(self.source.inputs(views)).float(), 1), counts)
         loss = nn.functional.nll_loss(probabilities.clamp_min(1e-12).log(), labels, reduction="sum")
         self.held_out_sums.add(loss, probabilities, labels)
 
@@ -218,6 +232,38 @@ class Learner(LightningModule):
     def _hold_or_stop(self) -> None:
         if self.should_stop and self.should_stop():
             raise Stopped
+
+
+def by_patient(labels: NDArray[np.intp], groups: NDArray[Any]) -> NDArray[np.float64]:
+    """Return how often to draw each example, (n,), so that all patients of a class come equally often, and all classes.
+
+    Parameters
+    ----------
+    labels, groups
+        (n,) class and patient of each; a patient with examples of several classes counts once in each.
+    """
+    _, pair, in_pair = np.unique(
+        [labels.astype(str), groups.astype(str)], axis=1, return_inverse=True, return_counts=True
+    )
+    share = 1.0 / in_pair[pair]
+    return np.asarray(share / np.bincount(labels, share)[labels] / len(np.unique(labels)))
+
+
+def averaging(network: nn.Module, decay: float) -> AveragedModel:
+    """Return an exponential moving average of a network's weights and running statistics, updated after each step.
+
+    Of the n-th step's average (1 + n) / (10 + n) is kept where that is less than `decay`, or the first steps' weights
+    would count for long.
+    """
+
+    def update(average: Any, now: Any, steps: Tensor | int) -> None:
+        kept = min(decay, (1 + int(steps)) / (10 + int(steps)))
+        if average[0].is_floating_point():
+            torch._foreach_lerp_(average, now, 1 - kept)
+        else:
+            torch._foreach_copy_(average, now)
+
+    return AveragedModel(network, multi_avg_fn=update, use_buffers=True)
 
 
 class _Sums:

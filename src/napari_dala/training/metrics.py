@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_dala.training.bootstrap import FIGURES, PatientSums, draws
+from napari_dala.training.bootstrap import FEWEST_UNITS, FIGURES, LEVEL, PatientSums, draws, intervals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
-LEVEL = 0.95
 FEW_PATIENTS = 5
 
 _HEADINGS = ("Accuracy", "F1", "IBA", "GMean", "Balanced accuracy", "AUROC", "ECE", "Brier")  # as FIGURES
@@ -22,7 +21,7 @@ _HEADINGS = ("Accuracy", "F1", "IBA", "GMean", "Balanced accuracy", "AUROC", "EC
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and its 95 % interval; None where it is not defined or cannot be estimated."""
+    """A figure and its 95 % interval, never of zero width; None where it is not defined or cannot be estimated."""
 
     value: float | None
     low: float | None = None
@@ -136,16 +135,18 @@ def markdown_head(classes: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |\n|---{'|---:' * (len(cells) - 1)}|"
 
 
-def predict(probabilities: ArrayLike, threshold: float | None = None) -> NDArray[np.intp]:
-    """Return the class of each sample, (n,): the likeliest, or with a threshold the last one wherever it reaches it.
+def predict(probabilities: ArrayLike, threshold: float | None = None, target: int | None = None) -> NDArray[np.intp]:
+    """Return the class of each sample, (n,): the likeliest, or with a threshold the target wherever it reaches it.
 
-    Below the threshold it is the likeliest of the others.
+    Below the threshold it is the likeliest of the others. The target is the last class where none is given.
     """
-    probabilities = np.asarray(probabilities)
+    values = np.array(probabilities, np.float64)
     if threshold is None:
-        return np.asarray(probabilities.argmax(1))
-    last = probabilities.shape[1] - 1
-    return np.asarray(np.where(probabilities[:, last] >= threshold, last, probabilities[:, :last].argmax(1)))
+        return np.asarray(values.argmax(1))
+    target = values.shape[1] - 1 if target is None else target
+    reached = values[:, target] >= threshold
+    values[:, target] = -1
+    return np.asarray(np.where(reached, target, values.argmax(1)))
 
 
 def score(
@@ -153,6 +154,7 @@ def score(
     probabilities: ArrayLike,
     *,
     threshold: float | None = None,
+    target: int | None = None,
     groups: ArrayLike | None = None,
     classes: Sequence[str] | None = None,
     n_boot: int = 2000,
@@ -162,7 +164,8 @@ def score(
 
     The intervals are the 2.5th and 97.5th percentiles over bootstrap draws. A draw takes as many patients as there
     are, with replacement and with all their samples, since samples of one patient are alike. A draw that lacks a
-    class is drawn again: its recall would not be defined.
+    class is drawn again: its recall would not be defined. There is no interval where a class has fewer than three
+    patients, nor where every draw gave the same value; notes say so.
 
     Parameters
     ----------
@@ -170,7 +173,7 @@ def score(
         (n,) int, 0 to C - 1. A class without any sample is left out of every mean over classes.
     probabilities
         (n, C), each row adding to 1.
-    threshold
+    threshold, target
         See `predict`.
     groups
         (n,) patient of each sample, or its slide. Without, samples are resampled singly and a note says so.
@@ -190,26 +193,28 @@ def score(
     names, patient = np.unique(np.arange(len(truth)) if groups is None else groups, return_inverse=True)
     _check(truth, probability, patient)
     class_names = tuple(map(str, range(probability.shape[1]))) if classes is None else tuple(classes)
-    predicted = predict(probability, threshold)
+    predicted = predict(probability, threshold, target)
     sums = PatientSums.of(truth, predicted, probability, patient)
     once = np.ones((1, len(names)))
     holds = np.zeros((len(names), len(class_names)), np.bool_)
     holds[patient, truth] = True
 
-    drawn = [sums.figures(weights) for weights in draws(holds, n_boot, np.random.default_rng(seed))]
-    tails = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
     figures = sums.figures(once)
-    bounds = np.quantile(np.concatenate(drawn), tails, axis=0) if drawn else np.full((2, figures.shape[1]), np.nan)
-    estimates = [Estimate(*map(_or_none, column)) for column in np.vstack([figures, bounds]).T.tolist()]
+    drawn = [sums.figures(weights) for weights in draws(holds, n_boot, np.random.default_rng(seed))]
+    bounds = intervals(np.concatenate(drawn) if drawn else np.empty((0, figures.shape[1])))
+    estimates = [Estimate(_or_none(value), *bound) for value, bound in zip(figures[0].tolist(), bounds, strict=True)]
     notes = [] if groups is not None else ["patients unknown: the intervals take images for independent"]
     if groups is not None:
         notes += [
-            f"{name}: {held} patient{'s'[: held > 1]} only, so the intervals are too narrow"
+            f"{name}: {held} patient{'s'[: held > 1]} only, "
+            + ("so the intervals are too narrow" if held >= FEWEST_UNITS else "so there are no intervals")
             for name, held in zip(class_names, holds.sum(0).tolist(), strict=True)
             if 0 < held < FEW_PATIENTS
         ]
-    if n_boot and not drawn:
+    if n_boot and not drawn and holds.sum(0)[holds.any(0)].min() >= FEWEST_UNITS:
         notes.append("no intervals: a draw of patients almost never has every class")
+    if drawn and any(one.value is not None and one.low is None for one in estimates):
+        notes.append("a figure without an interval is the same in every draw: that does not make it certain")
     return ScoreTable(
         scores=Scores(**dict(zip(FIGURES, estimates, strict=False)), recall=tuple(estimates[len(FIGURES) :])),
         classes=class_names,
@@ -240,10 +245,9 @@ def mean_estimates(values: ArrayLike, groups: ArrayLike, *, n_boot: int = 2000, 
     names, patient = np.unique(np.asarray(groups), return_inverse=True)
     sums = np.stack([np.bincount(patient, column) for column in rows.T], 1)
     everybody = np.ones((len(names), 1), np.bool_)
-    weights = np.concatenate(list(draws(everybody, n_boot, np.random.default_rng(seed))))
-    drawn = (weights @ sums) / (weights @ np.bincount(patient))[:, None]
-    bounds = np.quantile(drawn, ((1 - LEVEL) / 2, (1 + LEVEL) / 2), axis=0)
-    return [Estimate(*column) for column in np.vstack([rows.mean(0), bounds]).T.tolist()]
+    weights = [np.empty((0, len(names))), *draws(everybody, n_boot, np.random.default_rng(seed))]
+    drawn = np.concatenate([(w @ sums) / (w @ np.bincount(patient))[:, None] for w in weights])
+    return [Estimate(value, *bound) for value, bound in zip(rows.mean(0).tolist(), intervals(drawn), strict=True)]
 
 
 def _check(truth: NDArray[Any], probability: NDArray[np.float64], patient: NDArray[np.intp]) -> None:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_dala.training.bootstrap import FIGURES, PatientSums, draws
-from napari_dala.training.metrics import LEVEL, Estimate, predict
+from napari_dala.training.bootstrap import FIGURES, PatientSums, draws, intervals
+from napari_dala.training.metrics import Estimate, predict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,8 +55,7 @@ def paired_differences(
     holds[patient, truth] = True
     weights = [np.ones((1, len(names))), *draws(holds, n_boot, np.random.default_rng(seed))]
     differences = np.concatenate([(sums[0].figures(w) - sums[1].figures(w))[:, columns] for w in weights])
-    tails = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
-    bounds = np.quantile(differences[1:], tails, axis=0).T.tolist() if len(differences) > 1 else [()] * len(columns)
+    bounds = intervals(differences[1:])
     return {
         figure: Estimate(value, *bound)
         for figure, value, bound in zip(figures, differences[0].tolist(), bounds, strict=True)

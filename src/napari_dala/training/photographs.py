@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_dala.training.augment import for_training, read_photograph
+from napari_dala.training.augment import RandomSquare, for_training, read_photograph
 from napari_dala.training.evaluate import FixedSquares, Squares
 
 if TYPE_CHECKING:
@@ -43,15 +43,20 @@ class Photographs:
     ) -> None:
         self.dataset, self.train, self.squares = dataset, train, squares
         self.classes, self.labels = len(dataset.classes), dataset.labels[train]
+        self.groups = dataset.patients[train]
         self.held_out = FixedSquares(dataset, monitored, squares)
-        side = settings.train_px or squares.tile_px
-        self.augment = for_training(squares.square_px * side / squares.tile_px, side, settings.augmentation)
+        self.side, self.scale = settings.train_px or squares.tile_px, settings.scale_variation
+        self.augment = for_training(settings.augmentation)
         self._read: dict[int, Tensor] = {}
         self._bytes = 0
 
     def example(self, index: int) -> Tensor:
         """Return a random tile of a photograph, (3, side, side) uint8."""
-        tile: Tensor = self.augment(self._photograph(int(self.train[index])))
+        place = int(self.train[index])
+        pixels = self._photograph(place)
+        square_px = self.squares.side(self.dataset.images[place], pixels.shape[2], pixels.shape[1])
+        square = RandomSquare(square_px * self.side / self.squares.tile_px, self.side, self.scale)
+        tile: Tensor = self.augment(square(pixels))
         return tile
 
     def inputs(self, batch: Tensor) -> Tensor:

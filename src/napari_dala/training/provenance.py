@@ -45,7 +45,6 @@ def model_card(
     squares: Squares,
     *,
     name: str,
-    mpp: float,
     table: ScoreTable | None,
     run: Mapping[str, Any],
     parent: str | None = None,
@@ -58,8 +57,6 @@ def model_card(
         What it was trained on and how.
     name
         Of the model.
-    mpp
-        Micrometres per pixel of its tiles.
     table
         Figures of the held-out photographs; None where there are none.
     run
@@ -80,7 +77,7 @@ def model_card(
         "patients_are": "the first 16 hex digits of the SHA-256 of a patient's name in the data set",
         "patients_known": dataset.patients_known,
         "split_notes": list(split.notes),
-        "square_px": squares.square_px,
+        "um_per_px": sorted({image.mpp for image in dataset.images if image.mpp is not None}),
         "settings": settings.model_dump(mode="json"),
         "seed": settings.seed,
         **run,
@@ -89,9 +86,9 @@ def model_card(
         name=name,
         summary=f"DALAResNet50 trained on {len(split.train)} photographs of {dataset.name}.",
         classes=_classes(dataset.classes),
-        target_class=_target(dataset.classes),
+        target_class=target_of(dataset.classes),
         tile_px=squares.tile_px,
-        mpp=mpp,
+        mpp=squares.mpp or 0,
         mean=squares.mean,
         std=squares.std,
         trained=True,
@@ -124,7 +121,7 @@ def _classes(names: tuple[str, ...]) -> tuple[ClassInfo, ...]:
     return tuple(ClassInfo(name=name, color=_COLORS.get(name.casefold()) or next(further)) for name in names)
 
 
-def _target(names: tuple[str, ...]) -> int:
+def target_of(names: tuple[str, ...]) -> int:
     """Return the class that is shown first: the malignant one by its name, else the last."""
     found = [place for place, name in enumerate(names) if name.casefold() in _TARGETS]
     return found[0] if found else len(names) - 1

@@ -25,7 +25,7 @@ def run_config(
         "settings": settings.model_dump(mode="json"),
         "dataset": dataset.name,
         "classes": list(dataset.classes),
-        "mpp": dataset.mpp,
+        "mpp": sorted({image.mpp for image in dataset.images if image.mpp is not None}),
         "images": patient_key("\n".join(names)),
         "train": split.train.tolist(),
         "held_out": split.test.tolist(),

@@ -1,7 +1,7 @@
 """Run a learner through its epochs with Lightning, and keep what each epoch gave.
 
 metrics.csv      a row per epoch
-checkpoints/     until the run is done: last.ckpt, from which it goes on; best.safetensors with early stopping
+checkpoints/     until the run is done: last.ckpt, from which it goes on; best.safetensors where the best epoch counts
 tensorboard/     the same figures as metrics.csv for TensorBoard, if asked for
 """
 
@@ -46,13 +46,23 @@ class Record(Callback):
     folder
         Of the run.
     patience
-        Epochs without a lower validation loss after which to stop; None for never, and then no best weights are kept.
+        Epochs without a lower validation loss after which to stop; None for never.
     on_epoch
         Told each row.
+    keep_best
+        Keep the best weights without patience too.
     """
 
-    def __init__(self, folder: Path, patience: int | None, on_epoch: Callable[[Epoch], object] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        patience: int | None,
+        on_epoch: Callable[[Epoch], object] | None = None,
+        *,
+        keep_best: bool = False,
+    ) -> None:
         self.folder, self.patience, self.on_epoch = folder, patience, on_epoch
+        self.keep_best = keep_best or patience is not None
         self.rows: list[Epoch] = []
 
     @property
@@ -88,9 +98,9 @@ class Record(Callback):
             trainer.save_checkpoint(last)  # takes part; the first process writes
             return
         with job_errors(last):
-            if self.patience is not None and self.best == len(self.rows) - 1:
-                with replacing(last.with_name("best.safetensors")) as temporary:
-                    save_model(pl_module.network, str(temporary))
+            if self.keep_best and self.best == len(self.rows) - 1:
+                with replacing(best_weights(self.folder)) as temporary:
+                    save_model(pl_module.judged, str(temporary))
             with replacing(last) as temporary:
                 trainer.save_checkpoint(temporary)
             write_text(self.folder / "metrics.csv", as_csv(self.rows))
@@ -136,6 +146,11 @@ def run_epochs(
 def last_checkpoint(folder: Path) -> Path:
     """Return where a run keeps what it goes on from, whether it is there or not."""
     return folder / "checkpoints" / "last.ckpt"
+
+
+def best_weights(folder: Path) -> Path:
+    """Return where a run keeps the weights of its best epoch, if it was asked to."""
+    return last_checkpoint(folder).with_name("best.safetensors")
 
 
 def drop_checkpoints(folder: Path) -> None:

@@ -19,14 +19,23 @@ class TrainSettings(BaseModel):
     train_px
         Side of the tiles to learn from, where smaller ones than those to be judged are enough: the same
         resolution, less tissue, less time. None for `tile_px`. For networks that take any size.
+    mpp
+        Micrometres per pixel of a tile. None for that of the coarsest photographs. Where the resolution of
+        photographs is unknown, a tile is as large a square as they allow.
     crops
         Random squares of each photograph in an epoch.
     augmentation
-        "none" leaves stains and colours, "mild" varies them as laboratories do, "strong" more than they do, see
-        `augment.for_training`.
+        "none" leaves stains and colours, "stains" scales haematoxylin and eosin apart, "mild" varies them as
+        laboratories do, "strong" more than they do, see `augment.for_training`.
+    scale_variation
+        The smallest squares show this part of a tile's side, the largest as much more; 1 for no variation.
     balance
-        Against unequal classes: "loss" weighs each class by the inverse of its photographs, "sampler" draws
-        photographs so that classes come equally often, "none" does neither.
+        Against unequal classes and patients: "patient" draws classes equally often, in each class every patient
+        equally often, and of each every photograph; "sampler" draws photographs so that classes come equally often,
+        "loss" weighs each class by the inverse of its photographs, "none" does none of it.
+    averaging
+        The weights that count are an exponential moving average of those of the steps, which keep this part of it at
+        each; 0 for the last step's. (Of the first steps' average less is kept.)
     optimizer
         "adam", or "adamw" with torch's weight decay of 0.01.
     schedule
@@ -61,9 +70,12 @@ class TrainSettings(BaseModel):
     dropout: float = Field(0.25, ge=0, lt=1)
     tile_px: int = Field(224, gt=0, multiple_of=32)
     train_px: int | None = Field(None, gt=0, multiple_of=32)
+    mpp: float | None = Field(None, ge=0.01, le=100, allow_inf_nan=False)
     crops: int = Field(1, ge=1)
-    augmentation: Literal["none", "mild", "strong"] = "mild"
-    balance: Literal["loss", "sampler", "none"] = "loss"
+    augmentation: Literal["none", "stains", "mild", "strong"] = "stains"
+    scale_variation: float = Field(0.75, gt=0, le=1)
+    balance: Literal["patient", "sampler", "loss", "none"] = "patient"
+    averaging: float = Field(0.99, ge=0, lt=1)
     optimizer: Literal["adam", "adamw"] = "adam"
     schedule: Literal["constant", "one-cycle"] = "constant"
     label_smoothing: float = Field(0.0, ge=0, lt=1)

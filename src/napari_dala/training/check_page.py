@@ -1,0 +1,196 @@
+"""How good a model is, as one HTML page that needs nothing else: see `model_check.ModelCheck`."""
+
+from __future__ import annotations
+
+import base64
+import io
+from html import escape
+from typing import TYPE_CHECKING
+
+from napari_dala.analysis.report import NOTICE, STYLE
+from napari_dala.files import write_text
+from napari_dala.training.model_check import PAGE_FILE
+from napari_dala.training.operating import at_sensitivity, best_gmean
+from napari_dala.training.plotting import new_figure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+    from PIL import Image
+
+    from napari_dala.training.model_check import ModelCheck
+
+_MOST_OF_A_CELL = 24
+_PICTURE_PX = 150
+_WISHED = (0.80, 0.90, 0.95, 0.99)
+_OWN_STYLE = """
+.cells td, .cells th { text-align: center; border: 1px solid #ccc; padding: .5rem 1.2rem; }
+.cells a { font-weight: 600; font-size: 1.2rem; }
+.cells .right { background: #eaf4ea; } .cells .wrong { background: #fdeeee; }
+.tiles { display: flex; flex-wrap: wrap; gap: .6rem; } .tiles figure { margin: 0; width: 160px; }
+.tiles img { width: 150px; height: 150px; object-fit: cover; }
+"""
+
+
+def write_check_page(check: ModelCheck, folder: Path, picture: Callable[[int], Image.Image | None]) -> Path:
+    """Write check.html into a folder.
+
+    Parameters
+    ----------
+    check
+        What to show.
+    folder
+        Where to write the page.
+    picture
+        Gives the pixels of a sample, or None where they cannot be had.
+    """
+    shown: dict[int, str] = {}
+
+    def figure(index: int) -> str:
+        if index not in shown:
+            shown[index] = _sample(check, index, picture(index))
+        return shown[index]
+
+    path = folder / PAGE_FILE
+    few = check.too_few
+    sections = [
+        f"<header><h1>How good is {escape(check.model)}?</h1><p class='sub'>{_what(check)}</p></header>",
+        f"<div class='warnings' role='alert'><p>{escape(few)}</p></div>" if few else "",
+        "".join(f"<p class='note'>{escape(note[:1].upper() + note[1:])}.</p>" for note in check.notes),
+        _confusion(check),
+        _operating(check),
+        f"<h2>Curves</h2>{_curves(check)}",
+        f"<h2>The hardest {check.of}</h2><p class='note'>Those whose own class the model gives the least probability. "
+        "Look at them first: is the label right?</p>"
+        f"<div class='tiles'>{''.join(map(figure, check.hardest()))}</div>",
+        *_cells(check, figure),
+        f"<p class='notice'>{NOTICE}</p>",
+    ]
+    write_text(
+        path,
+        "<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'>"
+        "<meta http-equiv='Content-Security-Policy' "
+        "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
+        f"<title>{escape(check.model)}</title><style>{STYLE}{_OWN_STYLE}</style></head>\n<body>\n"
+        + "\n".join(filter(None, sections))
+        + "\n</body></html>\n",
+    )
+    return path
+
+
+def _what(check: ModelCheck) -> str:
+    units = len({sample.group for sample in check.samples})
+    parts = (
+        f"On {len(check.samples)} held-out {check.of} of {units} {check.unit}{'s'[: units != 1]}",
+        f"operating threshold {check.threshold:.2f}",
+        f"temperature {check.temperature:.2f}{' (fitted on these)' if check.refitted else ''}",
+        NOTICE,
+    )
+    return " · ".join(parts)
+
+
+def _confusion(check: ModelCheck) -> str:
+    head = "".join(f"<th>called {escape(name)}</th>" for name in check.classes)
+    rows = ""
+    for truth, row in enumerate(check.confusion()):
+        cells = "".join(
+            f"<td class='{'right' if truth == called else 'wrong'}'>"
+            + (f"<a href='#cell-{truth}-{called}'>{len(found)}</a>" if found else "0")
+            + "</td>"
+            for called, found in enumerate(row)
+        )
+        rows += f"<tr><th>is {escape(check.classes[truth])}</th>{cells}</tr>"
+    return (
+        f"<h2>What is called what</h2><p class='note'>A number leads to its {check.of}.</p>"
+        f"<table class='cells'><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    )
+
+
+def _operating(check: ModelCheck) -> str:
+    if not check.has_curves:
+        return "<p>One class only is held out: there is no threshold to choose and there are no curves.</p>"
+    points = check.points()
+    rows = [("the model's", check.point()), ("best GMean here", best_gmean(points))]
+    rows += [(f"sensitivity at least {wished:.2f}", at_sensitivity(points, wished)) for wished in _WISHED]
+    body = ""
+    for name, point in rows:
+        values = (point.threshold, point.sensitivity, point.specificity, point.gmean)
+        cells = "".join(f"<td class='number'>{value:.3f}</td>" for value in values)
+        body += f"<tr><th>{name}</th>{cells}</tr>"
+    return (
+        f"<h2>Thresholds for {escape(check.classes[check.target])}</h2><table><thead><tr><th></th>"
+        "<th class='number'>Threshold</th><th class='number'>Sensitivity</th><th class='number'>Specificity</th>"
+        f"<th class='number'>GMean</th></tr></thead><tbody>{body}</tbody></table>"
+    )
+
+
+def _curves(check: ModelCheck) -> str:
+    figure = new_figure(10.5, 3.5)
+    roc, precision, reliable = figure.subplots(1, 3)
+    if check.has_curves:
+        points, own = check.points(), check.point()
+        roc.plot([1 - p.specificity for p in points], [p.sensitivity for p in points])
+        roc.plot(1 - own.specificity, own.sensitivity, "o", label=f"threshold {check.threshold:.2f}")
+        recall, precise = zip(*check.precision_recall(), strict=True)
+        precision.plot(recall, precise)
+        called = check.predicted() == check.target
+        if called.any():
+            precision.plot(
+                own.sensitivity, check.positive[called].mean(), "o", label=f"threshold {check.threshold:.2f}"
+            )
+    bins = check.reliability()
+    reliable.plot([0, 1], [0, 1], "--", color="0.6", linewidth=1)
+    reliable.plot([b[0] for b in bins], [b[1] for b in bins], "o-")
+    for confidence, right, count in bins:
+        reliable.annotate(str(count), (confidence, right), textcoords="offset points", xytext=(4, -10), fontsize=7)
+    _named(roc, "ROC", "1 - specificity", "sensitivity")
+    _named(precision, "Precision and recall", "recall (sensitivity)", "precision")
+    _named(reliable, "Reliability (with counts)", "confidence", "part that is right")
+    data = io.StringIO()
+    figure.savefig(data, format="svg", metadata={"Date": None})
+    source = base64.b64encode(data.getvalue().encode()).decode()
+    return (
+        f"<figure><img alt='ROC, precision and recall, reliability' src='data:image/svg+xml;base64,{source}'></figure>"
+    )
+
+
+def _named(axes: Axes, title: str, below: str, beside: str) -> None:
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel(below)
+    axes.set_ylabel(beside)
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.02)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=8, loc="lower right")
+
+
+def _cells(check: ModelCheck, figure: Callable[[int], str]) -> list[str]:
+    sections = []
+    for truth, row in enumerate(check.confusion()):
+        for called, found in enumerate(row):
+            if not found:
+                continue
+            more = f" (the first {_MOST_OF_A_CELL})" if len(found) > _MOST_OF_A_CELL else ""
+            names = escape(check.classes[truth]), escape(check.classes[called])
+            sections.append(
+                f"<h2 id='cell-{truth}-{called}'>{len(found)} {check.of}: {names[0]}, called {names[1]}{more}</h2>"
+                f"<div class='tiles'>{''.join(map(figure, found[:_MOST_OF_A_CELL]))}</div>"
+            )
+    return sections
+
+
+def _sample(check: ModelCheck, index: int, picture: Image.Image | None) -> str:
+    sample = check.samples[index]
+    where = escape(sample.name) or f"slide {sample.slide[:8]}, x {sample.x:.0f}, y {sample.y:.0f}"
+    own = sample.probability[sample.label]
+    caption = f"{escape(check.classes[sample.label])}: probability {own:.2f}<br>{where}"
+    if picture is None:
+        return f"<figure><figcaption>{caption}<br>its pixels cannot be read</figcaption></figure>"
+    small = picture.convert("RGB")
+    small.thumbnail((_PICTURE_PX, _PICTURE_PX))
+    data = io.BytesIO()
+    small.save(data, "JPEG", quality=85)
+    source = base64.b64encode(data.getvalue()).decode()
+    return f"<figure><img alt='' src='data:image/jpeg;base64,{source}'><figcaption>{caption}</figcaption></figure>"
