@@ -8,6 +8,7 @@ import torch
 from skimage.data import immunohistochemistry
 from skimage.io import imsave
 from torch import Tensor
+from torchvision.transforms import v2
 
 from napari_dala.errors import DatasetError
 from napari_dala.training.augment import (
@@ -44,7 +45,7 @@ def test_photographs_of_any_kind_become_rgb(tmp_path: Path) -> None:
 
 
 def test_a_seed_fixes_a_tile_and_nothing_else_does(tissue: Tensor) -> None:
-    augment = for_training(230, 64)
+    augment = v2.Compose([RandomSquare(230, 64), for_training("mild")])
     tiles = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
@@ -78,7 +79,7 @@ def test_the_eight_views() -> None:
 
 
 def test_stains_vary_and_nothing_changes_at_strength_zero(tissue: Tensor) -> None:
-    assert (StainJitter(0.0)(tissue).int() - tissue.int()).abs().max() <= 1
+    assert (StainJitter(0.0, 0.0)(tissue).int() - tissue.int()).abs().max() <= 1
     torch.manual_seed(3)
     changed = StainJitter(0.15)(tissue)
     difference = (changed.int() - tissue.int()).abs().float().mean()
@@ -101,7 +102,7 @@ def test_stain_jitter_agrees_with_scikit_image(tissue: Tensor) -> None:
 
 @pytest.mark.parametrize(
     ("size", "square", "count"),
-    [((460, 700), 460, 2), ((460, 460), 460, 1), ((460, 470), 460, 1), ((460, 700), 230, 6), ((100, 300), 460, 3)],
+    [((460, 700), 460, 2), ((460, 460), 460, 1), ((460, 470), 460, 1), ((460, 700), 224, 6), ((192, 224), 224, 1)],
 )
 def test_evaluation_covers_the_photograph(size: tuple[int, int], square: int, count: int) -> None:
     height, width = size
@@ -112,3 +113,20 @@ def test_evaluation_covers_the_photograph(size: tuple[int, int], square: int, co
     if count > 1:
         assert tiles.min() < 4
         assert tiles.max() > 251
+
+
+def test_what_is_smaller_than_a_tile_keeps_its_scale() -> None:
+    image = torch.randint(0, 255, (3, 48, 60), dtype=torch.uint8)
+    (tile,) = for_evaluation(image, 64, 64)
+    assert torch.equal(tile[:, 8:56, 2:62], image)
+    assert torch.equal(tile[:, 7, 2:62], image[:, 1])  # its edge, mirrored
+
+
+def test_stains_are_scaled_apart_and_glass_stays_clear(tissue: Tensor) -> None:
+    torch.manual_seed(1)
+    augment = for_training("stains")
+    glass = torch.full((3, 8, 8), 255, dtype=torch.uint8)
+    assert all((augment(glass) >= 254).all() for _ in range(20))
+    density = [-torch.log10((augment(tissue).float() + 1) / 256).mean((1, 2)) for _ in range(40)]
+    ratio = torch.stack([one[0] / one[2] for one in density])  # red and blue: which stain, not how much
+    assert ratio.max() / ratio.min() > 1.2

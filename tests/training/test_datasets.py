@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from napari_dala.errors import DatasetError
-from napari_dala.training.datasets import BREAKHIS_SUBTYPES, breakhis_mpp, load_dataset
+from napari_dala.training.datasets import BREAKHIS_SUBTYPES, breakhis_mpp, joined_datasets, load_dataset
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +26,11 @@ BREAKHIS = [
     "malignant/SOB/papillary_carcinoma/SOB_M_PC_14-15687B/100X/SOB_M_PC-14-15687B-100-001.png",
 ]
 BACH = ["Benign/b001.tif", "Benign/b002.tif", "InSitu/is001.tif", "Invasive/iv001.tif", "Normal/n001.tif"]
+UCSB = [
+    "benign/ytma10_010704_benign1_ccd.jpg",
+    "benign/ytma12_010804_benign2_ccd.jpg",
+    "malignant/ytma10_010704_malignant1_ccd.jpg",
+]
 MINI_DDSM = [
     "Benign/0029/C_0029_1.LEFT_CC.png",
     "Benign/0029/C_0029_1.RIGHT_MLO.png",
@@ -49,7 +55,7 @@ def test_breakhis_by_name(tmp_path: Path) -> None:
     every = load_dataset("breakhis", root)
     assert every.classes == ("benign", "malignant")
     assert len(every) == len(BREAKHIS)
-    assert every.mpp is None
+    assert every.mpp == breakhis_mpp(40)  # the coarsest
     assert Counter(every.labels.tolist()) == {0: 6, 1: 4}
     assert set(every.patients) == {"22549", "21998", "4659", "13412", "10147", "15687"}
     assert every.patients_known
@@ -57,7 +63,7 @@ def test_breakhis_by_name(tmp_path: Path) -> None:
     at_100 = load_dataset("breakhis", root, magnification=100)
     assert len(at_100) == 7
     assert at_100.name == "breakhis-100x"
-    assert at_100.mpp == 0.197
+    assert at_100.mpp == 0.65
     assert {image.magnification for image in at_100.images} == {100}
     assert {image.group for image in at_100.images if image.patient == "22549"} == {"14-22549AB", "14-22549CD"}
     filed_twice = {image.subtype for image in at_100.images if image.patient == "13412"}
@@ -76,8 +82,8 @@ def test_breakhis_subtypes(tmp_path: Path) -> None:
 
 
 def test_breakhis_pixels_are_in_proportion_to_the_magnification() -> None:
-    assert breakhis_mpp(40) == pytest.approx(0.4925)
-    assert breakhis_mpp(400) == pytest.approx(0.04925)
+    assert breakhis_mpp(40) == pytest.approx(1.625)
+    assert breakhis_mpp(400) == pytest.approx(0.1625)
 
 
 def test_copies_of_an_image_count_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -94,9 +100,62 @@ def test_breakhis_here(shared_data: Path) -> None:
     assert len(dataset) == 348
     assert np.bincount(dataset.labels).tolist() == [184, 164]
     assert [len(set(dataset.patients[dataset.labels == label])) for label in (0, 1)] == [5, 13]
-    assert dataset.mpp == 0.197
+    assert dataset.mpp == 0.65
     assert load_dataset("breakhis", root) == dataset
     assert len(load_dataset("breakhis", root, subtypes=True).classes) == 7
+
+
+@pytest.mark.parametrize(("size", "mpp"), [((700, 460), 0.65), ((500, 328), 0.91), ((460, 460), 0.65)])
+def test_a_resized_photograph_has_larger_pixels(size: tuple[int, int], mpp: float, tmp_path: Path) -> None:
+    images = load_dataset("breakhis", tree(tmp_path, BREAKHIS), magnification=100).images
+    assert images[0].mpp_at(*size) == pytest.approx(mpp)
+
+
+def test_ucsb(tmp_path: Path, shared_data: Path) -> None:
+    root = tree(tmp_path, [*UCSB, "notes/plan.png"])
+    dataset = load_dataset("ucsb", root)
+    assert (dataset.name, dataset.classes, dataset.mpp) == ("ucsb", ("benign", "malignant"), 0.25)
+    assert dataset.labels.tolist() == [0, 0, 1]
+    assert len(set(dataset.patients)) == 3
+    by_array = load_dataset("ucsb", root, group="array")
+    assert by_array.patients.tolist() == ["ytma10", "ytma12", "ytma10"]
+    here = load_dataset("ucsb", shared_data / "ucsb-breast")
+    assert np.bincount(here.labels).tolist() == [23, 23]
+
+
+def test_parts_of_one_data_set_are_joined(shared_data: Path) -> None:
+    parts = [load_dataset("breakhis", shared_data / name) for name in ("breakhis-100x", "breakhis-more")]
+    whole = joined_datasets([*parts, parts[0]])
+    assert len(whole) == 348 + 225
+    assert len(set(whole.patients)) < sum(len(set(part.patients)) for part in parts)  # some are in both
+    assert whole.labels.sum() == sum(part.labels.sum() for part in parts)
+
+
+def test_classes_of_several_data_sets(tmp_path: Path) -> None:
+    one = load_dataset("folder", tree(tmp_path / "lung", ["aca/1.png", "n/1.png"]))
+    other = load_dataset("folder", tree(tmp_path / "colon", ["N/1.png", "scc/1.png"]))
+    both = joined_datasets([one, other])
+    assert both.classes == ("aca", "n", "scc")
+    assert both.labels.tolist() == [0, 1, 1, 2]
+    assert both.mpp is None
+    assert both.with_mpp(0.5).mpp == 0.5
+    assert joined_datasets([one]) is one
+
+
+def test_copies_that_were_turned_are_one_group(tmp_path: Path, shared_data: Path) -> None:
+    originals = [image.path for image in load_dataset("breakhis", shared_data / "breakhis-100x").images[::40]]
+    for number, path in enumerate(originals):
+        square = Image.open(path).crop((100, 0, 560, 460)).resize((224, 224))
+        for turn in range(4):
+            name = tmp_path / ("a" if number % 2 else "b") / f"{number}-{turn}.png"
+            name.parent.mkdir(exist_ok=True)
+            square.rotate(90 * turn).save(name)
+    dataset = load_dataset("folder", tmp_path, group="likeness")
+    groups: dict[str, set[str]] = {}
+    for image in dataset.images:
+        groups.setdefault(image.path.stem.split("-")[0], set()).add(image.patient)
+    assert all(len(found) == 1 for found in groups.values())
+    assert len(set(dataset.patients)) == len(originals)
 
 
 @pytest.mark.parametrize("inside", ["", "ICIAR2018_BACH_Challenge/Photos"])
@@ -163,8 +222,12 @@ def test_class_folders_without_patients(tmp_path: Path) -> None:
         ("bach", ["x/1.tif"], {}, "classes Benign, InSitu, Invasive, Normal, found 1 images and the folders x"),
         ("bach", BACH, {"magnification": 100}, "only breakhis has magnifications"),
         ("mini-ddsm", MINI_DDSM[:5], {}, "found 2 Benign and no Normal, Cancer"),
+        ("ucsb", ["benign/a.jpg"], {}, "expected UCSB fields named like ytma10_010704_benign1_ccd.tif, found 1 images"),
+        ("ucsb", UCSB[:1], {}, "found 1 benign and no malignant"),
+        ("ucsb", UCSB, {"group": "likeness"}, "ucsb cannot be grouped by likeness; there are ucsb by file or array"),
+        ("bach", BACH, {"group": "file"}, "bach cannot be grouped by file"),
         ("folder", ["only/1.png", "2.png"], {}, "at least two classes, found 2 images and the folders only"),
-        ("imagenet", ["a/1.png"], {}, "no such kind of data set; there are breakhis, bach, mini-ddsm, folder"),
+        ("imagenet", ["a/1.png"], {}, "no such kind of data set; there are breakhis, ucsb, bach, mini-ddsm"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from skimage.io import imsave
 
 from napari_dala.errors import BundleError, DalaError, DatasetError, JobError
 from napari_dala.model.bundle import load_model, untrained
 from napari_dala.training.anonymous import patient_key
-from napari_dala.training.datasets import ImageDataset, load_dataset
-from napari_dala.training.evaluate import FixedSquares, Squares, evaluate, typical_side
+from napari_dala.training.datasets import ImageDataset, joined_datasets, load_dataset
+from napari_dala.training.evaluate import FixedSquares, Squares, evaluate
 from napari_dala.training.fit import TrainResult, TrainSettings, train
-from napari_dala.training.learner import Learner
+from napari_dala.training.learner import Learner, averaging, by_patient
+from napari_dala.training.model_check import ModelCheck
 from napari_dala.training.photographs import Photographs
 from napari_dala.training.splits import Split, holdout
 
@@ -50,7 +52,11 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> ImageDataset:
             for number in range(2):
                 pixels = rng.normal(colour, 20, (72, 96, 3)).clip(0, 255).astype(np.uint8)
                 imsave(folder / f"{number}.png", pixels)
-    return replace(load_dataset("folder", root), mpp=0.5)
+    return load_dataset("folder", root).with_mpp(0.5)
+
+
+def without_resolution(dataset: ImageDataset) -> ImageDataset:
+    return replace(dataset, images=tuple(replace(image, mpp=None) for image in dataset.images))
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +81,12 @@ def test_a_run_leaves_everything(trained: TrainResult, dataset: ImageDataset, sp
     result = json.loads((trained.folder / "result.json").read_text())
     assert result["epochs_done"] == 2
     assert result["held_out"]["n"] == len(split.test) == 4
-    assert result["held_out"]["scores"]["accuracy"]["low"] is not None
+    assert result["held_out"]["scores"]["accuracy"]["low"] is None  # of one patient a class
+    assert "so there are no intervals" in " ".join(result["held_out"]["notes"])
+    check = ModelCheck.open(trained.folder)
+    assert [sample.name for sample in check.samples] == [row["image"] for row in predictions]
+    assert "Counts only, no intervals: 2 photographs of 1 patient of benign" in check.too_few
+    assert "How good is noise-dalaresnet50?" in (trained.folder / "check.html").read_text()
     assert not (trained.folder / "checkpoints").exists()
 
 
@@ -110,7 +121,8 @@ def test_the_bundle_predicts_as_the_trained_network_did(
 def test_the_card_says_where_the_numbers_come_from(trained: TrainResult, dataset: ImageDataset, split: Split) -> None:
     card = load_model(trained.weights).card
     assert (card.trained, card.warning, card.tile_px, card.target_class) == (True, None, 64, 1)
-    assert card.mpp == pytest.approx(0.5 * 72 / 64)
+    assert card.mpp == 0.5
+    assert card.operating_threshold == 0.5  # four photographs do not give another
     assert card.training["command"] == "dala train"
     assert card.training["settings"] == SETTINGS.model_dump()
     held_out = sorted(map(patient_key, set(dataset.patients[split.test])))
@@ -129,7 +141,7 @@ def test_the_bundle_has_the_basis_and_the_replay_of_its_training_tiles(
     assert bundle.basis is not None
     assert bundle.replay is not None
     assert torch.allclose(bundle.basis.T @ bundle.basis, torch.eye(128), atol=1e-2)  # stored in 16 bits
-    squares = Squares(72, 64, bundle.card.mean, bundle.card.std)
+    squares = Squares(64, bundle.card.mean, bundle.card.std, 0.5)
     shown = [FixedSquares(dataset, split.train, squares)[place] for place in range(len(split.train))]
     with torch.no_grad():
         maps = bundle.network.features(squares.normalize(torch.cat([tiles for tiles, _ in shown])))
@@ -187,7 +199,7 @@ def test_other_networks_and_recipes(dataset: ImageDataset, split: Split, tmp_pat
         update={"balance": "sampler", "optimizer": "adamw", "schedule": "one-cycle", "early_stopping": 1, "epochs": 3}
     )
     settings = settings.model_copy(update={"lr": 1e-9})  # nothing is learned: batch norm alone moves the loss
-    result = train(replace(dataset, mpp=None), split, settings, tmp_path, model="densenet121", n_boot=0)
+    result = train(without_resolution(dataset), split, settings, tmp_path, model="densenet121", n_boot=0)
     with safe_open(result.weights, framework="pt") as file:
         assert file.metadata()["architecture"] == "densenet121"
     assert result.table is not None
@@ -209,7 +221,7 @@ def test_without_anything_held_out(dataset: ImageDataset, tmp_path: Path) -> Non
 
 def test_what_cannot_be_trained_says_so(dataset: ImageDataset, split: Split, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="--mpp"):
-        train(replace(dataset, mpp=None), split, SETTINGS, tmp_path / "a")
+        train(without_resolution(dataset), split, SETTINGS, tmp_path / "a")
     with pytest.raises(BundleError, match="resnet51"):
         train(dataset, split, SETTINGS, tmp_path / "b", model="resnet51")
     with pytest.raises(DalaError, match="cuda" if not torch.cuda.is_available() else "no-such"):
@@ -222,17 +234,97 @@ def test_what_cannot_be_trained_says_so(dataset: ImageDataset, split: Split, tmp
 
 
 def test_a_bundle_is_evaluated_at_its_own_resolution(dataset: ImageDataset) -> None:
-    assert typical_side(dataset) == 72
     bundle = untrained()
-    bundle.card = bundle.card.model_copy(update={"tile_px": 64, "mpp": 0.25})
+    bundle.card = bundle.card.model_copy(update={"tile_px": 64, "mpp": 0.5})
     notes = evaluate(bundle, dataset, device="cpu", n_boot=20).table.notes
     assert any("untrained" in note for note in notes)
     assert any("does not name the patients" in note for note in notes)
-    assert not any("um/px" in note for note in notes)
-    bundle.card = bundle.card.model_copy(update={"mpp": 1.0})
+    assert not any("photographs are" in note for note in notes)
+    bundle.card = bundle.card.model_copy(update={"mpp": 1.0})  # a tile is 128 px of a photograph of 96 x 72
     notes = evaluate(bundle, dataset, device="cpu", n_boot=20).table.notes
-    assert any("0.562 um/px instead of its 1.000" in note for note in notes)
-    notes = evaluate(bundle, replace(dataset, mpp=None), device="cpu", n_boot=20).table.notes
-    assert any("resolution unknown" in note for note in notes)
+    assert any("12 of 12 photographs are smaller than a tile" in note for note in notes)
+    bundle.card = bundle.card.model_copy(update={"mpp": 0.3})
+    notes = evaluate(bundle, dataset, device="cpu", n_boot=20).table.notes
+    assert any("12 of 12 photographs are coarser than the model's 0.30 um/px" in note for note in notes)
+    notes = evaluate(bundle, without_resolution(dataset), device="cpu", n_boot=20).table.notes
+    assert any("a tile is a square of 72 px" in note for note in notes)
     with pytest.raises(DatasetError, match="benign, malignant"):
         evaluate(bundle, replace(dataset, classes=("benign", "other")))
+
+
+@pytest.mark.parametrize(
+    ("mpp", "message"),
+    [(1.2, "shows 36 um of tissue, less than half a tile"), (0.2, "0.50 um/px, the model needs 0.20")],
+)
+def test_photographs_that_cannot_be_brought_to_the_scale_are_refused(
+    dataset: ImageDataset, mpp: float, message: str
+) -> None:
+    bundle = untrained()
+    bundle.card = bundle.card.model_copy(update={"tile_px": 64, "mpp": mpp})
+    with pytest.raises(DatasetError, match=message) as caught:
+        evaluate(bundle, dataset, device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bundle_is_judged_at_its_operating_threshold(dataset: ImageDataset) -> None:
+    bundle = untrained()
+    recalls = []
+    for threshold in (0.0, 1.0):
+        bundle.card = bundle.card.model_copy(update={"tile_px": 64, "mpp": 0.5, "operating_threshold": threshold})
+        recalls.append([one.value for one in evaluate(bundle, dataset, device="cpu", n_boot=0).table.scores.recall])
+    assert recalls == [[0.0, 1.0], [1.0, 0.0]]
+
+
+def test_patients_of_a_class_are_drawn_alike_and_so_are_classes() -> None:
+    labels, groups = np.array([0] * 9 + [1] * 3), np.array(["a"] * 8 + ["b"] + ["c", "d", "d"])
+    chance = by_patient(labels, groups)
+    assert chance.sum() == pytest.approx(1)
+    share = {name: chance[groups == name].sum() for name in "abcd"}
+    assert share == pytest.approx(dict.fromkeys("abcd", 0.25))
+
+
+def test_the_average_follows_the_weights_and_their_statistics() -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(1, 1, bias=False), torch.nn.BatchNorm1d(1))
+    average = averaging(network, 0.5)
+    seen = []
+    for value in (1.0, 3.0, 5.0):
+        with torch.no_grad():
+            network[0].weight.fill_(value)
+            network[1].running_mean.fill_(value)
+        average.update_parameters(network)
+        seen.append(average.module[0].weight.item())
+    # The first is taken as it is; of the next (1 + 1) / (10 + 1) and (1 + 2) / (10 + 2) are kept.
+    assert seen == pytest.approx([1.0, 1 + 2 * 9 / 11, 5 - (5 - (1 + 2 * 9 / 11)) * 3 / 12])
+    assert float(average.module[1].running_mean) == pytest.approx(seen[-1])
+
+
+def test_the_averaged_weights_are_those_of_the_bundle(dataset: ImageDataset, split: Split, tmp_path: Path) -> None:
+    recipe = SETTINGS.model_copy(update={"epochs": 1})
+    weights = []
+    for number, averaged in enumerate((0.0, 0.99)):
+        settings = recipe.model_copy(update={"averaging": averaged})
+        weights.append(load_model(train(dataset, split, settings, tmp_path / str(number), n_boot=0).weights))
+    plain, averaged_bundle = (one.network.state_dict()["head.fc3.weight"] for one in weights)
+    assert not torch.equal(plain, averaged_bundle)
+
+
+def test_several_data_sets_in_one_training(dataset: ImageDataset, tmp_path: Path) -> None:
+    """The second is finer and files its classes under other cases; its patients have the first one's names."""
+    for image in dataset.images:
+        pixels = np.asarray(Image.open(image.path)).repeat(2, 0).repeat(2, 1)
+        path = tmp_path / "fine" / dataset.classes[image.label].upper() / image.patient / image.path.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        imsave(path, pixels)
+    both = joined_datasets([dataset, load_dataset("folder", tmp_path / "fine").with_mpp(0.25)])
+    assert both.classes == ("benign", "malignant")
+    assert (len(both), both.name, both.mpp) == (24, "noise+fine", 0.5)
+    assert len(set(both.patients)) == 12
+    assert set(both.sources) == {"noise", "fine"}
+    split = holdout(both.labels, both.patients, 0.34)
+    result = train(both, split, SETTINGS.model_copy(update={"epochs": 1}), tmp_path / "run", n_boot=0)
+    card = load_model(result.weights).card
+    assert (card.mpp, card.training["um_per_px"]) == (0.5, [0.25, 0.5])
+    squares = Squares(64, card.mean, card.std, 0.5)
+    one, other = (FixedSquares(both, [place], squares)[0][0] for place in (0, 12))
+    assert one.shape == other.shape
+    assert (one.float() - other.float()).abs().mean() < 12  # the same tissue at the same scale

@@ -139,10 +139,10 @@ def test_the_interval_is_that_of_a_brute_force_bootstrap(classes: int, patients:
 
 
 def test_every_draw_has_every_class() -> None:
-    holds = np.eye(3, dtype=bool)[[0, 1, 1, 1, 1, 1, 2]]
+    holds = np.eye(3, dtype=bool)[[0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 2]]
     weights = np.concatenate(list(draws(holds, 500, np.random.default_rng(0))))
     assert (weights @ holds > 0).all()
-    assert (weights.sum(1) == 7).all()
+    assert (weights.sum(1) == 11).all()
     assert weights[:, 0].max() > 1
 
 
@@ -156,7 +156,12 @@ def test_patients_widen_the_interval_and_few_of_them_are_said() -> None:
     assert by_image.n_patients is None
     assert by_patient.notes == ()
     few = score(truth, probability, groups=np.where(truth == 0, patient, "one"), n_boot=10)
-    assert few.notes == ("1: 1 patient only, so the intervals are too narrow",)
+    assert few.notes == ("1: 1 patient only, so there are no intervals",)
+    assert few.scores.accuracy.low is None
+    of_three = np.where(truth == 0, patient, np.char.add("x", (np.arange(600) % 3).astype(str)))
+    three = score(truth, probability, groups=of_three, n_boot=50)
+    assert three.notes == ("1: 3 patients only, so the intervals are too narrow",)
+    assert three.scores.accuracy.low is not None
 
 
 def test_the_same_seed_gives_the_same_table() -> None:
@@ -167,8 +172,8 @@ def test_the_same_seed_gives_the_same_table() -> None:
 
 
 def test_no_interval_where_hardly_any_draw_has_every_class() -> None:
-    truth = np.arange(30)
-    found = score(truth, np.eye(30), groups=truth, n_boot=10)
+    truth = np.arange(300).repeat(3)
+    found = score(truth, np.eye(300)[truth], groups=np.arange(900), n_boot=10)
     assert found.scores.accuracy.value == 1
     assert found.scores.accuracy.low is None
     assert "no intervals: a draw of patients almost never has every class" in found.notes
@@ -222,6 +227,14 @@ def test_json_and_markdown() -> None:
     assert row.count("|") == head[0].count("|") == head[1].count("|") == 12
     assert row.startswith(f"| DALAResNet50 | {found.scores.accuracy.value:.3f} ({found.scores.accuracy.low:.3f}–")
     assert [field.name for field in dataclasses.fields(Scores)] == [*FIGURES, "recall"]
+
+
+def test_an_interval_never_has_zero_width() -> None:
+    truth = np.arange(60) % 2
+    patient = truth + 2 * (np.arange(60) // 2 % 5)
+    found = score(truth, np.eye(2)[truth] * 0.8 + 0.1, groups=patient, n_boot=200)
+    assert (found.scores.gmean.value, found.scores.gmean.low, found.scores.recall[0].low) == (1, None, None)
+    assert "a figure without an interval is the same in every draw: that does not make it certain" in found.notes
 
 
 @pytest.mark.timed

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from napari_dala.slide.tiles import TileGrid
 
 
+MOSTLY = 0.5  # of the analysed tiles: with more of them unfamiliar the slide as a whole is
+
+
 @dataclass(frozen=True)
 class Spot:
     """A tile that stands out: its grid position, its centre (level-0 px) and its probability."""
@@ -118,7 +121,13 @@ class Analysis:
     @property
     def warnings(self) -> list[str]:
         """What a reader must know before believing a number."""
+        unfamiliar, analysed = int(self.unfamiliar.sum()), int(self.analysed.sum())
         found = []
+        if unfamiliar > MOSTLY * analysed:
+            found.append(
+                f"Most of this slide ({unfamiliar} of {analysed} tiles) is unlike the tissue that the model learned "
+                "from: do not rely on anything it says here."
+            )
         if not self.card.trained:
             found.append(f"Model “{self.card.name}” is untrained: its weights are random and its numbers mean nothing.")
         if self.slide.get("mpp_source") == "objective power":
@@ -134,10 +143,10 @@ class Analysis:
                 f"The Grad-CAM of {approximate} tile(s) is approximate or missing: their probabilities were computed "
                 "from stored features. Run the analysis again to complete it."
             )
-        if unfamiliar := int(self.unfamiliar.sum()):
+        if 0 < unfamiliar <= MOSTLY * analysed:
             found.append(
-                f"{unfamiliar} of {int(self.analysed.sum())} tiles are unlike what the model was trained on: do not "
-                "rely on what it says of them."
+                f"{unfamiliar} of {analysed} tiles are unlike what the model was trained on: do not rely on what it "
+                "says of them."
             )
         return found
 

@@ -9,9 +9,11 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from safetensors.numpy import load_file, save_file
+
 from napari_dala.errors import BundleError
 from napari_dala.files import replacing
-from napari_dala.model.card import UNTRAINED_CARD, read_card
+from napari_dala.model.card import UNTRAINED_CARD, read_card, read_metadata
 from napari_dala.workspace import models_folder
 
 if TYPE_CHECKING:
@@ -62,10 +64,13 @@ def free_name(name: str, folder: str | Path | None = None) -> str:
     return next(one for one in names if one not in taken)
 
 
-def install_file(source: Path, name: str, folder: str | Path | None = None) -> ModelEntry:
+def install_file(
+    source: Path, name: str, folder: str | Path | None = None, *, threshold: float | None = None
+) -> ModelEntry:
     """Copy the file of a bundle into the workspace `folder`, byte by byte, under the free name nearest to `name`.
 
-    Its card is checked; its weights are when they are loaded (`convert.install_model` checks them first, with torch).
+    With a threshold the copy's card has this operating threshold instead of its own; weights and hashes stay. Its
+    card is checked; its weights are when they are loaded (`convert.install_model` checks them first, with torch).
 
     Raises
     ------
@@ -76,7 +81,12 @@ def install_file(source: Path, name: str, folder: str | Path | None = None) -> M
     target = installed_path(free_name(name, folder), folder)
     try:
         with replacing(target) as temporary:
-            shutil.copyfile(source, temporary)
+            if threshold is None:
+                shutil.copyfile(source, temporary)
+            else:
+                card = card.model_copy(update={"operating_threshold": threshold})
+                metadata = {**read_metadata(source), "card": card.model_dump_json()}
+                save_file(load_file(source), temporary, metadata)
     except OSError as error:
         raise BundleError(f"{target}: the model cannot be written there ({error.strerror or error})") from error
     return ModelEntry(target.stem, target, card)

@@ -31,7 +31,7 @@ _HEADINGS = ("tiles", "slides", "patients")
 
 
 class CountsPanel(QWidget):
-    """Labelled tiles, slides and patients of each class, and a warning where one is missing or rare.
+    """Labelled tiles, slides and patients of each class, what they are used for, and a warning where one is rare.
 
     Parameters
     ----------
@@ -51,11 +51,13 @@ class CountsPanel(QWidget):
         self._counting = self._again = False
         self.table = QLabel()
         self.table.setTextFormat(Qt.TextFormat.RichText)
+        self.plan = QLabel()
+        self.plan.setWordWrap(True)
         self.warning = Note("warning")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.table)
-        layout.addWidget(self.warning)
+        for widget in (self.table, self.plan, self.warning):
+            layout.addWidget(widget)
         self._later = QSignalThrottler(parent=self)
         self._later.setTimeout(_COUNT_MS)
         self._later.triggered.connect(self._count)
@@ -121,6 +123,8 @@ class CountsPanel(QWidget):
         if self._again:
             return  # another count follows at once
         self.table.setText(_html(counts.classes))
+        self.plan.setText(counts.plan)
+        self.plan.setVisible(bool(counts.plan))
         self.warning.say("\n".join([*counts.problems, *([counts.warning] if counts.warning else [])]))
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtWidgets import QButtonGroup, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_dala.plugin.before_after import BeforeAfter
+from napari_dala.plugin.check_panel import CheckPanel
+from napari_dala.plugin.legend import RUN_STYLE, Note
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +33,8 @@ class DecisionPanel(QWidget):
         super().__init__()
         self._session, self._learning = session, learning
         self._report: Mapping[str, object] | None = None
-        self.figures = BeforeAfter()
+        self.figures, self.check = BeforeAfter(), CheckPanel(session)
+        self.worse, self.better = Note("warning"), Note("offer")
         self.before_button, self.after_button = QPushButton("Map before"), QPushButton("Map after")
         self.accept_button, self.discard_button = QPushButton("Accept"), QPushButton("Discard")
         self._looks = QButtonGroup(self)
@@ -42,16 +45,20 @@ class DecisionPanel(QWidget):
         self.discard_button.setToolTip("Back to the map from before; what you drew stays")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.worse)
+        layout.addWidget(self.better)
         for pair in ((self.before_button, self.after_button), (self.accept_button, self.discard_button)):
             line = QHBoxLayout()
             for button in pair:
                 line.addWidget(button)
             layout.addLayout(line)
         layout.addWidget(self.figures)
+        layout.addWidget(self.check)
         self.before_button.clicked.connect(partial(self._look, True))
         self.after_button.clicked.connect(partial(self._look, False))
         self.accept_button.clicked.connect(learning.accept)
         self.discard_button.clicked.connect(learning.discard)
+        self.check.threshold_chosen.connect(self._use_threshold)
         learning.changed.connect(self.refresh)
         session.results_changed.connect(self.refresh)
         self.refresh()
@@ -65,6 +72,8 @@ class DecisionPanel(QWidget):
         if learned.report is not self._report:
             self._report = learned.report
             self.figures.show_report(learned.report)
+            self.check.show_folder(learned.bundle.parent)
+            self._lead(learned.report)
         overlays = self._session.overlays_of(layer)
         preview = overlays.preview if overlays else None
         before = overlays is not None and (overlays.shows_before or preview is None)
@@ -74,6 +83,20 @@ class DecisionPanel(QWidget):
         self.after_button.setChecked(preview is not None and not before)
         for button in (self.accept_button, self.discard_button):
             button.setEnabled(not self._learning.is_busy)
+
+    def _lead(self, report: Mapping[str, Any]) -> None:
+        """Say which of the two is the better choice, and let its button stand out."""
+        verdict = report.get("verdict")
+        self.worse.say("Worse than before on the held-out tiles: Discard." if verdict == "worse" else "")
+        self.better.say("Better than before on the held-out tiles: Accept." if verdict == "better" else "")
+        self.discard_button.setStyleSheet(RUN_STYLE if verdict == "worse" else "")
+        self.accept_button.setStyleSheet(RUN_STYLE if verdict == "better" else "")
+
+    def _use_threshold(self, threshold: float) -> None:
+        """Show the new map at this operating threshold, which the model has if it is accepted."""
+        self._learning.threshold = threshold
+        self._look(False)
+        self._session.set_threshold(threshold)
 
     def _look(self, before: bool) -> None:
         if self._session.layer is not None:

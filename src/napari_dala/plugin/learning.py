@@ -45,6 +45,8 @@ class Learning(QObject):
         Where the job stands; None where there is no job that is not settled.
     learned
         What came of it, while it waits for a decision.
+    threshold
+        The operating threshold that the user chose for the new model; None for its own.
     is_busy
         True while a job is being made or a model installed.
     problem
@@ -68,6 +70,7 @@ class Learning(QObject):
         self.status: Status | None = None
         self.message = self.problem = ""
         self.learned: Learned | None = None
+        self.threshold: float | None = None
         self.is_busy = self._is_abandoned = False
         session.slides_changed.connect(self.follow)
         self.follow()
@@ -145,7 +148,8 @@ class Learning(QObject):
             return
         self.is_busy = True
         then = partial(self._on_installed, self.job, self._layer)
-        self._work(_installed, self.job, self.learned.bundle, load_preferences().workspace, then=then)
+        bundle, workspace = self.learned.bundle, load_preferences().workspace
+        self._work(_installed, self.job, bundle, workspace, self.threshold, then=then)
         self.changed.emit()
 
     def discard(self) -> None:
@@ -192,7 +196,7 @@ class Learning(QObject):
         if self._watch is not None:
             self._watch.stop()
             self._watch.deleteLater()
-        self._watch = self.status = self.learned = None
+        self._watch = self.status = self.learned = self.threshold = None
         self.message = ""
         self.forgotten.emit()
 
@@ -294,8 +298,8 @@ def _started(folder: Path, config: FinetuneConfig) -> Job:
     return job
 
 
-def _installed(job: Job, bundle: Path, workspace: Path) -> ModelEntry:
-    entry = install_file(bundle, str(job.config["name"]), workspace)
+def _installed(job: Job, bundle: Path, workspace: Path, threshold: float | None) -> ModelEntry:
+    entry = install_file(bundle, str(job.config["name"]), workspace, threshold=threshold)
     decide(job, entry.name)
     return entry
 

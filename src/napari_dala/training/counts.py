@@ -14,10 +14,12 @@ from napari_dala.errors import AnnotationError, DalaError
 from napari_dala.slide.tiles import BLOCK, TileGrid
 from napari_dala.training.annotations import AnnotationDocument
 from napari_dala.training.examples import Examples, concatenate, imbalance_warning, tiles_of
+from napari_dala.training.finetune_job import FinetuneSettings
+from napari_dala.training.held_out import hold_out
 from napari_dala.training.labelling import classes_to_learn, usable_tiles, with_names, without_empty
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -60,10 +62,13 @@ class Counts:
         The model's, then those that were drawn and that it does not know yet.
     problems
         Why slides do not count, a line each.
+    plan
+        How many labelled tiles teach, how many check and how many are left out, and why: one sentence, or empty.
     """
 
     classes: tuple[ClassCount, ...]
     problems: tuple[str, ...] = ()
+    plan: str = ""
 
     @property
     def warning(self) -> str | None:
@@ -99,9 +104,13 @@ def label_counts(slides: Sequence[AnnotatedSlide], card: ModelCard, known: Known
     if not labels:
         return Counts(tuple(ClassCount(info.name, info.color, 0, 0, 0) for info in classes), tuple(problems))
     status = [one.status(examples) for one, examples in zip(drawn, labels, strict=True)]
-    examples = concatenate(labels)
-    examples = examples.only(usable_tiles(examples, np.concatenate(status))[0])
+    examples, known_status = concatenate(labels), np.concatenate(status)
+    keep, _ = usable_tiles(examples, known_status)
+    unreadable = int((known_status == TileStatus.UNREADABLE).sum())
+    background = int((~keep).sum()) - unreadable
+    examples = examples.only(keep)
     examples, classes = without_empty(examples, classes, len(card.classes))
+    plan = plan_of(examples, {one.fingerprint: one.grid for one in drawn}, background, unreadable)
     tiles, in_slides, of_patients = (
         examples.counts,
         examples.units_per_class("slide"),
@@ -113,7 +122,36 @@ def label_counts(slides: Sequence[AnnotatedSlide], card: ModelCard, known: Known
             for info in classes
         ),
         tuple(problems),
+        plan,
     )
+
+
+def plan_of(examples: Examples, grids: Mapping[str, TileGrid], background: int = 0, unreadable: int = 0) -> str:
+    """Say how many labelled tiles a fine-tuning uses to learn, to check itself, and leaves out, and why.
+
+    Parameters
+    ----------
+    examples
+        Those that can be learned from.
+    grids
+        By fingerprint of the slide.
+    background, unreadable
+        How many more lie on background or cannot be decoded.
+    """
+    total = len(examples) + background + unreadable
+    if not len(examples):
+        return ""
+    defaults = FinetuneSettings()
+    held_out = hold_out(examples, grids, defaults.validation, defaults.seed)
+    train, test, dropped = (len(part) for part in (held_out.split.train, held_out.split.test, held_out.split.dropped))
+    said = f"Of {total} labelled tile{'s'[: total != 1]} {train} {'teach' if train != 1 else 'teaches'} the model"
+    said += f", {test} of other {held_out.unit}s check it" if test else ", none checks it"
+    reasons = ((dropped, "next to a checking tile"), (background, "on background"), (unreadable, "not readable"))
+    why = ", ".join(f"{count} {reason}" for count, reason in reasons if count)
+    said += f", {dropped + background + unreadable} left out ({why})." if why else "."
+    if not test:
+        said += " To check it, draw two regions of each class, apart from each other, or label another slide."
+    return said
 
 
 @dataclass(frozen=True)

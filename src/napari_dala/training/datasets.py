@@ -114,6 +114,8 @@ class ImageDataset:
     patients_known
         False where some image's patient is not known: then a split by `patients` may still put one person on both
         sides, and whatever is measured on it must say so.
+    cohort
+        Sets of one cohort call one person by one name, such as all parts of BreakHis; by default the set's own name.
     licence, citation
         As the publisher states them, as far as known.
     """
@@ -122,6 +124,7 @@ class ImageDataset:
     classes: tuple[str, ...]
     images: tuple[LabelledImage, ...]
     patients_known: bool = True
+    cohort: str = ""
     licence: str = ""
     citation: str = ""
 
@@ -232,9 +235,8 @@ def load_dataset(
 def joined_datasets(datasets: Sequence[ImageDataset]) -> ImageDataset:
     """Return several data sets as one, to be trained on and split together.
 
-    Classes of one name, in any case, are one class. An image that several sets of one name hold counts once. Patients
-    of one name are one person within sets of one name (parts of BreakHis); elsewhere their set's name is put before
-    theirs.
+    Classes of one name, in any case, are one class. An image that several sets of one cohort hold counts once. Patients
+    of one name are one person within a cohort; elsewhere its name is put before theirs.
 
     Parameters
     ----------
@@ -249,13 +251,14 @@ def joined_datasets(datasets: Sequence[ImageDataset]) -> ImageDataset:
     whose: dict[str, set[str]] = {}
     for one in datasets:
         for image in one.images:
-            whose.setdefault(image.patient, set()).add(one.name)
+            whose.setdefault(image.patient, set()).add(one.cohort or one.name)
     images: dict[tuple[str, str], LabelledImage] = {}
     for one in datasets:
         for image in one.images:
-            patient = image.patient if len(whose[image.patient]) == 1 else f"{one.name}/{image.patient}"
+            cohort = one.cohort or one.name
+            patient = image.patient if len(whose[image.patient]) == 1 else f"{cohort}/{image.patient}"
             label = order.index(one.classes[image.label].casefold())
-            key = (one.name, image.path.stem if image.magnification else str(image.path))
+            key = (cohort, image.path.stem if image.magnification else str(image.path))
             images.setdefault(key, replace(image, label=label, patient=patient))
     return ImageDataset(
         name="+".join(names),
@@ -314,6 +317,7 @@ def _breakhis(root: Path, magnification: int | None, subtypes: bool) -> ImageDat
             name="breakhis" + (f"-{only}x" if only else "") + ("-subtypes" if subtypes else ""),
             classes=names,
             images=tuple(images),
+            cohort="breakhis",
             licence="CC BY 4.0, as other projects state it",
             citation="Spanhol et al. 2016, A Dataset for Breast Cancer Histopathological Image Classification, "
             "IEEE Trans. Biomed. Eng. 63(7)",
