@@ -12,7 +12,9 @@ from napari_dala.slide.tiles import TileGrid
 from napari_dala.training import counts as counts_module
 from napari_dala.training.annotated import AnnotatedSlide, SlideNote
 from napari_dala.training.annotations import Annotation, AnnotationClass, AnnotationDocument
-from napari_dala.training.counts import KnownLabels, label_counts
+from napari_dala.training.counts import KnownLabels, label_counts, plan_of
+from napari_dala.training.examples import tiles_of
+from napari_dala.training.held_out import hold_out
 from napari_dala.workspace import slide_folder
 
 CARD = UNTRAINED_CARD.model_copy(update={"tile_px": 64, "mpp": 0.5})  # tiles of 64 px on a slide of 0.5 um/px
@@ -118,3 +120,34 @@ def test_only_what_changed_is_counted_again(monkeypatch: pytest.MonkeyPatch) -> 
     assert asked == ["a", "b"]
     assert table([slide("a", ("benign", 3, 3)), second], known)["benign"] == (9, 1, 1)
     assert asked == ["a", "b", "a"]
+
+
+def test_what_teaches_and_what_checks_is_said_before_learning() -> None:
+    assert label_counts([], CARD).plan == ""
+    alone = label_counts([slide("a", ("benign", 3, 2), ("Malignant", 3, 2))], CARD)
+    assert alone.plan == (
+        "Of 12 labelled tiles 12 teach the model, none checks it. To check it, draw two regions of each class, apart "
+        "from each other, or label another slide."
+    )
+    names = ("benign", "benign", "Malignant", "Malignant")
+    patients = [slide(f"s{n}", (name, 3, 2), patient=f"p{n}") for n, name in enumerate(names)]
+    assert (
+        label_counts(patients, CARD).plan == "Of 24 labelled tiles 12 teach the model, 12 of other patients check it."
+    )
+
+
+def test_the_plan_is_what_a_fine_tuning_does() -> None:
+    """One slide, two regions a class, the first two next to each other: the gap is left out, and background too."""
+    boxes = {"benign": [(0, 0, 4, 2), (12, 0, 16, 2)], "malignant": [(0, 2, 4, 4), (12, 12, 16, 14)]}
+    regions = [
+        Annotation.drawn(shapely.box(*(64 * side for side in box)), name) for name, two in boxes.items() for box in two
+    ]
+    grids = {"x": TileGrid((1280, 1280), 64, (1.0, 1.0), 2)}
+    examples = tiles_of(AnnotationDocument("x", CLASSES, tuple(regions)), grids["x"], ("benign", "malignant"))
+    split = hold_out(examples, grids).split
+    said = plan_of(examples, grids, background=3, unreadable=1)
+    parts = (len(split.train), len(split.test), len(split.dropped) + 4)
+    assert said.startswith(
+        "Of 36 labelled tiles {} teach the model, {} of other regions check it, {} left".format(*parts)
+    )
+    assert "3 on background, 1 not readable)." in said

@@ -101,6 +101,7 @@ class Told:
     def __init__(self, stop_at: int | None = None) -> None:
         self.rows: list[Epoch] = []
         self.asked, self.stop_at = 0, stop_at
+        self.kept: int | None = None
 
     def should_stop(self) -> bool:
         self.asked += 1
@@ -112,10 +113,11 @@ def fit(parent: ModelBundle, tiles: LabelledTiles, split: Split) -> Callable[...
     def run(folder: Path, mode: str, stop_at: int | None = None, **values: object) -> tuple[ModelBundle | None, Told]:
         told = Told(stop_at)
         asked = settings(mode, **values)
-        bundle = fit_layers(
+        fitted = fit_layers(
             parent, tiles, split, asked, folder, on_epoch=told.rows.append, should_stop=told.should_stop
         )
-        return bundle, told
+        told.kept = fitted.epoch_kept if fitted else None
+        return fitted and fitted.bundle, told
 
     return run
 
@@ -179,7 +181,7 @@ def test_the_folder_when_it_is_done(done) -> None:
     _, folder, _, told = done
     with (folder / "metrics.csv").open(newline="") as file:
         assert [float(row["val_loss"]) for row in csv.DictReader(file)] == [row.val_loss for row in told.rows]
-    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["last.ckpt"]
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["best.safetensors", "last.ckpt"]
     torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
 
 
@@ -219,10 +221,30 @@ def test_the_penalty_holds_the_weights_near_the_parent_s(fit, parent: ModelBundl
     assert 0 < distance(5000.0) < 0.7 * distance(0.0)  # half the way back after each step
 
 
+def test_the_best_epoch_is_handed_over(done, tiles: LabelledTiles, split: Split) -> None:
+    _, _, bundle, told = done
+    losses = [row.val_loss for row in told.rows]
+    assert told.kept == int(np.argmin(losses)) + 1
+    pixels = torch.from_numpy(np.stack([tiles.read(index) for index in split.test.tolist()]))
+    with torch.no_grad():
+        logits = bundle.network(bundle.normalize(pixels))
+    loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(tiles.examples.label[split.test]))
+    assert float(loss) == pytest.approx(min(losses), abs=0.02)  # 16 bits, and layer3's maps in float16
+
+
+def test_an_epoch_that_made_it_worse_is_not_kept(fit, tmp_path: Path) -> None:
+    _, told = fit(tmp_path, "deep", epochs=3, lr=0.3)
+    losses = [row.val_loss for row in told.rows]
+    assert told.kept == int(np.argmin(losses)) + 1
+    assert max(losses) > min(losses)
+
+
 def test_it_learns_with_nothing_held_out(parent: ModelBundle, tiles: LabelledTiles, tmp_path: Path) -> None:
     everything = Split(np.arange(len(tiles)), np.zeros(0, np.intp))
     told: list[Epoch] = []
-    fit_layers(parent, tiles, everything, settings("deep", epochs=4), tmp_path, on_epoch=told.append)
+    fitted = fit_layers(parent, tiles, everything, settings("deep", epochs=4), tmp_path, on_epoch=told.append)
+    assert fitted is not None
+    assert fitted.epoch_kept is None
     assert (told[0].val_loss, told[0].val_gmean) == (None, None)
     assert told[-1].train_loss < told[0].train_loss / 2
     assert told[-1].train_accuracy > 0.7

@@ -7,6 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import shapely
 
@@ -19,6 +20,7 @@ from napari_dala.training.features import readable
 from napari_dala.training.finetune import run_finetune
 from napari_dala.training.finetune_job import FinetuneConfig, SlideExamples, checked_settings, create_finetune_job
 from napari_dala.training.gather import gather
+from napari_dala.training.model_check import ModelCheck
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,7 +69,13 @@ def test_a_deep_job_that_was_killed_comes_to_the_same_end(lesson: Lesson, tmp_pa
     child, parent = load_bundle(killed.result / "bundle.safetensors"), load_bundle(lesson.model)
     assert (result["mode"], result["same_trunk"], result["parent"]) == ("deep", False, parent.hash)
     assert set(NOTES) <= set(result["notes"])
-    assert child.card.temperature == 1
+    check = ModelCheck.open(killed.result)
+    assert len(check.samples) == sum(result["examples"]["held_out"].values())
+    assert (child.card.temperature != 1) == check.refitted == (len(check.samples) >= 20)
+    losses = [epoch["val_loss"] for epoch in epochs_of(killed)[-2:]]
+    assert result["epoch_kept"] == int(np.argmin(losses)) + 1
+    assert any(f"epoch {result['epoch_kept']} of 2 was kept" in note for note in result["notes"])
+    assert result["verdict"] in ("better", "worse", "same")
     assert child.basis is not None
     assert child.replay is not None
     assert len(child.replay.labels) == sum(result["examples"]["train"].values())

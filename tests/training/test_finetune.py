@@ -27,6 +27,7 @@ from napari_dala.training.features import features_of
 from napari_dala.training.finetune import run_finetune
 from napari_dala.training.finetune_job import FinetuneConfig, SlideExamples, checked_settings, create_finetune_job
 from napari_dala.training.gather import gather
+from napari_dala.training.model_check import ModelCheck
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,6 +108,20 @@ def test_events_tell_all_that_a_window_shows(done: Job) -> None:
     assert [event["epoch"] for event in events[1:-1]] == list(range(25))
     assert events[-2]["train_loss"] < events[1]["train_loss"]
     assert 0 <= events[-2]["val_gmean"] <= 1
+
+
+def test_how_good_it_is_can_be_looked_at(done: Job) -> None:
+    result, check = result_of(done), ModelCheck.open(done.result)
+    assert len(check.samples) == sum(result["examples"]["held_out"].values())
+    counts = [[len(cell) for cell in row] for row in check.confusion()]
+    assert counts == result["after"]["confusion"]
+    card = load_bundle(done.result / "bundle.safetensors").card
+    assert (check.temperature, check.threshold) == (card.temperature, card.operating_threshold)
+    page = (done.result / "check.html").read_text()
+    assert page.count("<img alt=''") >= min(24, len(check.samples))
+    assert "Jane" not in page
+    assert "drawn-on" not in page
+    assert result["verdict"] in ("better", "worse", "same")
 
 
 def test_figures_are_of_the_stored_models_on_the_same_tiles(lesson: Lesson, done: Job) -> None:
