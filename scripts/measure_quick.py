@@ -1,7 +1,7 @@
 """Label a mosaic as a user would, learn quick by the command line, and score its map before and after by its truth.
 
-    make_mosaic_slide.py m32.tiff --cells 32
-    python scripts/measure_quick.py m32.tiff --parent PARENT.safetensors --out FOLDER [--mosaic-seed 0] [--each 10]
+    make_mosaic_slide.py m16.tiff --mpp 0.25 --cells 16
+    python scripts/measure_quick.py m16.tiff --parent PARENT.safetensors --out FOLDER [--mosaic-seed 0] [--each 10]
 
 Half of the patients that the parent was not trained on are spared: no pixel of theirs is under a labelled tile. The
 figures are of three sets of cells, each stricter than the one before:

@@ -1,6 +1,6 @@
 """Measure what reading a slide costs: processor time per model tile with each reader that can read it.
 
-    measure_reading.py SLIDE... [--mpp 0.5 0.4046] [--blocks N] [--rounds 3]
+    measure_reading.py SLIDE... [--mpp 0.5 1.0] [--blocks N] [--rounds 3]
 
 Blocks of 4 x 4 tiles of 224 px are read in the order of an analysis, in one thread: decoding, putting together and
 resampling. The readers take turns; figures are medians over the rounds. Their pixels are compared.
@@ -40,7 +40,7 @@ def main() -> None:
     """Print one line a slide and resolution."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("slides", type=Path, nargs="+")
-    parser.add_argument("--mpp", type=float, nargs="+", default=[0.5, 0.4046])
+    parser.add_argument("--mpp", type=float, nargs="+", default=[0.5, 1.0])
     parser.add_argument("--blocks", type=int, help="read only so many; all by default")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()

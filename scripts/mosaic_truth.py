@@ -16,6 +16,7 @@ import shapely
 from skimage.io import imread
 
 from napari_dala.errors import DatasetError
+from napari_dala.slide import open_slide
 from napari_dala.training.annotations import Annotation, AnnotationClass, AnnotationDocument
 from napari_dala.training.anonymous import patient_key
 from napari_dala.training.datasets import load_dataset
@@ -127,11 +128,13 @@ def read_mosaic(slide: Path, seed: int = 0, data: Path | None = None, only: Sequ
         raise DatasetError(f"{path}: is not there; a mosaic's truth map lies beside it")
     truth = imread(path)
     tool = _tool()
+    with open_slide(slide) as opened:
+        cell_px = opened.dimensions[0] // len(truth)
     data = data or SHARED / "data" / "breakhis-100x"
     images = load_dataset("breakhis", data, magnification=100).images
     images = sorted((each for each in images if _chosen(each.path.name, only)), key=lambda each: each.path)
     rng = np.random.default_rng(seed)
-    rng.normal(243, 1.5, (4, tool.CELL, tool.CELL, 3))  # the tool draws its background first
+    rng.normal(243, 1.5, (4, cell_px, cell_px, 3))  # the tool draws its background first
     labels = tool.class_map(len(truth), rng)
     if not np.array_equal(labels, truth):
         raise DatasetError(f"{slide.name}: made with another seed than {seed}; give --mosaic-seed")
@@ -142,7 +145,7 @@ def read_mosaic(slide: Path, seed: int = 0, data: Path | None = None, only: Sequ
         here = labels == label
         photograph[here] = pool[choice[here] % len(pool)]
     names, patients = zip(*((each.path.name, each.patient) for each in images), strict=True)
-    return Mosaic(labels, photograph, names, patients, tool.CELL)
+    return Mosaic(labels, photograph, names, patients, cell_px)
 
 
 def draw_regions(

@@ -77,11 +77,12 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 @pytest.fixture(scope="session")
 def mosaic(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A slide of 12 x 12 cells of real tissue, 4608 px square, 0.236 um/px, six levels."""
+    """A slide of 5 x 5 cells of real tissue at its true scale, 5120 px square, 0.25 um/px, six levels."""
     path = tmp_path_factory.mktemp("mosaic") / "mosaic.tiff"
     tool = shared_data.parent / "tools" / "make_mosaic_slide.py"
     few = ["--only", "14-29315", "14-11031", "14-12204"]  # a third of a minute less than all photographs
-    subprocess.run([sys.executable, str(tool), str(path), "--cells", "12", *few], check=True, capture_output=True)
+    size = ["--mpp", "0.25", "--cells", "5"]
+    subprocess.run([sys.executable, str(tool), str(path), *size, *few], check=True, capture_output=True)
     return path
 
 

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from napari_dala.slide import Slide
 
-CELL = 384  # a mosaic's cell, level-0 px
-SIDE = 12 * CELL
+CELL = 1024  # a mosaic's cell, level-0 px
+SIDE = 5 * CELL
 CORNER = SIDE - CELL  # where the painted cell starts, along x and y
 REGION = [box(CORNER - 800, CORNER - 800, SIDE, SIDE), box(1800, 1800, 3000, 3000)]  # around it, and ordinary tissue
 

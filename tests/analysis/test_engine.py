@@ -324,7 +324,7 @@ def test_a_photograph_is_analysed_whole(shared_data: Path, predictor: Predictor,
     path = next((shared_data / "breakhis-100x").rglob("SOB_M_*.jpg"))
     with pytest.raises(SlideError, match="--mpp"), open_slide(path) as slide:
         analyze(slide, predictor, tmp_path)
-    with open_slide(path, mpp=0.197) as slide:
+    with open_slide(path, mpp=0.65) as slide:
         assert analyze(slide, predictor, tmp_path).analysed.all()
 
 

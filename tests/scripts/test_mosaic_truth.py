@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,8 @@ from napari_dala.training.examples import tiles_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FEW = ("14-29315", "14-11031", "14-12204")  # as in the fixture `mosaic`
+FEW = ("14-29315", "14-11031", "14-12204")
+CELL = 384  # px, at the photographs' own 0.65 um/px
 
 
 def script(name: str) -> Any:
@@ -39,10 +41,20 @@ def script(name: str) -> Any:
 truth = script("mosaic_truth")
 
 
+@pytest.fixture(scope="module")
+def mosaic(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A slide of 12 x 12 cells of real tissue at its true scale, 4608 px square, 0.65 um/px."""
+    path = tmp_path_factory.mktemp("mosaic") / "mosaic.tiff"
+    tool = shared_data.parent / "tools" / "make_mosaic_slide.py"
+    made = ["--mpp", "0.65", "--cells", "12", "--only", *FEW]
+    subprocess.run([sys.executable, str(tool), str(path), *made], check=True, capture_output=True)
+    return path
+
+
 def photograph(path: Path, side: int) -> NDArray[np.float64]:
     """Its centre square, as the tool takes it."""
     with Image.open(path) as image:
-        half = min(image.size) / 2
+        half = CELL / 2
         x, y = image.width / 2, image.height / 2
         square = image.convert("RGB").resize(
             (side, side), Image.Resampling.BOX, (x - half, y - half, x + half, y + half)
@@ -79,7 +91,7 @@ def random_mosaic(rng: np.random.Generator) -> Any:
     patients = tuple(f"p{number}" for number in rng.integers(1, 9, photographs))
     chosen = rng.integers(-1, photographs, (n, n))
     labels = np.where(chosen < 0, 0, 1 + chosen % 2).astype(np.uint8)
-    return truth.Mosaic(labels, chosen, tuple(f"{number}.png" for number in range(photographs)), patients, 384)
+    return truth.Mosaic(labels, chosen, tuple(f"{number}.png" for number in range(photographs)), patients, CELL)
 
 
 @settings(max_examples=150, deadline=None)
@@ -102,7 +114,7 @@ def test_no_photograph_or_patient_is_on_both_sides_of_a_figure(seed: int, part: 
     assert set(made.patient[left_out]) <= set(made.patient[seen]) | trained
 
 
-@pytest.mark.parametrize("mpp", [0.4046, 0.5, 0.7])
+@pytest.mark.parametrize("mpp", [0.65, 0.8, 1.0])
 def test_drawn_regions_are_true_and_spare_whom_they_should(mosaic: Path, mpp: float) -> None:
     made = truth.read_mosaic(mosaic, only=FEW)
     with open_slide(mosaic) as slide:
@@ -110,14 +122,17 @@ def test_drawn_regions_are_true_and_spare_whom_they_should(mosaic: Path, mpp: fl
     document, seen = truth.draw_regions(made, grid, "f", each=3, seed=1)
     cells = {
         label: shapely.union_all(
-            [shapely.box(c * 384, r * 384, c * 384 + 384, r * 384 + 384) for r, c in np.argwhere(made.labels == label)]
+            [
+                shapely.box(c * CELL, r * CELL, c * CELL + CELL, r * CELL + CELL)
+                for r, c in np.argwhere(made.labels == label)
+            ]
         )
         for label in (1, 2)
     }
     assert [one.class_name for one in document.annotations] == ["benign"] * 3 + ["malignant"] * 3
     for one in document.annotations:
         assert one.geometry.within(cells[truth.CLASSES.index(one.class_name) + 1])
-        assert 0.8 < one.geometry.area / 384**2 < 4
+        assert 0.8 < one.geometry.area / CELL**2 < 4
     pairs = shapely.STRtree([one.geometry for one in document.annotations]).query(
         [one.geometry for one in document.annotations], predicate="overlaps"
     )
@@ -127,7 +142,7 @@ def test_drawn_regions_are_true_and_spare_whom_they_should(mosaic: Path, mpp: fl
     (left, top), (width, height) = grid.origins(), grid.tile_size
     for row, column in zip(tiles.row, tiles.column, strict=True):  # every pixel under a labelled tile is seen
         ys, xs = (
-            np.unique(np.clip(np.arange(first + 1, first + side - 1, 16) // 384, 0, 11).astype(int))
+            np.unique(np.clip(np.arange(first + 1, first + side - 1, 16) // CELL, 0, 11).astype(int))
             for first, side in ((top[row], height), (left[column], width))
         )
         assert seen[np.ix_(ys, xs)].all()
@@ -136,7 +151,7 @@ def test_drawn_regions_are_true_and_spare_whom_they_should(mosaic: Path, mpp: fl
 def test_spared_patients_are_not_seen(mosaic: Path) -> None:
     made = truth.read_mosaic(mosaic, only=FEW)
     with open_slide(mosaic) as slide:
-        grid = TileGrid.over(slide, 224, 0.4046)
+        grid = TileGrid.over(slide, 224, 0.65)
     for seed in range(5):
         _, seen = truth.draw_regions(made, grid, "f", each=2, spared=["11031"], seed=seed)
         assert set(made.patient[seen]) - {""} == {"29315", "12204"}
@@ -145,7 +160,7 @@ def test_spared_patients_are_not_seen(mosaic: Path) -> None:
 def test_too_many_regions(mosaic: Path) -> None:
     made = truth.read_mosaic(mosaic, only=FEW)
     with open_slide(mosaic) as slide, pytest.raises(DatasetError, match="regions of benign find a place"):
-        truth.draw_regions(made, TileGrid.over(slide, 224, 0.4046), "f", each=500)
+        truth.draw_regions(made, TileGrid.over(slide, 224, 0.65), "f", each=500)
 
 
 def test_a_cell_has_the_mean_of_its_tiles_by_area() -> None:
