@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from napari_dala.errors import BundleError
-from napari_dala.model.card import UNTRAINED_CARD
+from napari_dala.model.card import UNTRAINED_CARD, read_card
 from napari_dala.model.catalog import BUILT_IN, free_name, install_file, list_models
 
 if TYPE_CHECKING:
@@ -49,3 +49,12 @@ def test_a_workspace_that_cannot_be_written_is_named(bundle: Path, workspace: Pa
     (workspace / "models").touch()
     with pytest.raises(BundleError, match=r"models.*cannot be written"):
         install_file(bundle, "teacher")
+
+
+def test_a_model_is_installed_with_another_threshold(tmp_path: Path, bundle: Path) -> None:
+    other = install_file(bundle, "mine", tmp_path, threshold=0.25)
+    assert other.path is not None
+    assert other.card is not None
+    assert other.card.operating_threshold == 0.25
+    assert read_card(other.path) == UNTRAINED_CARD.model_copy(update={"operating_threshold": 0.25})
+    assert np.array_equal(load_file(other.path)["weight"], load_file(bundle)["weight"])

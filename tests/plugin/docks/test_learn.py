@@ -142,6 +142,30 @@ def test_learn_discard_learn_again_and_accept(
     assert rows["Recall benign"][0].startswith(f"{report['before']['scores']['recall']['benign']['value']:.2f}")
     assert rows["Accuracy, parent's tiles"] == [f"{report['replay'][key]:.2f}" for key in ("before", "after")]
 
+    # How good it is, tile by tile.
+    check = panel.decision.check
+    assert check.isVisible()
+    check.fold.expand(animate=False)
+    counts = [[int(check.cells[truth, called].text()) for called in (0, 1)] for truth in (0, 1)]
+    assert counts == report["after"]["confusion"]
+    truth, called = next(cell for cell, button in check.cells.items() if button.isEnabled())
+    press(qtbot, check.cells[truth, called])
+    assert check.tiles.count() == counts[truth][called]
+    press(qtbot, check.hardest_button)
+    assert check.tiles.count() == min(24, sum(map(sum, counts)))
+    check.tiles.setCurrentRow(0)
+    hardest = check.check.samples[check.check.hardest()[0]]
+    here = viewer.scene.camera.center[-2:]
+    mpp = session.slide.mpp[0]
+    assert np.abs(np.array(here) - np.array([hardest.y, hardest.x]) * mpp).max() < 2 * mpp
+    for name in ("ROC", "Precision and recall", "Reliability"):
+        check.curve_box.setCurrentText(name)
+        assert check.plot.drawn.title == name
+    assert (room.learning.learned.bundle.parent / "check.html").exists()
+    verdict = report["verdict"]
+    assert panel.decision.worse.isVisible() == (verdict == "worse")
+    assert panel.decision.better.isVisible() == (verdict == "better")
+
     # Before and after in turn; Discard brings the old back bit for bit.
     press(qtbot, panel.decision.before_button)
     assert [layer.visible for layer in old.all] == visible
@@ -163,12 +187,18 @@ def test_learn_discard_learn_again_and_accept(
     room.learn()
     room.wait_for_preview()
     new = session.results
-    bundle = (room.learning.job.result / "bundle.safetensors").read_bytes()
+    learned = read_card(room.learning.job.result / "bundle.safetensors")
+    check.fold.expand(animate=False)
+    check.sensitivity.setValue(1.0)
+    assert all(not found for found in check.check.confusion(check.threshold)[1][:1]), "none of the target is missed"
+    press(qtbot, check.use_button)
+    assert new.threshold == check.threshold
+    chosen = check.threshold
     press(qtbot, panel.decision.accept_button)
     room.until(lambda: room.learning.learned is None)
     (installed,) = [path for path in (workspace / "models").iterdir() if path.stem != "teacher"]
     assert re.fullmatch(r"teacher quick \d{4}-\d\d-\d\d", installed.stem)
-    assert installed.read_bytes() == bundle
+    assert read_card(installed) == learned.model_copy(update={"operating_threshold": chosen})
     assert session.results is new
     assert not [name for name in room.names if PREVIEW in name]
     assert len([layer for layer in viewer.layers if "dala_role" in layer.metadata]) == 3
