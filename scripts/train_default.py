@@ -59,7 +59,7 @@ COMMON = (
     "--optimizer adamw --lr 5e-4 --schedule one-cycle --label-smoothing 0.05 --batch-size 32 --judge-every 99".split()
 )
 PRETRAINING_RECIPE = "--mpp 0.65 --group likeness --model-mpp 1.0 --tile 128 --epochs 3 --crops 2".split()
-RECIPE = "--magnification 100 --model-mpp 1.0 --train-px 128 --epochs 4 --crops 7".split()
+RECIPE = "--magnification 100 --model-mpp 1.0 --train-px 160 --epochs 3 --crops 7".split()
 FOLDS = 5
 BITS = 10
 FLAGGED = 0.08  # of held-out tissue that may be called unfamiliar

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from napari_dala.cli import main
+from napari_dala.model.catalog import find_card
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,6 +65,23 @@ def test_train_then_evaluate(run, photographs: Path, tmp_path: Path) -> None:
     assert "--resume" in err
 
 
+def test_two_laboratories_in_one_training(run, photographs: Path, shared_data: Path, tmp_path: Path) -> None:
+    for path in sorted((shared_data / "ucsb-breast").rglob("ytma10_*1_ccd.jpg")):
+        shutil.copy(path, tmp_path)
+    data = ("--dataset", "breakhis", "--root", photographs, "--dataset", "ucsb", "--root", tmp_path)
+    small = ("--tile", 64, "--epochs", 1, "--batch-size", 4, "--no-imagenet", "--accelerator", "cpu")
+    out = tmp_path / "run"
+    code, printed, err = run("train", *data, "--magnification", 100, *small, "--model-mpp", 1.3, "--all", "--out", out)
+    assert code == 0, err
+    assert "breakhis-100x+ucsb: 10 images (benign 5 of 5 patients, malignant 5 of 5 patients)" in " ".join(
+        printed.split()
+    )
+    code, printed, err = run("evaluate", out / "bundle.safetensors", *data, "--device", "cpu")
+    assert code == 0, err
+    assert "by data set" in printed
+    assert find_card(out / "bundle.safetensors").mpp == 1.3
+
+
 def test_the_image_protocol_warns_and_no_fold_says_so(run, photographs: Path, tmp_path: Path) -> None:
     data = ("--dataset", "breakhis", "--root", photographs, "--no-imagenet")
     code, _, err = run("train", *data, "--protocol", "image", "--model", "none", "--out", tmp_path / "a")
@@ -80,6 +98,10 @@ def test_the_image_protocol_warns_and_no_fold_says_so(run, photographs: Path, tm
         (("--tile", 100), "multiple of 32"),
         (("--balance", "luck"), "balance"),
         (("--mpp", 0.5), "leave --mpp out"),
+        (("--dataset", "ucsb"), "--dataset is there 2 times and --root 1 times"),
+        (("--group", "array"), "breakhis cannot be grouped by array; there are ucsb by file or array"),
+        (("--model-mpp", 3.0), "less than half a tile"),
+        (("--averaging", 1.0), "averaging"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(run, photographs: Path, tmp_path: Path, options, expected: str) -> None:

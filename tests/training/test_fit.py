@@ -86,6 +86,7 @@ def test_a_run_leaves_everything(trained: TrainResult, dataset: ImageDataset, sp
     check = ModelCheck.open(trained.folder)
     assert [sample.name for sample in check.samples] == [row["image"] for row in predictions]
     assert "Counts only, no intervals: 2 photographs of 1 patient of benign" in check.too_few
+    assert trained.by_set == {}
     assert "How good is noise-dalaresnet50?" in (trained.folder / "check.html").read_text()
     assert not (trained.folder / "checkpoints").exists()
 
@@ -322,6 +323,10 @@ def test_several_data_sets_in_one_training(dataset: ImageDataset, tmp_path: Path
     assert set(both.sources) == {"noise", "fine"}
     split = holdout(both.labels, both.patients, 0.34)
     result = train(both, split, SETTINGS.model_copy(update={"epochs": 1}), tmp_path / "run", n_boot=0)
+    assert {name: table.n for name, table in result.by_set.items()} == {
+        name: int((both.sources[split.test] == name).sum()) for name in ("noise", "fine")
+    }
+    assert sum(table.n for table in evaluate(load_model(result.weights), both, n_boot=0).by_set.values()) == 24
     card = load_model(result.weights).card
     assert (card.mpp, card.training["um_per_px"]) == (0.5, [0.25, 0.5])
     squares = Squares(64, card.mean, card.std, 0.5)

@@ -10,7 +10,7 @@ import typer
 from napari_dala.errors import DatasetError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from napari_dala.training.compare_report import Table as ReportTable
     from napari_dala.training.datasets import GroupBy, ImageDataset, Kind
@@ -79,6 +79,21 @@ def show(table: ScoreTable, title: str) -> None:
         console.print(patients)
     for note in table.notes:
         console.print(f"Note: {note}", markup=False, highlight=False)
+
+
+def show_sets(tables: Mapping[str, ScoreTable]) -> None:
+    """Print the figures of each data set in a row."""
+    if not tables:
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table("data set", "images", "patients", "accuracy", "GMean", "AUROC", title="by data set")
+    for name, table in tables.items():
+        scores = table.scores
+        figures = [str(figure) for figure in (scores.accuracy, scores.gmean, scores.auroc)]
+        shown.add_row(name, str(table.n), str(table.n_patients or "–"), *figures)
+    Console().print(shown)
 
 
 def show_tables(tables: Iterable[ReportTable], notes: Iterable[str]) -> None:

@@ -33,6 +33,9 @@ def evaluate(
     evaluation = measure(bundle, images, device=device)
     if out:
         write_json(
-            out, {"model": bundle.card.name, "hash": bundle.hash, "dataset": images.name, **evaluation.table.as_json()}
+            out,
+            {"model": bundle.card.name, "hash": bundle.hash, "dataset": images.name, **evaluation.table.as_json()}
+            | {"by_set": {name: table.as_json() for name, table in evaluation.by_set.items()}},
         )
+    data_options.show_sets(evaluation.by_set)
     data_options.show(evaluation.table, f"{bundle.card.name} on {images.name}: {len(images)} photographs")

@@ -40,6 +40,7 @@ def train(
 
     from napari_dala.model.bundle import load_model
     from napari_dala.training.fit import train as fit
+    from napari_dala.training.model_check import PAGE_FILE
 
     result = fit(
         images,
@@ -55,6 +56,8 @@ def train(
     )
     if result.table:
         data_options.show(result.table, f"{model}, {len(split.test)} held-out photographs")
+        data_options.show_sets(result.by_set)
+        typer.echo(str(result.folder / PAGE_FILE))
     typer.echo(str(result.weights))
 
 

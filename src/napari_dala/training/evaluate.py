@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -196,10 +196,13 @@ class Evaluation:
         The figures; its notes say what must be read beside them.
     probabilities
         (n, C) in the order of the data set's images.
+    by_set
+        Where there are several data sets, the figures of each by its name.
     """
 
     table: ScoreTable
     probabilities: NDArray[np.float64]
+    by_set: Mapping[str, ScoreTable]
 
 
 def evaluate(
@@ -237,7 +240,9 @@ def evaluate(
     probabilities = found.of_photographs(card.temperature)[:, order]
     notes += [note for note in (card.warning, seen_before(card.training, dataset, everything)) if note]
     threshold = card.operating_threshold, order.index(card.target_class)
-    return Evaluation(scored(dataset, everything, probabilities, notes, threshold, n_boot=n_boot), probabilities)
+    by_set = scored_by_set(dataset, everything, probabilities, threshold, n_boot=n_boot)
+    table = scored(dataset, everything, probabilities, notes, threshold, n_boot=n_boot)
+    return Evaluation(table, probabilities, by_set)
 
 
 def fitting(card: ModelCard, dataset: ImageDataset) -> tuple[Squares, list[int], list[str]]:
@@ -306,6 +311,24 @@ def scored(
         n_boot=n_boot,
     )
     return replace(table, notes=(*notes, *table.notes))
+
+
+def scored_by_set(
+    dataset: ImageDataset,
+    indices: Sequence[int] | NDArray[np.intp],
+    probabilities: NDArray[np.float64],
+    threshold: tuple[float, int] | None = None,
+    *,
+    n_boot: int = 2000,
+) -> dict[str, ScoreTable]:
+    """Return the figures of each data set by its name, as `scored` gives them; none where there is one set only."""
+    chosen = np.asarray(indices)
+    sources = dataset.sources[chosen]
+    names = sorted(set(sources.tolist()))
+    return {
+        name: scored(dataset, chosen[sources == name], probabilities[sources == name], (), threshold, n_boot=n_boot)
+        for name in names[: len(names) if len(names) > 1 else 0]
+    }
 
 
 def image_sizes(dataset: ImageDataset) -> list[tuple[int, int]]:

@@ -27,7 +27,7 @@ from napari_dala.model.card import IMAGENET_MEAN, IMAGENET_STD
 from napari_dala.training.anonymous import patient_key
 from napari_dala.training.calibration import fit_temperature
 from napari_dala.training.check_page import write_check_page
-from napari_dala.training.evaluate import FixedSquares, Squares, joined, predict, scored, squares_at
+from napari_dala.training.evaluate import FixedSquares, Squares, joined, predict, scored, scored_by_set, squares_at
 from napari_dala.training.learner import Learner
 from napari_dala.training.model_check import ModelCheck, Sample, too_few
 from napari_dala.training.networks import BUNDLED, begin, build
@@ -59,7 +59,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -90,6 +90,8 @@ class TrainResult:
         A row for each.
     table
         Figures of the held-out photographs; None where none is held out.
+    by_set
+        Where several data sets are held out, the figures of each by its name.
     notes
         What the reader must be told, a sentence each.
     """
@@ -98,6 +100,7 @@ class TrainResult:
     weights: Path
     epochs: tuple[Epoch, ...]
     table: ScoreTable | None
+    by_set: Mapping[str, ScoreTable]
     notes: tuple[str, ...]
 
 
@@ -201,7 +204,7 @@ def train(
         batches = _layer4(bundle.network, dataset, split.train[shown], squares)
         basis, replay = statistics_of(batches, settings.seed)
         bundle = replace(bundle, basis=basis, replay=replay).as_stored()
-        table, check = _measured(out, bundle.network, dataset, split, squares, n_boot, name)
+        table, by_set, check = _measured(out, bundle.network, dataset, split, squares, n_boot, name)
         card = described(table=table)
         if check is not None:
             found = {"temperature": check.temperature, "operating_threshold": check.threshold}
@@ -209,7 +212,7 @@ def train(
         replace(bundle, card=card).save(weights)
     else:
         weights = out / "weights.safetensors"
-        table, _ = _measured(out, network, dataset, split, squares, n_boot, model)
+        table, by_set, _ = _measured(out, network, dataset, split, squares, n_boot, model)
         with replacing(weights) as temporary:
             save_model(network, str(temporary), {"architecture": model, "classes": json.dumps(dataset.classes)})
     result = {
@@ -219,11 +222,12 @@ def train(
         "total_seconds": round(time.perf_counter() - start, 1),
         "notes": list(notes),
         "held_out": table.as_json() if table else None,
+        "held_out_by_set": {name: one.as_json() for name, one in by_set.items()},
         "weights": weights.name,
     }
     write_json(out / "result.json", result)
     drop_checkpoints(out)
-    return TrainResult(out, weights, tuple(record.rows), table, notes)
+    return TrainResult(out, weights, tuple(record.rows), table, by_set, notes)
 
 
 def _sides(dataset: ImageDataset, split: Split, settings: TrainSettings) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -275,10 +279,10 @@ def _layer4(
 
 def _measured(
     out: Path, network: nn.Module, dataset: ImageDataset, split: Split, squares: Squares, n_boot: int, name: str
-) -> tuple[ScoreTable | None, ModelCheck | None]:
+) -> tuple[ScoreTable | None, dict[str, ScoreTable], ModelCheck | None]:
     """Predict and score what is held out; write predictions.csv, check.json and its page."""
     if not len(split.test):
-        return None, None
+        return None, {}, None
     found = predict(network, dataset, split.test, squares)
     network.cpu()
     probabilities = found.of_photographs()
@@ -293,7 +297,7 @@ def _measured(
     check = _checked(dataset, split, found, name)
     check.save(out)
     write_check_page(check, out, lambda place: Image.open(dataset.images[split.test[place]].path))
-    return table, check
+    return table, scored_by_set(dataset, split.test, probabilities, n_boot=n_boot), check
 
 
 def _checked(dataset: ImageDataset, split: Split, found: TileLogits, name: str) -> ModelCheck:
