@@ -68,7 +68,7 @@ class UnitPlot(QWidget):
         self.update()
 
     def sizeHint(self) -> QSize:  # noqa: D102
-        return QSize(_SIDE + 60, _SIDE + 3 * self.fontMetrics().height())
+        return QSize(_SIDE + 60, _SIDE + 4 * self.fontMetrics().height())
 
     minimumSizeHint = sizeHint
 
