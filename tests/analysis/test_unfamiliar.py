@@ -9,6 +9,7 @@ import pytest
 from skimage.data import immunohistochemistry
 
 from napari_dala.analysis.engine import analyze
+from napari_dala.analysis.outputs import write_outputs
 from napari_dala.analysis.predictor import Predictor
 from napari_dala.model.bundle import load_model
 from napari_dala.slide import open_slide
@@ -31,7 +32,27 @@ def unfamiliar(source: Path | object, predictor: Predictor, folder: Path, mpp: f
 
 
 def test_a_slide_that_is_not_breast(shared_data: Path, default: Predictor, tmp_path: Path) -> None:
-    assert unfamiliar(shared_data / "slides" / "CMU-1-Small-Region.svs", default, tmp_path).mean() >= 0.8
+    with open_slide(shared_data / "slides" / "CMU-1-Small-Region.svs") as slide:
+        found = analyze(slide, default, tmp_path)
+        run = write_outputs(found, slide, tmp_path, {})
+    assert found.unfamiliar[found.analysed].mean() >= 0.8
+    assert not any("enlarged" in warning for warning in found.warnings)
+    # One plain sentence leads the summary and the report.
+    assert found.warnings[0].startswith("Most of this slide (")
+    assert "do not rely on anything it says here" in found.warnings[0]
+    assert run["warnings"][0] == found.warnings[0]
+    report = (tmp_path / "report.html").read_text()
+    assert report.index("Most of this slide") < report.index("What was found")
+
+
+@pytest.mark.parametrize(("folder", "mpp"), [("brain", 0.25), ("colon", 0.55)])
+def test_other_organs_at_their_own_scale(
+    shared_data: Path, default: Predictor, tmp_path: Path, folder: str, mpp: float
+) -> None:
+    paths = sorted((shared_data / "not-breast" / folder).iterdir())[::4]
+    # The first tile: the others of so small a picture are mostly padding, which is unfamiliar too.
+    first = [unfamiliar(path, default, tmp_path / path.stem, mpp)[0] for path in paths]
+    assert np.mean(first) >= 0.8
 
 
 @pytest.mark.parametrize("mpp", [0.5, 0.65, 1.0])

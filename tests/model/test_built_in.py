@@ -13,11 +13,16 @@ def test_the_default_says_what_it_is() -> None:
     assert card.name == DEFAULT
     assert card.trained
     assert card.class_names == ("benign", "malignant")
-    assert (card.tile_px, round(card.mpp, 2)) == (224, 0.40)
+    assert (card.tile_px, round(card.mpp, 2)) == (224, 1.0)
     assert "Research use only" in card.intended_use
     assert "CC BY" in card.licence
     assert "Spanhol" in card.citation
-    assert any("18 patients" in limit for limit in card.limits)
+    assert any("of 76 patients" in limit for limit in card.limits)
+    assert 0 < card.operating_threshold < 1
+    points = card.metrics["operating_points"]
+    assert points["at the operating threshold"]["threshold"] == card.operating_threshold
+    for wished in (0.90, 0.95):
+        assert points[f"for a sensitivity of {wished:.2f}"]["sensitivity"] >= wished
     scores = card.metrics["cross_validated"]["scores"]
     assert {"accuracy", "f1", "iba", "gmean", "recall", "ece"} <= scores.keys()
     assert scores["gmean"]["low"] <= scores["gmean"]["value"] <= scores["gmean"]["high"]

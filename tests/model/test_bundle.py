@@ -235,7 +235,7 @@ def test_the_untrained_model_is_the_same_every_time(bundle: ModelBundle) -> None
 
 def test_load_model_by_path_and_unknown_name(bundle: ModelBundle, saved: Path) -> None:
     assert load_model(str(saved)).hash == bundle.hash
-    with pytest.raises(BundleError, match=r"models: breakhis-100x, teaching-slide, untrained$"):
+    with pytest.raises(BundleError, match=r"models: breakhis-ucsb, teaching-slide, untrained$"):
         load_model("nothing like it")
 
 

@@ -97,7 +97,7 @@ def test_the_untrained_model_has_a_head_too(bundle: ModelBundle) -> None:
     head = load_head("untrained")
     assert (head.hash, head.trunk_hash) == (bundle.hash, bundle.trunk_hash)
     assert head.path is None
-    with pytest.raises(BundleError, match=r"models: breakhis-100x, teaching-slide, untrained$"):
+    with pytest.raises(BundleError, match=r"models: breakhis-ucsb, teaching-slide, untrained$"):
         load_head("nothing like it")
 
 

@@ -132,7 +132,7 @@ def test_listing_an_empty_workspace() -> None:
 def test_finding_by_name_and_path(workspace: Path, tmp_path: Path) -> None:
     installed = _file(models_folder() / "mine.safetensors", UNTRAINED_CARD.model_dump_json())
     elsewhere = _file(tmp_path / "other.safetensors", UNTRAINED_CARD.model_dump_json())
-    assert find_model("default") == find_model("breakhis-100x")
+    assert find_model("default") == find_model("breakhis-ucsb")
     assert read_card(find_model("default")).trained
     assert find_model("untrained") is None
     assert find_model("mine") == installed

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_dala.model.card import ModelCard
 
 SUFFIX = ".safetensors"
-DEFAULT = "breakhis-100x"
+DEFAULT = "breakhis-ucsb"
 """The model that "default" names, made by `scripts/train_default.py`."""
 TEACHING = "teaching-slide"
 """The model of the drawn teaching slide, made by `scripts/train_teaching.py`."""

@@ -215,9 +215,10 @@ class _Chosen:
         """Return a photograph's square as a tile (px, px, 3)."""
         image = read_photograph(self.dataset.images[index].path)
         height, width = image.shape[-2:]
-        side = round(min(self.squares.side(self.dataset.images[index], width, height), height, width))
-        top, left = (height - side) // 2, (width - side) // 2
-        tile = for_evaluation(image[..., top : top + side, left : left + side], side, self.squares.tile_px)[0]
+        side = round(self.squares.side(self.dataset.images[index], width, height))
+        rows, columns = min(side, height), min(side, width)
+        top, left = (height - rows) // 2, (width - columns) // 2
+        tile = for_evaluation(image[..., top : top + rows, left : left + columns], side, self.squares.tile_px)[0]
         return np.ascontiguousarray(tile.permute(1, 2, 0).numpy())
 
     def explained(self, explainer: Explainer) -> tuple[Floats, dict[str, Floats]]:

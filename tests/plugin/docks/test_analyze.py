@@ -59,7 +59,7 @@ def test_the_wheel_beside_the_progress_bar_stands_still(
 
 def test_the_card_of_the_chosen_model_can_be_read(qtbot: Any, docks: Any) -> None:
     box = docks.analyze.model_box
-    assert box.currentText() == "breakhis-100x"
+    assert box.currentText() == "breakhis-ucsb"
     button = next(one for one in docks.analyze.findChildren(QToolButton) if one.text() == "Card…")
     qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
     card = box.findChild(CardDialog)
@@ -73,7 +73,7 @@ def test_the_card_of_the_chosen_model_can_be_read(qtbot: Any, docks: Any) -> Non
 def test_analyse_a_slide(qtbot: Any, docks: Any, small_slide: Path, finished: Finished) -> None:
     viewer, dock = docks.viewer, docks.analyze
     assert not dock.run_button.isEnabled()
-    assert dock.model_box.currentText() == "breakhis-100x"
+    assert dock.model_box.currentText() == "breakhis-ucsb"
     assert dock.model_warning.text() == ""
     dock.model_box.choose_card("untrained")
     assert "untrained" in dock.model_warning.text().lower()
