@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mosaic_truth import SHARED, per_cell
+from PIL import Image
 from skimage.io import imread
 from train_default import BITS, FOLDS, calibrated, data_of, folds_of, left_out, seen
 
@@ -28,7 +29,7 @@ from napari_dala.slide import open_slide
 from napari_dala.training.anonymous import patient_key
 from napari_dala.training.compare_report import Table
 from napari_dala.training.datasets import ImageDataset, LabelledImage, joined_datasets, load_dataset
-from napari_dala.training.evaluate import evaluate
+from napari_dala.training.evaluate import Squares, evaluate
 from napari_dala.training.metrics import score
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def fold_model(runs: Path, fold: int) -> ModelBundle:
 
 def mosaics(asked: argparse.Namespace, dataset: ImageDataset, folds: Sequence[ModelBundle]) -> Table:
     """Compare cells of mosaics at true scale with the photographs that they are made of, fold by fold."""
-    rows, truths, cells, photographs = [], [], [], []
+    rows, truths = [], []
     for fold, (split, bundle) in enumerate(zip(folds_of(dataset), folds, strict=True), start=1):
         patients = sorted(
             {dataset.images[index].patient for index in split.test if dataset.images[index].magnification}
@@ -110,8 +111,6 @@ def mosaics(asked: argparse.Namespace, dataset: ImageDataset, folds: Sequence[Mo
         of_cells = score(truth[told].astype(np.intp) - 1, probability[:, told].T, threshold=threshold, n_boot=0).scores
         of_one = folds_photographs(dataset, split.test, bundle)
         both = [[getattr(one, name).value for name in ("gmean", "auroc")] for one in (of_cells, of_one)]
-        cells.append((truth[told].astype(np.intp) - 1, probability[:, told].T, threshold))
-        photographs.append(both[1])
         rows.append((f"{fold}", *(f"{value:.3f}" for pair in zip(*both, strict=True) for value in pair)))
         truths.append(int(told.sum()))
     mean = np.mean([[float(value) for value in row[1:]] for row in rows], 0)
@@ -146,28 +145,42 @@ def magnifications(asked: argparse.Namespace, dataset: ImageDataset, folds: Sequ
         images = [image for image in every.images if image.magnification == power]
         labels, probabilities, called, refused = [], [], [], ""
         for fold, bundle in enumerate(folds):
-            own = tuple(image for image in images if whose.get(image.patient, 0) == fold)
+            own, why = readable([image for image in images if whose.get(image.patient, 0) == fold], bundle)
+            refused = refused or why
             if not own:
                 continue
-            try:
-                evaluation = evaluate(bundle, replace(every, images=own), n_boot=0)
-            except DatasetError as error:
-                refused = str(error).split(": ", 1)[1]
-                break
+            evaluation = evaluate(bundle, replace(every, images=own), n_boot=0)
             labels += [image.label for image in own]
             probabilities += evaluation.probabilities.tolist()
             called += (evaluation.probabilities[:, 1] >= bundle.card.operating_threshold).tolist()
         name = f"{power}X, {65 / power:.3g} um/px"
-        if refused:
-            rows.append((name, str(len(images)), f"refused: {refused}", "", "", ""))
+        count = f"{len(labels)} of {len(images)}" + (f" (others: {refused})" if refused else "")
+        if not labels:
+            rows.append((name, count, "–", "–", "–", "–"))
             continue
         truth, named = np.array(labels), np.array(called)
         recall = [float((named[truth == label] == label).mean()) for label in (0, 1)]
         area = score(truth, np.array(probabilities), n_boot=0).scores.auroc.value
         values = [np.sqrt(recall[0] * recall[1]), area, *recall]
-        rows.append((name, str(len(images)), *("–" if v is None else f"{v:.3f}" for v in values)))
-    head = ("Magnification", "Photographs", "GMean", "AUROC", "Recall benign", "Recall malignant")
+        rows.append((name, count, *("–" if v is None else f"{v:.3f}" for v in values)))
+    head = ("Magnification", "Photographs read", "GMean", "AUROC", "Recall benign", "Recall malignant")
     return Table("Other magnifications, patients left out", head, tuple(rows))
+
+
+def readable(images: Sequence[LabelledImage], bundle: ModelBundle) -> tuple[tuple[LabelledImage, ...], str]:
+    """Return those photographs that can be brought to a bundle's scale, and why others cannot; empty where all can."""
+    card, kept, why = bundle.card, [], ""
+    squares = Squares(card.tile_px, card.mean, card.std, card.mpp)
+    for image in images:
+        with Image.open(image.path) as opened:
+            size = opened.size
+        try:
+            squares.side(image, *size)
+        except DatasetError as error:
+            why = str(error).split(": ", 1)[1].split(";")[0]
+        else:
+            kept.append(image)
+    return tuple(kept), why
 
 
 def other_tissue(asked: argparse.Namespace) -> Table:
@@ -200,7 +213,9 @@ def old_and_new(
     old = load_bundle(asked.old)
     known = set(old.card.training["patients_trained"])  # type: ignore[arg-type]
     new = np.array([patient_key(image.patient) not in known for image in dataset.images])
-    part = replace(dataset, images=tuple(image for image, yes in zip(dataset.images, new, strict=True) if yes))
+    unseen = [image for image, yes in zip(dataset.images, new, strict=True) if yes]
+    part = replace(dataset, images=readable(unseen, old)[0])  # at 0.40 um/px it cannot read those of 0.91
+    new &= np.isin([str(image.path) for image in dataset.images], [str(image.path) for image in part.images])
     rows = []
     for name, mpp in (("as it read slides", old.card.mpp), ("at the scale it had learned", OLD_SCALE)):
         bundle = replace(old, card=old.card.model_copy(update={"mpp": mpp}))

@@ -43,7 +43,7 @@ def test_two_processes_train_one_network(tmp_path: Path) -> None:
             folder.mkdir(parents=True)
             imsave(folder / "0.png", rng.normal(colour, 20, (72, 96, 3)).clip(0, 255).astype(np.uint8))
     data = ["--dataset", "folder", "--root", str(tmp_path / "photographs"), "--mpp", "0.5"]
-    small = ["--tile", "64", "--epochs", "1", "--batch-size", "2", "--no-imagenet", "--precision", "fp32"]
+    small = ["--tile", "64", "--epochs", "2", "--batch-size", "2", "--no-imagenet", "--precision", "fp32"]
     both = ["--accelerator", "cpu", "--devices", "2", "--out", str(tmp_path / "run")]
     (tmp_path / "train.py").write_text(_TELLING)  # Lightning starts the second process with the same command
     done = subprocess.run(
@@ -56,7 +56,7 @@ def test_two_processes_train_one_network(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("epoch 1/1") == 1  # the first process alone tells
     assert "MEMBER: 2/2" in done.stderr
-    assert json.loads((tmp_path / "run" / "result.json").read_text())["epochs_done"] == 1
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["epochs_done"] == 2
     bundle = load_bundle(tmp_path / "run" / "bundle.safetensors")
     assert bundle.card.class_names == ("benign", "malignant")
     assert bundle.replay is not None

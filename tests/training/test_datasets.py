@@ -241,3 +241,20 @@ def test_what_is_wrong_is_said_in_one_line(
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="there is no such folder"):
         load_dataset("bach", tmp_path / "gone")
+
+
+def test_folders_of_one_name_are_two_data_sets_and_patients_are_known_again(tmp_path: Path) -> None:
+    sets = [load_dataset("folder", tree(tmp_path / site / "train", ["a/7/1.png", "b/8/1.png"])) for site in "xy"]
+    both = joined_datasets(sets)
+    assert both.name == "train+train 2"
+    assert len(set(both.patients)) == 4
+    assert set(both.sources) == {"train", "train 2"}
+    assert [image.identity for image in both.images] == ["7", "8"] * 2  # as a card knows them
+    assert str(tmp_path) not in " ".join(both.patients)
+    ucsb = tree(tmp_path / "ucsb", UCSB)
+    by_array, by_file = (load_dataset("ucsb", ucsb, group=group) for group in ("array", "file"))
+    assert [image.identity for image in by_array.images] == [image.identity for image in by_file.images]
+    parts = [
+        load_dataset("breakhis", tree(tmp_path / str(n), BREAKHIS), magnification=m) for n, m in ((1, 100), (2, None))
+    ]
+    assert len(set(joined_datasets(parts).patients)) == 6  # one cohort, whatever the sets are called

@@ -187,8 +187,8 @@ def test_tiles_that_cannot_be_decoded_are_left_out(mosaic: Path, broken_mosaic: 
     one = SlideExamples(slide=path, annotations=tmp_path / "drawn.geojson")
     with gather([one], card, "0", checked_settings(**FAST)) as tiles:
         features, had = features_of(tiles, checked_settings(**FAST), lambda: ModelBundle(seeded_network(2), card))
-    left, top = tiles.examples.column * 64 * 0.5 / 0.236, tiles.examples.row * 64 * 0.5 / 0.236
-    inside = (left + 136 > x) & (left < x + 512) & (top + 136 > y) & (top < y + 512)
+    left, top = tiles.examples.column * 128, tiles.examples.row * 128  # 64 px at 0.5 um/px, level-0 px of 0.25
+    inside = (left + 128 > x) & (left < x + 512) & (top + 128 > y) & (top < y + 512)
     assert had[~inside].all()
     assert not had.all()
     assert features[had].any(1).all()

@@ -9,7 +9,7 @@ from sklearn.metrics import precision_score, roc_curve
 
 from napari_dala.errors import JobError
 from napari_dala.training.check_page import write_check_page
-from napari_dala.training.finetune_check import refitted_temperature, tempered, verdict
+from napari_dala.training.finetune_check import kept_threshold, refitted_temperature, tempered, verdict
 from napari_dala.training.model_check import ModelCheck, Sample
 from napari_dala.training.operating import at_sensitivity, at_threshold, best_gmean, operating_points
 
@@ -136,6 +136,15 @@ def test_a_temperature_needs_twenty_tiles_of_two_classes() -> None:
     assert tempered(sure, found) == pytest.approx(softer / softer.sum(1, keepdims=True))
     assert refitted_temperature(labels[:19], sure[:19]) is None
     assert refitted_temperature(np.zeros(30, np.intp), sure[:30]) is None
+
+
+@pytest.mark.parametrize(("before", "after"), [(2.0, 1.0), (1.0, 3.0), (1.5, 1.5)])
+def test_the_threshold_decides_as_before_at_another_temperature(before: float, after: float) -> None:
+    margins = RNG.normal(size=500) * 4
+    called = 1 / (1 + np.exp(-margins / before)) >= 0.35
+    again = 1 / (1 + np.exp(-margins / after)) >= kept_threshold(0.35, before, after)
+    assert (called == again).all()
+    assert kept_threshold(1.0, before, after) == 1.0
 
 
 def scores(gmean: float | None, accuracy: float) -> dict[str, dict[str, dict[str, float | None]]]:

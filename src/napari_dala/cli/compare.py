@@ -21,7 +21,7 @@ def compare(
     root: list[Path] = data_options.ROOT,
     out: Path = typer.Option(..., "--out", help="Folder of the runs, MODEL/fold-K, and of the tables and plots."),
     magnification: int | None = data_options.MAGNIFICATION,
-    mpp: float | None = data_options.MPP,
+    mpp: list[float] = data_options.MPP,
     group: str | None = data_options.GROUP,
     protocol: str = recipe_options.PROTOCOL,
     folds: int = recipe_options.FOLDS,

@@ -27,35 +27,45 @@ GROUP = typer.Option(
 )
 MAGNIFICATION = typer.Option(None, "--magnification", help="Of BreakHis: 40, 100, 200 or 400.")
 MPP = typer.Option(
-    None, "--mpp", min=0.01, max=100, help="Micrometres per pixel of images of which the data set does not say it."
+    [], "--mpp", min=0.01, max=100, help="Micrometres per pixel of images of which the data set does not say it."
 )
 
 
 def load(
-    kinds: Sequence[str], roots: Sequence[Path], magnification: int | None, mpp: float | None, group: str | None = None
+    kinds: Sequence[str],
+    roots: Sequence[Path],
+    magnification: int | None,
+    mpp: Sequence[float],
+    group: str | None = None,
 ) -> ImageDataset:
     """List the images of all data sets together.
 
-    `mpp` is for those that do not know theirs, `magnification` for BreakHis, `group` for UCSB and class folders.
+    `magnification` is for BreakHis and `group` for sets that know it; `mpp` has a number for all sets that do not know
+    theirs, or one for each of these in their order.
     """
     from napari_dala.training.datasets import GROUPS, joined_datasets, load_dataset
 
     if len(kinds) != len(roots):
         raise DatasetError(f"--dataset is there {len(kinds)} times and --root {len(roots)} times; give each its own")
-    several = len(kinds) > 1
-    sets = []
-    for kind, root in zip(kinds, roots, strict=True):
-        only_breakhis = magnification if kind == "breakhis" or not several else None
-        own_group = group if group in GROUPS.get(kind, ()) or not several else None
-        sets.append(
-            load_dataset(cast("Kind", kind), root, magnification=only_breakhis, group=cast("GroupBy | None", own_group))
+    takes_power = [kind == "breakhis" for kind in kinds]
+    takes_group = [group in GROUPS.get(kind, ()) for kind in kinds]
+    sets = [
+        load_dataset(
+            cast("Kind", kind),
+            root,
+            magnification=magnification if power or not any(takes_power) else None,
+            group=cast("GroupBy | None", group if grouped or not any(takes_group) else None),
         )
-    dataset = joined_datasets(sets)
-    if mpp is None:
-        return dataset
-    if dataset.mpp is not None:
-        raise DatasetError(f"{dataset.name}: its resolution is known, {dataset.mpp:.3f} um/px; leave --mpp out")
-    return dataset.with_mpp(mpp)
+        for kind, root, power, grouped in zip(kinds, roots, takes_power, takes_group, strict=True)
+    ]
+    unknown = [place for place, one in enumerate(sets) if one.mpp is None]
+    if mpp and not unknown:
+        raise DatasetError(f"{sets[0].name}: its resolution is known, {sets[0].mpp:.3f} um/px; leave --mpp out")
+    if mpp and len(mpp) not in (1, len(unknown)):
+        raise DatasetError(f"--mpp is there {len(mpp)} times; give it once, or for each of {len(unknown)} data sets")
+    for place, value in zip(unknown, mpp if len(mpp) > 1 else list(mpp) * len(unknown), strict=False):
+        sets[place] = sets[place].with_mpp(value)
+    return joined_datasets(sets)
 
 
 def show(table: ScoreTable, title: str) -> None:

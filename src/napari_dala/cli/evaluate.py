@@ -17,7 +17,7 @@ def evaluate(
     dataset: list[str] = data_options.DATASET,
     root: list[Path] = data_options.ROOT,
     magnification: int | None = data_options.MAGNIFICATION,
-    mpp: float | None = data_options.MPP,
+    mpp: list[float] = data_options.MPP,
     group: str | None = data_options.GROUP,
     device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:1, mps."),
     out: Path | None = typer.Option(None, "--out", help="JSON file for the figures."),

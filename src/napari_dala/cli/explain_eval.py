@@ -26,7 +26,7 @@ def explain_eval(
         [], "--slide", help="A slide with its true outlines in NAME.truth.geojson beside it; may be repeated."
     ),
     magnification: int | None = data_options.MAGNIFICATION,
-    mpp: float | None = data_options.MPP,
+    mpp: list[float] = data_options.MPP,
     group: str | None = data_options.GROUP,
     protocol: str = recipe_options.PROTOCOL,
     folds: int = recipe_options.FOLDS,

@@ -118,6 +118,7 @@ class CheckPanel(QWidget):
         if check is None:
             return
         self.threshold = check.threshold
+        self.use_button.setEnabled(True)
         self.few.say(check.too_few)
         self.page_button.setVisible(self._folder is not None and (self._folder / PAGE_FILE).is_file())
         self._tabulate(check)
@@ -196,6 +197,7 @@ class CheckPanel(QWidget):
     def _on_wished(self, wished: float) -> None:
         if self.check is not None and self.check.has_curves:
             self.threshold = at_sensitivity(self.check.points(), wished).threshold
+            self.use_button.setEnabled(True)
             self._tabulate(self.check)
             self._tell()
 
@@ -222,4 +224,5 @@ class CheckPanel(QWidget):
 
     def _use(self) -> None:
         self.threshold_chosen.emit(self.threshold)
+        self.use_button.setEnabled(False)
         self.chosen.setText(f"{self.chosen.text()} The map follows; Accept keeps it.")

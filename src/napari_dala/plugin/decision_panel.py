@@ -58,6 +58,7 @@ class DecisionPanel(QWidget):
         self.after_button.clicked.connect(partial(self._look, False))
         self.accept_button.clicked.connect(learning.accept)
         self.discard_button.clicked.connect(learning.discard)
+        self._at_threshold: tuple[object, float] | None = None
         self.check.threshold_chosen.connect(self._use_threshold)
         learning.changed.connect(self.refresh)
         session.results_changed.connect(self.refresh)
@@ -76,6 +77,11 @@ class DecisionPanel(QWidget):
             self._lead(learned.report)
         overlays = self._session.overlays_of(layer)
         preview = overlays.preview if overlays else None
+        threshold = self._learning.threshold
+        if preview is not None and threshold is not None and self._at_threshold != (preview, threshold):
+            self._at_threshold = preview, threshold  # once: the user may move it on
+            preview.set_threshold(threshold)
+            self._session.results_changed.emit()
         before = overlays is not None and (overlays.shows_before or preview is None)
         self.before_button.setEnabled(overlays is not None and overlays.standing is not None)
         self.before_button.setChecked(before)
@@ -87,16 +93,17 @@ class DecisionPanel(QWidget):
     def _lead(self, report: Mapping[str, Any]) -> None:
         """Say which of the two is the better choice, and let its button stand out."""
         verdict = report.get("verdict")
-        self.worse.say("Worse than before on the held-out tiles: Discard." if verdict == "worse" else "")
-        self.better.say("Better than before on the held-out tiles: Accept." if verdict == "better" else "")
-        self.discard_button.setStyleSheet(RUN_STYLE if verdict == "worse" else "")
-        self.accept_button.setStyleSheet(RUN_STYLE if verdict == "better" else "")
+        weak = "\n" + str(report["verdict_is_weak"]) if report.get("verdict_is_weak") else ""
+        weak = f" But do not rely on it:{weak}" if weak else ""
+        self.worse.say(f"Worse than before on the held-out tiles: Discard.{weak}" if verdict == "worse" else "")
+        self.better.say(f"Better than before on the held-out tiles: Accept.{weak}" if verdict == "better" else "")
+        self.discard_button.setStyleSheet(RUN_STYLE if verdict == "worse" and not weak else "")
+        self.accept_button.setStyleSheet(RUN_STYLE if verdict == "better" and not weak else "")
 
     def _use_threshold(self, threshold: float) -> None:
         """Show the new map at this operating threshold, which the model has if it is accepted."""
-        self._learning.threshold = threshold
+        self._learning.choose_threshold(threshold)
         self._look(False)
-        self._session.set_threshold(threshold)
 
     def _look(self, before: bool) -> None:
         if self._session.layer is not None:

@@ -45,8 +45,6 @@ class Learning(QObject):
         Where the job stands; None where there is no job that is not settled.
     learned
         What came of it, while it waits for a decision.
-    threshold
-        The operating threshold that the user chose for the new model; None for its own.
     is_busy
         True while a job is being made or a model installed.
     problem
@@ -70,7 +68,7 @@ class Learning(QObject):
         self.status: Status | None = None
         self.message = self.problem = ""
         self.learned: Learned | None = None
-        self.threshold: float | None = None
+        self._thresholds: dict[Path, float] = {}
         self.is_busy = self._is_abandoned = False
         session.slides_changed.connect(self.follow)
         self.follow()
@@ -79,6 +77,17 @@ class Learning(QObject):
     def job(self) -> Job | None:
         """The job that is followed."""
         return self._watch.job if self._watch else None
+
+    @property
+    def threshold(self) -> float | None:
+        """The operating threshold that the user chose for the job's model; None for its own."""
+        return self._thresholds.get(self.job.folder) if self.job else None
+
+    def choose_threshold(self, threshold: float) -> None:
+        """Let the job's model have this operating threshold if it is accepted; its preview follows."""
+        if self.job is not None:
+            self._thresholds[self.job.folder] = threshold
+            self.changed.emit()
 
     @property
     def run(self) -> AnalysisRun | None:
@@ -196,7 +205,7 @@ class Learning(QObject):
         if self._watch is not None:
             self._watch.stop()
             self._watch.deleteLater()
-        self._watch = self.status = self.learned = self.threshold = None
+        self._watch = self.status = self.learned = None
         self.message = ""
         self.forgotten.emit()
 
@@ -272,6 +281,10 @@ class Learning(QObject):
                 run.preview = False  # what it goes on with stands now
         if layer is not None:
             self._session.keep_preview(layer)
+            results = self._session.results_of(layer)
+            if results is not None and entry.card is not None and job.folder in self._thresholds:
+                analysis = results.analysis  # the slide opens again with the threshold that was chosen
+                analysis.store.for_bundle(analysis.store.bundle_hash, entry.card.model_dump(mode="json"))
         if job is self.job:
             self._forget()
         self._session.model_installed.emit(entry.name)

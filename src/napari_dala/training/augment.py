@@ -153,11 +153,7 @@ def for_evaluation(image: Tensor, square_px: float, tile_px: int = 224) -> Tenso
     rather than covered by one more.
     """
     side = round(square_px)
-    lacking = [max(0, side - length) for length in image.shape[:0:-1]]
-    if any(lacking):
-        before = [length // 2 for length in lacking]
-        ends = [before[0], lacking[0] - before[0], before[1], lacking[1] - before[1]]
-        image = nn.functional.pad(image[None].float(), ends, mode="reflect")[0].to(torch.uint8)
+    image = mirrored(image, side)
     height, width = image.shape[-2:]
     return torch.stack(
         [
@@ -166,6 +162,16 @@ def for_evaluation(image: Tensor, square_px: float, tile_px: int = 224) -> Tenso
             for left in _starts(width, side)
         ]
     )
+
+
+def mirrored(image: Tensor, side: int) -> Tensor:
+    """Return an image (3, h, w), made at least so large by mirroring its edges; at most threefold."""
+    lacking = [max(0, side - length) for length in image.shape[:0:-1]]
+    if not any(lacking):
+        return image
+    before = [length // 2 for length in lacking]
+    ends = [before[0], lacking[0] - before[0], before[1], lacking[1] - before[1]]
+    return nn.functional.pad(image[None].float(), ends, mode="reflect")[0].to(torch.uint8)
 
 
 def _starts(length: int, side: int) -> list[int]:

@@ -76,6 +76,8 @@ class LabelledImage:
         Width and height of the image as it was published, where that is known: `mpp` is of that size.
     source
         Name of the data set it came from.
+    known_as
+        What its own set calls the patient, where `patient` is another: a group that a split keeps together.
     """
 
     path: Path
@@ -87,6 +89,12 @@ class LabelledImage:
     mpp: float | None = None
     published_px: tuple[int, int] | None = None
     source: str = ""
+    known_as: str = ""
+
+    @property
+    def identity(self) -> str:
+        """What its own set calls the patient: by this a model's card knows a patient again."""
+        return self.known_as or self.patient
 
     def mpp_at(self, width: int, height: int) -> float | None:
         """Return micrometres per pixel of the file, which has so many pixels; None where it is unknown.
@@ -115,7 +123,7 @@ class ImageDataset:
         False where some image's patient is not known: then a split by `patients` may still put one person on both
         sides, and whatever is measured on it must say so.
     cohort
-        Sets of one cohort call one person by one name, such as all parts of BreakHis; by default the set's own name.
+        Sets of one cohort call one person by one name, such as all parts of BreakHis; of class folders, the folder.
     licence, citation
         As the publisher states them, as far as known.
     """
@@ -148,7 +156,7 @@ class ImageDataset:
 
     @property
     def mpp(self) -> float | None:
-        """Micrometres per pixel of the coarsest images; None where that of some image is unknown."""
+        """Micrometres per pixel of the coarsest images as published; None where that of some image is unknown."""
         known = [image.mpp for image in self.images if image.mpp is not None]
         return max(known) if len(known) == len(self) else None
 
@@ -229,7 +237,8 @@ def load_dataset(
         dataset = _by_likeness(_class_folders(root))
     else:
         dataset = {"bach": _bach, "mini-ddsm": _mini_ddsm, "folder": _class_folders}[kind](root)
-    return replace(dataset, images=tuple(replace(image, source=dataset.name) for image in dataset.images))
+    images = tuple(replace(image, source=dataset.name) for image in dataset.images)
+    return replace(dataset, images=images, cohort=dataset.cohort or str(root.resolve()))
 
 
 def joined_datasets(datasets: Sequence[ImageDataset]) -> ImageDataset:
@@ -245,21 +254,21 @@ def joined_datasets(datasets: Sequence[ImageDataset]) -> ImageDataset:
     """
     if len(datasets) == 1:
         return datasets[0]
+    datasets = _named_apart(datasets)
     names = tuple(dict.fromkeys(one.name for one in datasets))
     classes = {name.casefold(): name for one in reversed(datasets) for name in reversed(one.classes)}
     order = list(reversed(classes))
     whose: dict[str, set[str]] = {}
     for one in datasets:
         for image in one.images:
-            whose.setdefault(image.patient, set()).add(one.cohort or one.name)
+            whose.setdefault(image.patient, set()).add(one.cohort)
     images: dict[tuple[str, str], LabelledImage] = {}
     for one in datasets:
         for image in one.images:
-            cohort = one.cohort or one.name
-            patient = image.patient if len(whose[image.patient]) == 1 else f"{cohort}/{image.patient}"
+            patient = image.patient if len(whose[image.patient]) == 1 else f"{one.name}/{image.patient}"
             label = order.index(one.classes[image.label].casefold())
-            key = (cohort, image.path.stem if image.magnification else str(image.path))
-            images.setdefault(key, replace(image, label=label, patient=patient))
+            key = (one.cohort, image.path.stem if image.magnification else str(image.path))
+            images.setdefault(key, replace(image, label=label, patient=patient, known_as=image.identity))
     return ImageDataset(
         name="+".join(names),
         classes=tuple(classes[key] for key in order),
@@ -268,6 +277,21 @@ def joined_datasets(datasets: Sequence[ImageDataset]) -> ImageDataset:
         licence="; ".join(dict.fromkeys(one.licence for one in datasets if one.licence)),
         citation="; ".join(dict.fromkeys(one.citation for one in datasets if one.citation)),
     )
+
+
+def _named_apart(datasets: Sequence[ImageDataset]) -> list[ImageDataset]:
+    """Return the sets so that those of different cohorts have different names, by a number behind them."""
+    taken: dict[str, list[str]] = {}
+    found = []
+    for one in datasets:
+        cohorts = taken.setdefault(one.name, [])
+        if one.cohort not in cohorts:
+            cohorts.append(one.cohort)
+        number = cohorts.index(one.cohort) + 1
+        name = one.name if number == 1 else f"{one.name} {number}"
+        images = tuple(replace(image, source=name) for image in one.images)
+        found.append(replace(one, name=name, images=images))
+    return found
 
 
 def breakhis_mpp(magnification: int) -> float:
@@ -346,11 +370,13 @@ def _ucsb(root: Path, group: GroupBy) -> ImageDataset:
                     classes.index(match["label"]),
                     match["array"] if group == "array" else path.stem,
                     path.stem,
+                    known_as=path.stem,
                     mpp=0.25,
                     published_px=(896, 768),
                 )
                 for path, match in _first_of_each(root, matches, key=lambda found: found[1].string)
             ),
+            cohort="ucsb",
             licence="none stated",
             citation="Gelasca et al. 2008, Evaluation and Benchmark for Biological Image Segmentation, ICIP 2008",
         ),
@@ -370,6 +396,7 @@ def _bach(root: Path) -> ImageDataset:
             classes=classes,
             images=tuple(images),
             patients_known=False,
+            cohort="bach",
             licence="CC BY-NC-ND 4.0",
             citation="Aresta et al. 2019, BACH: Grand challenge on breast cancer histology images, "
             "Medical Image Analysis 56; doi 10.5281/zenodo.3632035",
@@ -399,6 +426,7 @@ def _mini_ddsm(root: Path) -> ImageDataset:
             name="mini-ddsm",
             classes=classes,
             images=tuple(images),
+            cohort="mini-ddsm",
             citation="Lekamlage et al. 2020, Mini-DDSM: Mammography-based Automatic Age Estimation, DMIP 2020",
         ),
     )
@@ -434,7 +462,7 @@ def _by_likeness(dataset: ImageDataset) -> ImageDataset:
         places = np.flatnonzero(dataset.labels == label)
         groups = likeness_groups([images[place].path for place in places])
         for place, group in zip(places.tolist(), groups.tolist(), strict=True):
-            images[place] = replace(images[place], patient=f"{name}/{group}")
+            images[place] = replace(images[place], patient=f"{name}/{group}", known_as=images[place].patient)
     return replace(dataset, images=tuple(images))
 
 

@@ -188,9 +188,10 @@ def _trained(
         record = Record(folder, None, on_epoch, keep_best=learner.judges)
         run_epochs(learner, record, recipe, device, last if last.exists() else None)
     part.cpu()
-    if learner.judges:
+    kept = None
+    if learner.judges and best_weights(folder).exists():  # a job that an older version began may have none
         load_model(part, best_weights(folder), device="cpu")
-    kept = record.best + 1 if learner.judges else None
+        kept = record.best + 1
     return network.cpu().to(memory_format=torch.contiguous_format).eval(), kept
 
 

@@ -76,12 +76,13 @@ class Squares:
         if side > 2 * min(width, height):
             raise DatasetError(
                 f"{labelled.path}: it shows {min(width, height) * own:.0f} um of tissue, less than half a tile of the "
-                f"model ({self.tile_px * self.mpp:.0f} um); take photographs at a lower magnification"
+                f"model ({self.tile_px * self.mpp:.0f} um); take photographs at a lower --magnification, or train at a "
+                "finer --model-mpp"
             )
         if own > self.mpp * MOST_ENLARGED:
             raise DatasetError(
                 f"{labelled.path}: it has {own:.2f} um/px, the model needs {self.mpp:.2f}, more than twice as fine; "
-                "take photographs at a higher magnification"
+                "take photographs at a higher --magnification, or train at a coarser --model-mpp"
             )
         return side
 
@@ -371,7 +372,7 @@ def seen_before(
     known = training.get("patients_trained")
     if not isinstance(known, list):
         return "the model's card does not name the patients it was trained on: some of these may be among them"
-    there = {patient_key(str(patient)) for patient in dataset.patients[np.asarray(indices)]}
+    there = {patient_key(dataset.images[index].identity) for index in np.asarray(indices).tolist()}
     seen = len(there & {str(key) for key in known})
     if not seen:
         return None

@@ -96,7 +96,7 @@ def unseen(dataset: ImageDataset, training: Mapping[str, Any]) -> NDArray[np.int
         raise DatasetError(
             "the model's card does not name the patients it was trained on; choose what to hold out: --fold"
         )
-    left_out = np.flatnonzero([patient_key(str(patient)) not in known for patient in dataset.patients])
+    left_out = np.flatnonzero([patient_key(image.identity) not in known for image in dataset.images])
     if not len(left_out):
         raise DatasetError(
             f"{dataset.name}: the model was trained on all of these patients; choose others, or a --fold"

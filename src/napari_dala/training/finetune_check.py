@@ -37,6 +37,13 @@ def refitted_temperature(labels: NDArray[np.intp], probabilities: NDArray[np.flo
     return fit_temperature(np.log(np.maximum(probabilities, 1e-12)), labels)
 
 
+def kept_threshold(threshold: float, before: float, after: float) -> float:
+    """Return the threshold of two classes at which a tile's logits decide as before, at another temperature."""
+    if not 0 < threshold < 1:
+        return threshold
+    return float(1 / (1 + np.exp(-np.log(threshold / (1 - threshold)) * before / after)))
+
+
 def tempered(probabilities: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
     """Return probabilities (n, C) at temperature 1 as they are at another."""
     powers = np.maximum(probabilities, 1e-12) ** (1 / temperature)

@@ -19,6 +19,7 @@ from napari_dala.training.finetune_check import (
     NOT_REFITTED,
     REFITTED,
     checked,
+    kept_threshold,
     picture_of,
     refitted_temperature,
     tempered,
@@ -227,16 +228,20 @@ class FinetuneRun:
         if len(labels):
             notes = [*notes, NOT_REFITTED if temperature is None else REFITTED]
         card = measured.bundle.card
-        if temperature is not None:
-            card = card.model_copy(update={"temperature": temperature})
+        card = card.model_copy(update={"temperature": temperature or card.temperature})
+        if len(card.classes) == 2:
+            threshold = kept_threshold(card.operating_threshold, parent.card.temperature, card.temperature)
+            card = card.model_copy(update={"operating_threshold": threshold})
         probability = tempered(measured.after, card.temperature)
         before, after = (
-            figures(tiles, held_out, found, card, self.settings) for found in (measured.before, probability)
+            figures(tiles, held_out, found, of, self.settings)
+            for found, of in ((measured.before, parent.card), (probability, card))
         )
         child = replace(measured.bundle, card=with_figures(card, before, after))
         path = self.run.job.result / BUNDLE_FILE
         _save(child, path)
         check = checked(tiles, held_out, card, probability, temperature is not None)
+        weak = seen_before(parent.card, tiles, held_out) or (check.too_few if check is not None else "")
         if check is not None:
             check.save(path.parent)
         result = {
@@ -256,6 +261,7 @@ class FinetuneRun:
             "before": before,
             "after": after,
             "verdict": verdict(before, after),
+            "verdict_is_weak": weak,
             "epoch_kept": measured.epoch_kept,
             "replay": measured.replay,
             "seconds": round(time.perf_counter() - self.started, 2),

@@ -25,6 +25,7 @@ from napari_dala.files import replacing, write_json, write_text
 from napari_dala.model.bundle import ModelBundle
 from napari_dala.model.card import IMAGENET_MEAN, IMAGENET_STD
 from napari_dala.training.anonymous import patient_key
+from napari_dala.training.augment import read_photograph
 from napari_dala.training.calibration import fit_temperature
 from napari_dala.training.check_page import write_check_page
 from napari_dala.training.evaluate import FixedSquares, Squares, joined, predict, scored, scored_by_set, squares_at
@@ -73,6 +74,9 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainResult", "TrainSettings", "train"]
 
+AS_TRAINED = (
+    "these figures are of the likeliest class at temperature 1, before anything was fitted to the held-out ones"
+)
 _MONITORED = 0.2  # of the training patients, with early stopping
 
 
@@ -208,7 +212,8 @@ def train(
         card = described(table=table)
         if check is not None:
             found = {"temperature": check.temperature, "operating_threshold": check.threshold}
-            card = card.model_copy(update={**found, "limits": (*card.limits, *check.notes)})
+            limits = tuple(dict.fromkeys((*card.limits, *check.notes)))
+            card = card.model_copy(update={**found, "limits": limits})
         replace(bundle, card=card).save(weights)
     else:
         weights = out / "weights.safetensors"
@@ -293,10 +298,11 @@ def _measured(
         image = dataset.images[index]
         writer.writerow([image.path.name, image.patient, dataset.classes[image.label], *(f"{p:.6f}" for p in row)])
     write_text(out / "predictions.csv", text.getvalue())
-    table = scored(dataset, split.test, probabilities, split.notes, n_boot=n_boot)
+    notes = (*split.notes, AS_TRAINED)
+    table = scored(dataset, split.test, probabilities, notes, n_boot=n_boot)
     check = _checked(dataset, split, found, name)
     check.save(out)
-    write_check_page(check, out, lambda place: Image.open(dataset.images[split.test[place]].path))
+    write_check_page(check, out, lambda place: _picture(dataset.images[split.test[place]].path))
     return table, scored_by_set(dataset, split.test, probabilities, n_boot=n_boot), check
 
 
@@ -307,14 +313,15 @@ def _checked(dataset: ImageDataset, split: Split, found: TileLogits, name: str) 
     target = target_of(dataset.classes)
     positive = labels == target
     temperature, threshold, notes = 1.0, 0.5, []
-    enough = not too_few(labels, patients, dataset.classes, "photographs", unit)
+    both = bool(positive.any() and not positive.all())
+    enough = both and not too_few(labels, patients, dataset.classes, "photographs", unit)
     if enough:
         temperature = fit_temperature(found.logits, np.repeat(labels, found.counts))
         notes.append(
             "temperature and operating threshold come from the held-out photographs, on which they fit too well"
         )
     probabilities = found.of_photographs(temperature)
-    if enough and positive.any() and not positive.all():
+    if enough:
         threshold = best_gmean(operating_points(positive, probabilities[:, target])).threshold
     return ModelCheck(
         model=name,
@@ -336,6 +343,10 @@ def _checked(dataset: ImageDataset, split: Split, found: TileLogits, name: str) 
         ),
         notes=(*split.notes, *notes),
     )
+
+
+def _picture(path: Path) -> Image.Image:
+    return Image.fromarray(read_photograph(path).permute(1, 2, 0).numpy())
 
 
 def _is_first() -> bool:

@@ -263,7 +263,9 @@ def averaging(network: nn.Module, decay: float) -> AveragedModel:
         else:
             torch._foreach_copy_(average, now)
 
-    return AveragedModel(network, multi_avg_fn=update, use_buffers=True)
+    average = AveragedModel(network, multi_avg_fn=update, use_buffers=True)
+    average.requires_grad_(False)  # it takes no part in a step
+    return average
 
 
 class _Sums:

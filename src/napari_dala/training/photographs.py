@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_dala.training.augment import RandomSquare, for_training, read_photograph
+from napari_dala.training.augment import RandomSquare, for_training, mirrored, read_photograph
 from napari_dala.training.evaluate import FixedSquares, Squares
 
 if TYPE_CHECKING:
@@ -54,9 +54,10 @@ class Photographs:
         """Return a random tile of a photograph, (3, side, side) uint8."""
         place = int(self.train[index])
         pixels = self._photograph(place)
-        square_px = self.squares.side(self.dataset.images[place], pixels.shape[2], pixels.shape[1])
-        square = RandomSquare(square_px * self.side / self.squares.tile_px, self.side, self.scale)
-        tile: Tensor = self.augment(square(pixels))
+        tile_px = self.squares.side(self.dataset.images[place], pixels.shape[2], pixels.shape[1])
+        square_px = tile_px * self.side / self.squares.tile_px
+        square = RandomSquare(square_px, self.side, self.scale)
+        tile: Tensor = self.augment(square(mirrored(pixels, round(square_px))))
         return tile
 
     def inputs(self, batch: Tensor) -> Tensor:

@@ -66,7 +66,8 @@ def model_card(
     """
     sides = {"trained": split.train, "held_out": split.test}
     patients: dict[str, Any] = {
-        f"patients_{side}": sorted(map(patient_key, set(dataset.patients[at]))) for side, at in sides.items()
+        f"patients_{side}": sorted({patient_key(dataset.images[index].identity) for index in at.tolist()})
+        for side, at in sides.items()
     }
     magnifications = {image.magnification for image in dataset.images} - {None}
     training: dict[str, Any] = {
@@ -99,11 +100,16 @@ def model_card(
         licence=f"of the photographs: {dataset.licence}" if dataset.licence else "",
         citation=dataset.citation,
         limits=(
-            "Trained on photographs from one source; other scanners, stains and tissues were not tested.",
+            f"Trained on photographs from {_sources(dataset)}; other scanners, stains and tissues were not tested.",
             *split.notes,
             *(() if table is None else table.notes),
         ),
     )
+
+
+def _sources(dataset: ImageDataset) -> str:
+    count = len(set(dataset.sources.tolist()))
+    return "one source" if count == 1 else f"{count} sources"
 
 
 def circumstances() -> dict[str, Any]:

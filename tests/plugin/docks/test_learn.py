@@ -166,6 +166,21 @@ def test_learn_discard_learn_again_and_accept(
     assert panel.decision.worse.isVisible() == (verdict == "worse")
     assert panel.decision.better.isVisible() == (verdict == "better")
 
+    for told, worse, better in (
+        ({"verdict": "worse"}, True, False),
+        ({"verdict": "better"}, False, True),
+        ({}, False, False),
+    ):
+        panel.decision._lead(told)
+        assert (panel.decision.worse.isVisible(), panel.decision.better.isVisible()) == (worse, better)
+        assert [bool(b.styleSheet()) for b in (panel.decision.discard_button, panel.decision.accept_button)] == [
+            worse,
+            better,
+        ]
+    panel.decision._lead({"verdict": "worse", "verdict_is_weak": "two tiles"})
+    assert "Discard. But do not rely on it:\ntwo tiles" in panel.decision.worse.text()
+    assert not panel.decision.discard_button.styleSheet()
+
     # Before and after in turn; Discard brings the old back bit for bit.
     press(qtbot, panel.decision.before_button)
     assert [layer.visible for layer in old.all] == visible
@@ -198,6 +213,7 @@ def test_learn_discard_learn_again_and_accept(
     room.until(lambda: room.learning.learned is None)
     (installed,) = [path for path in (workspace / "models").iterdir() if path.stem != "teacher"]
     assert re.fullmatch(r"teacher quick \d{4}-\d\d-\d\d", installed.stem)
+    assert Analysis.open(room.folder / "analyses").card.operating_threshold == chosen, "when it is opened again"
     assert read_card(installed) == learned.model_copy(update={"operating_threshold": chosen})
     assert session.results is new
     assert not [name for name in room.names if PREVIEW in name]
