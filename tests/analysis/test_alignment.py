@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 
     from napari_dala.slide import Slide
 
-CELL = 1024  # a mosaic's cell, level-0 px
-SIDE = 5 * CELL
+CELL = 384  # what is painted, level-0 px
+SIDE = 5120
 CORNER = SIDE - CELL  # where the painted cell starts, along x and y
 REGION = [box(CORNER - 800, CORNER - 800, SIDE, SIDE), box(1800, 1800, 3000, 3000)]  # around it, and ordinary tissue
 
 
 @pytest.fixture(scope="module")
 def painted_mosaic(mosaic: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The mosaic with its far-corner cell painted in the colours of nuclei."""
+    """The mosaic with its far corner painted in the colours of nuclei."""
     path = tmp_path_factory.mktemp("painted") / "painted.tiff"
     with tifffile.TiffFile(mosaic) as tif:
         pixels = tif.series[0].asarray()
