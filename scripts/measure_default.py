@@ -195,6 +195,7 @@ def other_tissue(asked: argparse.Namespace) -> Table:
         paths = paths[:: max(1, len(paths) // MOST)]
         images = tuple(LabelledImage(path, 0, path.stem, path.stem, mpp=mpp) for path in paths)
         tiles = seen(bundle, ImageDataset(name, ("any", "other"), images), np.arange(len(images)))
+        assert tiles.means is not None
         far = (bundle.known.ratio(tiles.means) > 1).double().mean()
         rows.append((f"{name}, {mpp} um/px", str(len(tiles.means)), f"{float(far):.0%}"))
     with open_slide(asked.data / "slides" / "CMU-1-Small-Region.svs") as slide:

@@ -65,7 +65,7 @@ CROPS = {"fold": 7, "all": 6}  # of a photograph in an epoch: some 200 steps in 
 FOLDS = 5
 BITS = 10
 FLAGGED = 0.08  # of held-out tissue that may be called unfamiliar
-FITTED = 1000  # tiles that tell what is familiar
+FITTED = 600  # tiles that tell what is familiar
 WISHED = (0.90, 0.95)  # sensitivities that the card gives thresholds for
 
 
@@ -80,12 +80,12 @@ class Seen:
     found
         Logits of their tiles.
     means
-        (tiles, 2048) layer4's channel means.
+        (tiles, 2048) layer4's channel means; none where they were not kept.
     """
 
     photographs: NDArray[np.intp]
     found: TileLogits
-    means: torch.Tensor
+    means: torch.Tensor | None = None
 
     @property
     def whose(self) -> NDArray[np.intp]:
@@ -167,14 +167,23 @@ def folds_of(dataset: ImageDataset) -> list[Split]:
 
 
 def left_out(dataset: ImageDataset, runs: Path) -> tuple[list[Seen], list[NDArray[np.float64]]]:
-    """Return what each fold's model makes of its patients, and how far their tiles are from what it knows."""
+    """Return what each fold's model makes of its patients, and how far their tiles are from what it knows.
+
+    It is kept beside the fold's bundle, in left-out.npz, so that it is computed once.
+    """
     found, ratios = [], []
     for fold, split in enumerate(folds_of(dataset), start=1):
-        bundle = load_bundle(runs / f"fold-{fold}" / "bundle.safetensors").as_stored(BITS)
-        known = familiar(bundle, dataset, split.train)
-        tiles = seen(bundle, dataset, split.test)
-        found.append(tiles)
-        ratios.append(known.ratio(tiles.means).double().numpy())
+        kept = runs / f"fold-{fold}" / "left-out.npz"
+        if not kept.exists():
+            bundle = load_bundle(kept.with_name("bundle.safetensors")).as_stored(BITS)
+            known = familiar(bundle, dataset, split.train)
+            tiles = seen(bundle, dataset, split.test)
+            assert tiles.means is not None
+            ratio = known.ratio(tiles.means).double().numpy()
+            np.savez(kept, logits=tiles.found.logits, counts=tiles.found.counts, ratio=ratio)
+        with np.load(kept) as stored:
+            found.append(Seen(split.test, TileLogits(stored["logits"], stored["counts"])))
+            ratios.append(stored["ratio"])
     return found, ratios
 
 
@@ -265,7 +274,9 @@ def familiar(bundle: ModelBundle, dataset: ImageDataset, indices: NDArray[np.int
     rng = np.random.default_rng(0)
     chance = by_patient(dataset.labels[indices], dataset.patients[indices])
     order = indices[rng.choice(len(indices), len(indices), replace=False, p=chance / chance.sum())]
-    return Familiarity.fit(seen(bundle, dataset, order, most=FITTED).means)
+    means = seen(bundle, dataset, order, most=FITTED).means
+    assert means is not None
+    return Familiarity.fit(means)
 
 
 @torch.inference_mode()
