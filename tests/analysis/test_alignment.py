@@ -89,7 +89,7 @@ def _fit(slide: Slide, mpp: float, overlap: float) -> ModelBundle:
     return ModelBundle(network, card)
 
 
-@pytest.mark.parametrize(("mpp", "overlap"), [(0.45, 0.0), (0.4, 0.5)])
+@pytest.mark.parametrize(("mpp", "overlap"), [(0.48, 0.0), (0.4, 0.5)])
 def test_what_is_painted_is_hot_where_it_is_painted(
     painted_mosaic: Path, tmp_path: Path, mpp: float, overlap: float
 ) -> None:
