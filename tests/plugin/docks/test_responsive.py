@@ -14,6 +14,7 @@ import pytest
 from qtpy.QtCore import QObject, QTimer, Signal
 from qtpy.QtWidgets import QApplication
 
+from napari_dala.model.catalog import TEACHING
 from napari_dala.plugin.callback_times import CallbackTimes
 from napari_dala.plugin.event_loop import Heart, Wanderer, wait_until
 from napari_dala.slide.teaching import teaching_slide
@@ -31,7 +32,7 @@ NAPARIS_OWN = {"AnalysisRun._on_loaded"}
 
 @pytest.fixture(scope="module")
 def wide_slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A drawn slide of 19 x 19 tiles, as many as a mosaic of 24 x 24 cells has."""
+    """A drawn slide of 24 x 24 tiles of the drawing's model."""
     return teaching_slide(tmp_path_factory.mktemp("slides") / "wide.tif", 4300).path
 
 
@@ -46,6 +47,7 @@ def test_no_callback_holds_the_window_while_an_analysis_fills_its_layers(
 ) -> None:
     docks.viewer.open(wide_slide, plugin="napari-dala")
     session, camera = docks.analyze._session, docks.viewer.scene.camera
+    docks.analyze.model_box.choose_card(TEACHING)  # whose tiles are small: there are some hundreds
 
     def pan() -> None:
         x, y = camera.center[-2:]
