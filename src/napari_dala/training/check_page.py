@@ -27,7 +27,8 @@ _OWN_STYLE = """
 .cells td, .cells th { text-align: center; border: 1px solid #ccc; padding: .5rem 1.2rem; }
 .cells a { font-weight: 600; font-size: 1.2rem; }
 .cells .right { background: #eaf4ea; } .cells .wrong { background: #fdeeee; }
-.tiles { display: flex; flex-wrap: wrap; gap: .6rem; } .tiles figure { margin: 0; width: 160px; overflow-wrap: anywhere; }
+.tiles { display: flex; flex-wrap: wrap; gap: .6rem; }
+.tiles figure { margin: 0; width: 160px; overflow-wrap: anywhere; }
 .plots { display: flex; flex-wrap: wrap; gap: 1rem 2rem; } .plots svg { width: 300px; font-size: 11px; }
 .plots .frame { fill: none; stroke: #ccc; } .plots .diagonal { stroke: #bbb; stroke-dasharray: 4; }
 .plots .curve { fill: none; stroke: #0072b2; stroke-width: 2; } .plots .bin { fill: #0072b2; }

@@ -216,7 +216,11 @@ def too_few(labels: Any, groups: Any, classes: tuple[str, ...], of: str, unit: s
     short = [one for one in held if one.samples and (one.samples < FEWEST_SAMPLES or one.units < FEWEST_UNITS)]
     if not short:
         return ""
-    said = ", ".join(f"{one.samples} {of} of {one.units} {unit}{'s'[: one.units != 1]} of {one.name}" for one in short)
+    parts = []
+    for one in short:
+        samples = of if one.samples != 1 else of.removesuffix("s")
+        parts.append(f"{one.samples} {samples} of {one.units} {unit}{'s'[: one.units != 1]} of {one.name}")
+    said = ", ".join(parts)
     return (
         f"Counts only, no intervals: {said} {'are' if len(short) > 1 or short[0].samples != 1 else 'is'} held out; "
         f"an interval needs {FEWEST_SAMPLES} {of} and {FEWEST_UNITS} {unit}s of each class."
