@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible, QLabeledDoubleSlider
+from superqt import QLabeledDoubleSlider
 from superqt.utils import signals_blocked
 
 from napari_dala.errors import DalaError
@@ -63,7 +63,6 @@ class CheckPanel(QWidget):
         self.sensitivity = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
         self.chosen = QLabel()
         self.use_button = QPushButton("Use this threshold")
-        self.fold = QCollapsible("How good is it?")
         self._arrange()
         self.tiles.currentRowChanged.connect(self._go)
         self.tiles.itemClicked.connect(lambda item: self._go(self.tiles.row(item)))
@@ -81,8 +80,7 @@ class CheckPanel(QWidget):
         self.sensitivity.setDecimals(2)
         self.sensitivity.setToolTip("The part of the target class' tiles that the model shall find")
         self.tiles.setFixedHeight(_LINES * (self.fontMetrics().height() + 6))
-        inside = QWidget()
-        layout = QVBoxLayout(inside)
+        layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         buttons = QHBoxLayout()
         buttons.addWidget(self.hardest_button)
@@ -90,6 +88,7 @@ class CheckPanel(QWidget):
         wished = QHBoxLayout()
         wished.addWidget(QLabel("Wished sensitivity"))
         wished.addWidget(self.sensitivity)
+        layout.addWidget(QLabel("<b>How good is it?</b>"))
         layout.addWidget(self.few)
         layout.addLayout(self.matrix)
         layout.addLayout(buttons)
@@ -98,10 +97,6 @@ class CheckPanel(QWidget):
         layout.addLayout(wished)
         layout.addWidget(self.chosen)
         layout.addWidget(self.use_button)
-        self.fold.setContent(inside)
-        outside = QVBoxLayout(self)
-        outside.setContentsMargins(0, 0, 0, 0)
-        outside.addWidget(self.fold)
 
     def show_folder(self, folder: Path) -> None:
         """Show the check in the result folder of a job; nothing where there is none."""

@@ -145,7 +145,6 @@ def test_learn_discard_learn_again_and_accept(
     # How good it is, tile by tile.
     check = panel.decision.check
     assert check.isVisible()
-    check.fold.expand(animate=False)
     counts = [[int(check.cells[truth, called].text()) for called in (0, 1)] for truth in (0, 1)]
     assert counts == report["after"]["confusion"]
     truth, called = next(cell for cell, button in check.cells.items() if button.isEnabled())
@@ -203,7 +202,6 @@ def test_learn_discard_learn_again_and_accept(
     room.wait_for_preview()
     new = session.results
     learned = read_card(room.learning.job.result / "bundle.safetensors")
-    check.fold.expand(animate=False)
     check.sensitivity.setValue(1.0)
     assert all(not found for found in check.check.confusion(check.threshold)[1][:1]), "none of the target is missed"
     press(qtbot, check.use_button)
