@@ -28,8 +28,9 @@ from napari_dala.model.bundle import ModelBundle, load_bundle
 from napari_dala.slide import open_slide
 from napari_dala.training.anonymous import patient_key
 from napari_dala.training.compare_report import Table
-from napari_dala.training.datasets import ImageDataset, LabelledImage, joined_datasets, load_dataset
+from napari_dala.training.datasets import load_dataset
 from napari_dala.training.evaluate import Squares, evaluate
+from napari_dala.training.labelled_images import ImageDataset, LabelledImage, joined_datasets
 from napari_dala.training.metrics import score
 
 if TYPE_CHECKING:

@@ -30,8 +30,9 @@ from napari_dala.model.catalog import DEFAULT, SUFFIX
 from napari_dala.model.familiarity import Familiarity
 from napari_dala.training.anonymous import patient_key, without_names
 from napari_dala.training.calibration import fit_temperature
-from napari_dala.training.datasets import ImageDataset, joined_datasets, load_dataset
+from napari_dala.training.datasets import load_dataset
 from napari_dala.training.evaluate import FixedSquares, TileLogits, joined, scored, squares_at
+from napari_dala.training.labelled_images import ImageDataset, joined_datasets
 from napari_dala.training.learner import by_patient
 from napari_dala.training.operating import at_sensitivity, at_threshold, best_gmean, operating_points
 from napari_dala.training.splits import patient_folds

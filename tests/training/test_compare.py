@@ -15,13 +15,15 @@ from skimage.io import imsave
 from napari_dala.errors import BundleError, DatasetError, JobError
 from napari_dala.training.compare import Comparison, compare
 from napari_dala.training.compare_report import as_markdown, write_report
-from napari_dala.training.datasets import ImageDataset, load_dataset
+from napari_dala.training.datasets import load_dataset
 from napari_dala.training.settings import TrainSettings
 from napari_dala.training.splits import Split, patient_folds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from napari_dala.training.labelled_images import ImageDataset
 
 SETTINGS = TrainSettings(epochs=1, batch_size=4, tile_px=32, imagenet=False, precision="fp32", accelerator="cpu")
 MODELS = ("densenet121", "resnet50")

@@ -17,7 +17,6 @@ from napari_dala.model.gradcam import grad_cam
 from napari_dala.model.threshold import DynamicThreshold
 from napari_dala.training import explanations
 from napari_dala.training.anonymous import patient_key
-from napari_dala.training.datasets import ImageDataset, LabelledImage
 from napari_dala.training.explain_photographs import mean_correlation, unseen
 from napari_dala.training.explanations import (
     RANDOMISED,
@@ -28,6 +27,7 @@ from napari_dala.training.explanations import (
     randomised,
     thresholded,
 )
+from napari_dala.training.labelled_images import ImageDataset, LabelledImage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -16,9 +16,10 @@ from skimage.io import imsave
 from napari_dala.errors import BundleError, DalaError, DatasetError, JobError
 from napari_dala.model.bundle import load_model, untrained
 from napari_dala.training.anonymous import patient_key
-from napari_dala.training.datasets import ImageDataset, joined_datasets, load_dataset
+from napari_dala.training.datasets import load_dataset
 from napari_dala.training.evaluate import FixedSquares, Squares, evaluate
 from napari_dala.training.fit import TrainResult, TrainSettings, train
+from napari_dala.training.labelled_images import ImageDataset, joined_datasets
 from napari_dala.training.learner import Learner, averaging, by_patient
 from napari_dala.training.model_check import ModelCheck
 from napari_dala.training.photographs import Photographs

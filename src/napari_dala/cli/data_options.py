@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from napari_dala.training.compare_report import Table as ReportTable
-    from napari_dala.training.datasets import GroupBy, ImageDataset, Kind
+    from napari_dala.training.datasets import GroupBy, Kind
+    from napari_dala.training.labelled_images import ImageDataset
     from napari_dala.training.metrics import ScoreTable
 
 DATASET = typer.Option(
@@ -43,7 +44,8 @@ def load(
     `magnification` is for BreakHis and `group` for sets that know it; `mpp` has a number for all sets that do not know
     theirs, or one for each of these in their order.
     """
-    from napari_dala.training.datasets import GROUPS, joined_datasets, load_dataset
+    from napari_dala.training.datasets import GROUPS, load_dataset
+    from napari_dala.training.labelled_images import joined_datasets
 
     if len(kinds) != len(roots):
         raise DatasetError(f"--dataset is there {len(kinds)} times and --root {len(roots)} times; give each its own")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_dala.model.bundle import ModelBundle
-    from napari_dala.training.datasets import ImageDataset
+    from napari_dala.training.labelled_images import ImageDataset
 
 
 def explain_eval(

@@ -17,8 +17,8 @@ from napari_dala.errors import DatasetError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from napari_dala.training.datasets import ImageDataset
     from napari_dala.training.epochs import Epoch
+    from napari_dala.training.labelled_images import ImageDataset
     from napari_dala.training.settings import TrainSettings
     from napari_dala.training.splits import Split
 

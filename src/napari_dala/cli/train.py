@@ -10,7 +10,7 @@ import typer
 from napari_dala.cli import data_options, recipe_options
 
 if TYPE_CHECKING:
-    from napari_dala.training.datasets import ImageDataset
+    from napari_dala.training.labelled_images import ImageDataset
     from napari_dala.training.splits import Split
 
 

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_dala.training.datasets import ImageDataset
     from napari_dala.training.epochs import Epoch
+    from napari_dala.training.labelled_images import ImageDataset
     from napari_dala.training.metrics import Estimate, ScoreTable
     from napari_dala.training.run_folder import State
     from napari_dala.training.settings import TrainSettings

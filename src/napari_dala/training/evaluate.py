@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from napari_dala.model.bundle import ModelBundle
     from napari_dala.model.card import ModelCard
-    from napari_dala.training.datasets import ImageDataset, LabelledImage
+    from napari_dala.training.labelled_images import ImageDataset, LabelledImage
 
 Triple: TypeAlias = tuple[float, float, float]
 

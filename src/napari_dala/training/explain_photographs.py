@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_dala.model.bundle import ModelBundle
-    from napari_dala.training.datasets import ImageDataset
     from napari_dala.training.evaluate import Squares
+    from napari_dala.training.labelled_images import ImageDataset
 
     Floats: TypeAlias = NDArray[np.float32]
     Row: TypeAlias = dict[str, Any]

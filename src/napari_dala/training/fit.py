@@ -66,9 +66,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_dala.model.dalaresnet import DALAResNet50
-    from napari_dala.training.datasets import ImageDataset
     from napari_dala.training.epochs import Epoch
     from napari_dala.training.evaluate import TileLogits
+    from napari_dala.training.labelled_images import ImageDataset
     from napari_dala.training.metrics import ScoreTable
     from napari_dala.training.model_check import Unit
 

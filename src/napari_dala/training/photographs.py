@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from napari_dala.training.datasets import ImageDataset
+    from napari_dala.training.labelled_images import ImageDataset
     from napari_dala.training.settings import TrainSettings
 
 _REMEMBERED = 2**30  # bytes of pixels

@@ -16,8 +16,8 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from napari_dala.training.datasets import ImageDataset
     from napari_dala.training.evaluate import Squares
+    from napari_dala.training.labelled_images import ImageDataset
     from napari_dala.training.metrics import ScoreTable
     from napari_dala.training.settings import TrainSettings
     from napari_dala.training.splits import Split

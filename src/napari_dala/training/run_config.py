@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from napari_dala.model.bundle import ModelBundle
-    from napari_dala.training.datasets import ImageDataset
+    from napari_dala.training.labelled_images import ImageDataset
     from napari_dala.training.splits import Split
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_dala.training.datasets import ImageDataset
+    from napari_dala.training.labelled_images import ImageDataset
     from napari_dala.training.splits import Split
 
 State: TypeAlias = Literal["new", "interrupted", "finished"]
