@@ -99,7 +99,6 @@ def test_the_image_protocol_warns_and_no_fold_says_so(run, photographs: Path, tm
         (("--balance", "luck"), "balance"),
         (("--mpp", 0.5), "leave --mpp out"),
         (("--dataset", "ucsb"), "--dataset is there 2 times and --root 1 times"),
-        (("--dataset", "folder", "--root", "."), "at least two classes"),
         (("--group", "array"), "breakhis cannot be grouped by array; there are ucsb by file or array"),
         (("--model-mpp", 3.0, "--fold", 1, "--folds", 4), "less than half a tile"),
     ],
