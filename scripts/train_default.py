@@ -6,7 +6,7 @@ FOLDER holds the data sets (see `SETS`). OUT gets a run of `dala train` for each
 goes on where it stopped. Temperature, operating threshold, the limit of what is familiar and every figure of the card
 come from the folds' models on patients that they never saw; each is measured on weights as they are shipped, in 10
 bits. With `--pretrain` training begins from a model of lung and colon (`PRETRAINING`): not what is shipped, since
-cross-validation lost by it (docs/results.md).
+by photograph cross-validation lost by it and by patient it gained nothing certain (docs/results.md).
 """
 
 from __future__ import annotations

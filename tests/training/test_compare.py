@@ -16,6 +16,7 @@ from napari_dala.errors import BundleError, DatasetError, JobError
 from napari_dala.training.compare import Comparison, compare
 from napari_dala.training.compare_report import as_markdown, write_report
 from napari_dala.training.datasets import load_dataset
+from napari_dala.training.paired import paired_differences
 from napari_dala.training.settings import TrainSettings
 from napari_dala.training.splits import Split, patient_folds
 
@@ -124,7 +125,10 @@ def test_the_others_are_compared_with_the_first(compared: Comparison) -> None:
     for name in ("accuracy", "gmean"):
         values = [getattr(result.table.scores, name).value for result in (other, first)]
         assert other.differences[name].value == pytest.approx(values[0] - values[1])
-        assert (other.differences[name].low is None) == (other.differences[name].high is None)
+    images = compared.dataset
+    truth, patients = images.labels[compared.indices], images.patients[compared.indices]
+    again = paired_differences(truth, other.probabilities, first.probabilities, groups=patients, n_boot=100)
+    assert other.differences == again  # with its intervals, by patient
 
 
 def test_finished_runs_are_taken_over(compared: Comparison, splits: dict[int, Split], copy: Path) -> None:
