@@ -26,12 +26,12 @@ from napari_dala.errors import DatasetError
 from napari_dala.files import write_json, write_text
 from napari_dala.model.bundle import ModelBundle, load_bundle
 from napari_dala.slide import open_slide
-from napari_dala.training.anonymous import patient_key
-from napari_dala.training.compare_report import Table
-from napari_dala.training.datasets import load_dataset
-from napari_dala.training.evaluate import Squares, evaluate
-from napari_dala.training.labelled_images import ImageDataset, LabelledImage, joined_datasets
-from napari_dala.training.metrics import score
+from napari_dala.metrics.anonymous import patient_key
+from napari_dala.evaluation.compare.report import Table
+from napari_dala.datasets.folders import load_dataset
+from napari_dala.evaluation.photographs import Squares, evaluate
+from napari_dala.datasets.images import ImageDataset, LabelledImage, joined_datasets
+from napari_dala.metrics.scores import score
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -25,7 +25,7 @@ MPP, TILE, BATCH = 0.5, 224, 32
 def napari_dala(slide: Path, folder: Path) -> tuple[int, float]:
     """Return tiles and seconds of this tool."""
     from napari_dala import analyze, load_model, open_slide
-    from napari_dala.analysis.predictor import Predictor
+    from napari_dala.inference.predictor import Predictor
 
     predictor = Predictor(load_model("untrained"), "cpu")
     with open_slide(slide) as opened:

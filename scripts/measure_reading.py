@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 
 from napari_dala.analysis.engine import tissue_tiles
 from napari_dala.analysis.reading import read_block
-from napari_dala.analysis.run_control import RunControl
-from napari_dala.analysis.sampling import Sampler
+from napari_dala.analysis.control import RunControl
+from napari_dala.inference.sampler import Sampler
 from napari_dala.analysis.schedule import Schedule
-from napari_dala.slide.openslide_backend import OpenSlideSlide
-from napari_dala.slide.tifffile_backend import TiffSlide
-from napari_dala.slide.tiled_tiff_backend import TiledTiffSlide
+from napari_dala.slide.backends.openslide import OpenSlideSlide
+from napari_dala.slide.backends.tifffile import TiffSlide
+from napari_dala.slide.backends.tiled_tiff import TiledTiffSlide
 from napari_dala.slide.tiles import TileGrid
 
 # isort: split

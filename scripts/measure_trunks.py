@@ -12,11 +12,11 @@ import argparse
 import time
 from typing import TYPE_CHECKING
 
-from napari_dala.analysis.cuda_graph import CapturedFunction
-from napari_dala.analysis.cudnn_trunk import cudnn_trunk
-from napari_dala.analysis.fused_trunk import fused_trunk
-from napari_dala.analysis.predictor import choose_device, choose_precision, compiled_trunk, fold_batch_norm
-from napari_dala.analysis.streams import wait_for
+from napari_dala.inference.cuda_graph import CapturedFunction
+from napari_dala.inference.cudnn_trunk import cudnn_trunk
+from napari_dala.inference.onednn_trunk import fused_trunk
+from napari_dala.inference.predictor import choose_device, choose_precision, compiled_trunk, fold_batch_norm
+from napari_dala.inference.streams import wait_for
 from napari_dala.model.bundle import untrained
 
 # isort: split

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     import napari
 
-    from napari_dala.plugin.session import Session
+    from napari_dala.plugin.viewer.session import Session
 
 VIEW_UM = (1000.0, 750.0)  # 2000 x 1500 px at 20x
 SIDE = 320  # tiles along the painted analysis: 2240 cells
@@ -128,8 +128,8 @@ def whole(slide: Path) -> dict[str, float]:
 
 def _run(slide: Path) -> tuple[Session, float]:
     """Press Run when the model is warm; return the session and when that was."""
-    from napari_dala.plugin.session import session_of
-    from napari_dala.plugin.slide_layers import to_world
+    from napari_dala.plugin.viewer.session import session_of
+    from napari_dala.plugin.viewer.slide_layers import to_world
 
     viewer = _window()
     (layer,) = viewer.open(slide, plugin=PLUGIN)
@@ -154,10 +154,10 @@ def thresholding(_: Path) -> dict[str, float]:
     from qtpy.QtCore import QEventLoop
 
     from napari_dala.model.threshold import DynamicThreshold, Method, Scope
-    from napari_dala.plugin.explaining import Explanation
-    from napari_dala.plugin.layers import ResultLayers
-    from napari_dala.plugin.loading import load
-    from napari_dala.plugin.slide_layers import view_of
+    from napari_dala.plugin.viewer.cam_picture import Explanation
+    from napari_dala.plugin.viewer.result_layers import ResultLayers
+    from napari_dala.results.loaded import load
+    from napari_dala.plugin.viewer.slide_layers import view_of
 
     _paint(Path(os.environ["DALA_WORKSPACE"]) / "analysis.zarr")
     viewer = _window()
@@ -190,7 +190,7 @@ def _paint(path: Path) -> None:
     """Write an analysis of smooth random maps."""
     from scipy.ndimage import gaussian_filter
 
-    from napari_dala.analysis.store import Setting, create_store
+    from napari_dala.results.store import Setting, create_store
     from napari_dala.model.card import UNTRAINED_CARD
     from napari_dala.slide.tiles import TileGrid
 

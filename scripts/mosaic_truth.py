@@ -17,10 +17,10 @@ from skimage.io import imread
 
 from napari_dala.errors import DatasetError
 from napari_dala.slide import open_slide
-from napari_dala.training.annotations import Annotation, AnnotationClass, AnnotationDocument
-from napari_dala.training.anonymous import patient_key
-from napari_dala.training.datasets import load_dataset
-from napari_dala.training.examples import tiles_of
+from napari_dala.annotations.document import Annotation, AnnotationClass, AnnotationDocument
+from napari_dala.metrics.anonymous import patient_key
+from napari_dala.datasets.folders import load_dataset
+from napari_dala.annotations.labels import tiles_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

@@ -20,9 +20,9 @@ from scipy.ndimage import minimum_filter
 from shapely import Polygon, box
 
 from napari_dala.model.catalog import TEACHING
-from napari_dala.slide.teaching import TRUTH_CELL
-from napari_dala.slide.teaching_cache import cached_teaching_slide
-from napari_dala.training.annotations import Annotation
+from napari_dala.slide.teaching.slide import TRUTH_CELL
+from napari_dala.slide.teaching.cache import cached_teaching_slide
+from napari_dala.annotations.document import Annotation
 
 if TYPE_CHECKING:
     from collections.abc import Callable

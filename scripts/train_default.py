@@ -28,14 +28,14 @@ from napari_dala.files import write_json
 from napari_dala.model.bundle import ModelBundle, load_bundle  # before torch: it sees to triton
 from napari_dala.model.catalog import DEFAULT, SUFFIX
 from napari_dala.model.familiarity import Familiarity
-from napari_dala.training.anonymous import patient_key, without_names
-from napari_dala.training.calibration import fit_temperature
-from napari_dala.training.datasets import load_dataset
-from napari_dala.training.evaluate import FixedSquares, TileLogits, joined, scored, squares_at
-from napari_dala.training.labelled_images import ImageDataset, joined_datasets
+from napari_dala.metrics.anonymous import patient_key, without_names
+from napari_dala.metrics.temperature import fit_temperature
+from napari_dala.datasets.folders import load_dataset
+from napari_dala.evaluation.photographs import FixedSquares, TileLogits, joined, scored, squares_at
+from napari_dala.datasets.images import ImageDataset, joined_datasets
 from napari_dala.training.learner import by_patient
-from napari_dala.training.operating import at_sensitivity, at_threshold, best_gmean, operating_points
-from napari_dala.training.splits import patient_folds
+from napari_dala.metrics.operating import at_sensitivity, at_threshold, best_gmean, operating_points
+from napari_dala.datasets.splits import patient_folds
 
 # isort: split
 import torch
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_dala.model.card import ModelCard
-    from napari_dala.training.metrics import ScoreTable
-    from napari_dala.training.splits import Split
+    from napari_dala.metrics.scores import ScoreTable
+    from napari_dala.datasets.splits import Split
 
 SETS = (
     ("breakhis", "breakhis-100x"),

@@ -25,10 +25,10 @@ from napari_dala.model.bundle import ModelBundle, load_bundle, load_model
 from napari_dala.model.catalog import DEFAULT, SUFFIX, TEACHING
 from napari_dala.model.familiarity import Familiarity
 from napari_dala.slide import open_slide
-from napari_dala.slide.teaching import TRUTH_CELL, teaching_slide
-from napari_dala.training.finetune import finetune
-from napari_dala.training.finetune_job import SlideExamples
-from napari_dala.training.metrics import score
+from napari_dala.slide.teaching.slide import TRUTH_CELL, teaching_slide
+from napari_dala.training.finetune.finetune import finetune
+from napari_dala.training.finetune.job import SlideExamples
+from napari_dala.metrics.scores import score
 
 # isort: split
 import torch
@@ -36,7 +36,7 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_dala.analysis.result import Analysis
+    from napari_dala.results.analysis import Analysis
 
 SEEDS = range(101, 105)  # of the slides to learn from; the demo's is 0
 SIDE = 4096

@@ -17,20 +17,20 @@ import numpy as np
 import pytest
 import shapely
 
-from napari_dala.analysis.store import Setting, TileResults, create_store, open_store
+from napari_dala.results.store import Setting, TileResults, create_store, open_store
 from napari_dala.errors import AnnotationError, DalaError, JobError
 from napari_dala.jobs.run import JobRun
 from napari_dala.model.card import UNTRAINED_CARD
 from napari_dala.slide.tiles import BLOCK, TileGrid
-from napari_dala.training.annotation_files import annotations_path, load_for, previous_of, read_annotations, save_for
-from napari_dala.training.annotations import Annotation, AnnotationClass, AnnotationDocument
-from napari_dala.training.finetune_job import FinetuneConfig, SlideExamples, checked_settings, create_finetune_job
+from napari_dala.annotations.files import annotations_path, load_for, previous_of, read_annotations, save_for
+from napari_dala.annotations.document import Annotation, AnnotationClass, AnnotationDocument
+from napari_dala.training.finetune.job import FinetuneConfig, SlideExamples, checked_settings, create_finetune_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from napari_dala.analysis.store import AnalysisStore
+    from napari_dala.results.store import AnalysisStore
     from napari_dala.jobs.job import Job
     from tests.conftest import Lesson
 
@@ -264,7 +264,7 @@ def assert_same(one: Job, other: Job) -> None:
 
 @pytest.fixture(scope="module")
 def undisturbed(lesson: Lesson, tmp_path_factory: pytest.TempPathFactory) -> Job:
-    from napari_dala.training.finetune import run_finetune
+    from napari_dala.training.finetune.finetune import run_finetune
 
     job = finetuning(lesson, tmp_path_factory.mktemp("undisturbed") / "job")
     run_finetune(job.folder)
@@ -274,7 +274,7 @@ def undisturbed(lesson: Lesson, tmp_path_factory: pytest.TempPathFactory) -> Job
 def test_learning_on_a_full_disk_fails_in_one_line_and_comes_to_the_same(
     lesson: Lesson, undisturbed: Job, make_disk: Callable[[str], Disk]
 ) -> None:
-    from napari_dala.training.finetune import run_finetune
+    from napari_dala.training.finetune.finetune import run_finetune
 
     disk = make_disk("80m")  # a bundle is about 50 MB
     job = finetuning(lesson, disk.folder / "job")

@@ -16,12 +16,12 @@ HEAVY = ("torch", "torchvision", "qtpy", "PyQt6", "napari", "superqt")
         ("import napari_dala", (*HEAVY, "numpy", "zarr")),
         ("from napari_dala.cli import app", HEAVY),
         ("from napari_dala import open_slide", HEAVY),
-        ("import napari_dala.analysis.result, napari_dala.analysis.report, napari_dala.analysis.outputs", HEAVY),
+        ("import napari_dala.results.analysis, napari_dala.results.report.page, napari_dala.results.report.outputs", HEAVY),
         ("import napari_dala.model.threshold, napari_dala.model.card, napari_dala.model.catalog", HEAVY),
         ("import napari_dala.jobs.child, napari_dala.slide.pyramid", HEAVY),
         ("import napari_dala.analysis.worker", HEAVY[2:]),
         ("import napari_dala.slide.pyramid", ("dask", "zarr")),  # half a second until a slide is open
-        ("import napari_dala.plugin.analyze, napari_dala.plugin.explain, napari_dala.plugin.reader", HEAVY[:2]),
+        ("import napari_dala.plugin.analyze.dock, napari_dala.plugin.explain, napari_dala.plugin.reader", HEAVY[:2]),
     ],
 )
 def test_imports_stay_light(what: str, forbidden: tuple[str, ...]) -> None:

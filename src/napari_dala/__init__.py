@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_dala.analysis.engine import analyze
-    from napari_dala.analysis.result import Analysis
-    from napari_dala.analysis.run_control import RunControl
+    from napari_dala.results.analysis import Analysis
+    from napari_dala.analysis.control import RunControl
     from napari_dala.errors import BundleError, DalaError, SlideError
     from napari_dala.model.bundle import ModelBundle, load_model
     from napari_dala.model.gradcam import grad_cam
     from napari_dala.model.threshold import DynamicThreshold, ThresholdedMap
     from napari_dala.slide import Slide, open_slide
-    from napari_dala.training.finetune import finetune
+    from napari_dala.training.finetune.finetune import finetune
 
 __version__ = version("napari-dala")
 

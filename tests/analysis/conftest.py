@@ -5,18 +5,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from napari_dala.analysis.result import Analysis
-from napari_dala.analysis.store import Setting, TileResults, TileStatus, create_store
+from napari_dala.results.analysis import Analysis
+from napari_dala.results.store import Setting, TileResults, TileStatus, create_store
 from napari_dala.model.card import UNTRAINED_CARD, ClassInfo
 from napari_dala.slide import open_slide
-from napari_dala.slide.teaching import teaching_slide
+from napari_dala.slide.teaching.slide import teaching_slide
 from napari_dala.slide.tiles import BLOCK, TileGrid, read_tiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from napari_dala.analysis.predictor import Predictor
+    from napari_dala.inference.predictor import Predictor
     from napari_dala.model.bundle_head import BundleHead
     from napari_dala.model.card import ModelCard
     from napari_dala.slide import Slide
@@ -88,7 +88,7 @@ def with_basis(drawn_slide: Path) -> Predictor:
     """A model with random weights, and a basis of layer4 from every other tile of the drawn slide."""
     import torch
 
-    from napari_dala.analysis.predictor import Predictor
+    from napari_dala.inference.predictor import Predictor
     from napari_dala.model.bundle import ModelBundle, seeded_network
     from napari_dala.model.familiarity import Familiarity
 

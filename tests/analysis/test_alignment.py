@@ -10,8 +10,8 @@ import tifffile
 from PIL import Image
 
 from napari_dala.analysis.engine import analyze, tissue_tiles
-from napari_dala.analysis.predictor import Predictor
-from napari_dala.analysis.regions import tiles_in
+from napari_dala.inference.predictor import Predictor
+from napari_dala.annotations.regions import tiles_in
 from napari_dala.model.bundle import ModelBundle, untrained
 from napari_dala.slide import open_slide
 from napari_dala.slide.tiles import CELL_PX, TileGrid, read_tiles
@@ -21,8 +21,8 @@ import torch
 from napari.components import ViewerModel
 from shapely import box
 
-from napari_dala.plugin.layers import ResultLayers
-from napari_dala.plugin.loading import load
+from napari_dala.plugin.viewer.result_layers import ResultLayers
+from napari_dala.results.loaded import load
 
 if TYPE_CHECKING:
     from pathlib import Path

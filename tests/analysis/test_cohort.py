@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from napari_dala.analysis import cluster
-from napari_dala.analysis.cluster import connected
-from napari_dala.analysis.cohort import CohortProgress, SlideDone, analyze_cohort
-from napari_dala.analysis.cohort_tasks import (
+from napari_dala.analysis.cohort import cluster
+from napari_dala.analysis.cohort.cluster import connected
+from napari_dala.analysis.cohort.cohort import CohortProgress, SlideDone, analyze_cohort
+from napari_dala.analysis.cohort.tasks import (
     CohortSettings,
     Failure,
     Plan,
@@ -27,14 +27,14 @@ from napari_dala.analysis.cohort_tasks import (
     tile_ranges,
 )
 from napari_dala.analysis.engine import Work, analyze
-from napari_dala.analysis.predictor import Predictor
-from napari_dala.analysis.store import CHUNK, TileStatus, open_store
+from napari_dala.inference.predictor import Predictor
+from napari_dala.results.store import CHUNK, TileStatus, open_store
 from napari_dala.cli import main
 from napari_dala.errors import ClusterError, DalaError
 from napari_dala.model.bundle import ModelBundle, load_model
 from napari_dala.model.card import UNTRAINED_CARD
 from napari_dala.slide import open_slide
-from napari_dala.slide.teaching import teaching_slide
+from napari_dala.slide.teaching.slide import teaching_slide
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-    from napari_dala.analysis.result import Analysis
+    from napari_dala.results.analysis import Analysis
 
 ARRAYS = ("status", "scored", "exact", "probability", "cam", "features", "layer4", "unfamiliarity")
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from skimage.data import immunohistochemistry
 
-from napari_dala.analysis.predictor import Predictor, compiled_trunk, fold_batch_norm
-from napari_dala.analysis.streams import Streams
+from napari_dala.inference.predictor import Predictor, compiled_trunk, fold_batch_norm
+from napari_dala.inference.streams import Streams
 from napari_dala.model.bundle import load_model
 
 # isort: split

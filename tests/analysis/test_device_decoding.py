@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from napari_dala import open_slide
-from napari_dala.analysis.device_decoding import DeviceDecoder, device_decoder
+from napari_dala.inference.jpeg_decoder import DeviceDecoder, device_decoder
 from napari_dala.analysis.engine import analyze
-from napari_dala.analysis.predictor import Predictor
-from napari_dala.analysis.sampling import Sampler
+from napari_dala.inference.predictor import Predictor
+from napari_dala.inference.sampler import Sampler
 from napari_dala.model.bundle import untrained
 from napari_dala.slide.tiles import TileGrid
 

@@ -15,13 +15,13 @@ import pytest
 
 from napari_dala.analysis import engine
 from napari_dala.analysis.engine import analyze
-from napari_dala.analysis.predictor import Prediction, Predictor
+from napari_dala.inference.predictor import Prediction, Predictor
 from napari_dala.analysis.reading import read_block
-from napari_dala.analysis.result import Analysis
-from napari_dala.analysis.run_control import Progress, RunControl
-from napari_dala.analysis.sampling import Sampler
-from napari_dala.analysis.store import TileStatus, open_store
-from napari_dala.analysis.streams import Streams
+from napari_dala.results.analysis import Analysis
+from napari_dala.analysis.control import Progress, RunControl
+from napari_dala.inference.sampler import Sampler
+from napari_dala.results.store import TileStatus, open_store
+from napari_dala.inference.streams import Streams
 from napari_dala.errors import DalaError, SlideError
 from napari_dala.model.bundle import ModelBundle, load_model, seeded_network
 from napari_dala.model.card import UNTRAINED_CARD

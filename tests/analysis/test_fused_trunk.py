@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from skimage.data import immunohistochemistry
 
-from napari_dala.analysis.fused_trunk import FusedConvolution, fused_trunk
-from napari_dala.analysis.predictor import Predictor, fold_batch_norm
+from napari_dala.inference.onednn_trunk import FusedConvolution, fused_trunk
+from napari_dala.inference.predictor import Predictor, fold_batch_norm
 from napari_dala.model.bundle import load_model
 
 # isort: split

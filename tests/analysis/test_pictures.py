@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from skimage.color import rgb2lab
 
-from napari_dala.analysis.pictures import (
+from napari_dala.results.report.pictures import (
     cam_overview,
     colormap,
     cut_of,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import shapely
 
-from napari_dala.analysis.regions import read_regions, tiles_in
+from napari_dala.annotations.regions import read_regions, tiles_in
 from napari_dala.errors import AnnotationError
 from napari_dala.slide.tiles import TileGrid
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_dala.analysis.report import NOTICE, write_report
+from napari_dala.results.report.page import NOTICE, write_report
 from napari_dala.errors import SlideError
 from napari_dala.slide import open_slide
 
@@ -131,7 +131,7 @@ def test_a_spot_that_cannot_be_read_does_not_end_the_report(
         raise SlideError("a.svs: cannot be decoded")
 
     analysis = paint_analysis(slide, islands)
-    monkeypatch.setattr("napari_dala.analysis.report.read_tiles", fail)
+    monkeypatch.setattr("napari_dala.results.report.page.read_tiles", fail)
     write_report(analysis, slide, tmp_path / "report.html", {})
     page = Page(tmp_path / "report.html")
     assert len(page.pictures) == 2

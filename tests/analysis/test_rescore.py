@@ -8,9 +8,9 @@ import pytest
 
 from napari_dala.analysis.engine import analyze
 from napari_dala.analysis.rescore import approximate_cam, rescore
-from napari_dala.analysis.result import Analysis
-from napari_dala.analysis.run_control import Progress, RunControl
-from napari_dala.analysis.store import TileStatus, open_store
+from napari_dala.results.analysis import Analysis
+from napari_dala.analysis.control import Progress, RunControl
+from napari_dala.results.store import TileStatus, open_store
 from napari_dala.model.gradcam import cam_weights
 from napari_dala.slide import open_slide
 
@@ -21,8 +21,8 @@ import zarr
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_dala.analysis.predictor import Predictor
-    from napari_dala.analysis.store import AnalysisStore
+    from napari_dala.inference.predictor import Predictor
+    from napari_dala.results.store import AnalysisStore
     from napari_dala.model.bundle_head import BundleHead
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_dala import open_slide
-from napari_dala.analysis.sampling import Sampler
+from napari_dala.inference.sampler import Sampler
 from napari_dala.slide.tiles import BLOCK, TileGrid, read_tiles
 
 # isort: split

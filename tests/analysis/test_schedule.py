@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_dala.analysis.run_control import RunControl
+from napari_dala.analysis.control import RunControl
 from napari_dala.analysis.schedule import Schedule
 from napari_dala.slide.tiles import BLOCK, TileGrid
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import zarr
 
-from napari_dala.analysis import chunks
-from napari_dala.analysis.chunks import ChunkWriter
-from napari_dala.analysis.result import Analysis
-from napari_dala.analysis.store import CHUNK, AnalysisStore, Setting, TileResults, TileStatus, create_store
+from napari_dala.results import chunks
+from napari_dala.results.chunks import ChunkWriter
+from napari_dala.results.analysis import Analysis
+from napari_dala.results.store import CHUNK, AnalysisStore, Setting, TileResults, TileStatus, create_store
 from napari_dala.errors import DalaError
 from napari_dala.model.card import UNTRAINED_CARD
 from napari_dala.slide.tiles import BLOCK, TileGrid

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from napari_dala.analysis.streams import Streams
+from napari_dala.inference.streams import Streams
 
 # isort: split
 import torch

@@ -8,15 +8,15 @@ import pytest
 import shapely
 
 from napari_dala import analyze, load_model
-from napari_dala.analysis.scattered import read_scattered
-from napari_dala.analysis.suggest import entropy_of, next_to_label
+from napari_dala.results.stored_tiles import read_scattered
+from napari_dala.results.suggest import entropy_of, next_to_label
 from napari_dala.slide import open_slide
-from napari_dala.slide.teaching import teaching_slide
+from napari_dala.slide.teaching.slide import teaching_slide
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_dala.analysis.result import Analysis, Spot
+    from napari_dala.results.analysis import Analysis, Spot
     from tests.analysis.conftest import PaintAnalysis
 
 SIDE = 24  # tiles

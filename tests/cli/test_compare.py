@@ -85,7 +85,7 @@ def test_what_cannot_be_compared_is_one_line(run, photographs: Path, tmp_path: P
 @pytest.mark.parametrize("command", ["train", "compare", "evaluate"])
 def test_the_help_lists_every_network(run, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    from napari_dala.training.networks import NAMES
+    from napari_dala.training.networks.catalogue import NAMES
 
     code, printed, _ = run(command, "--help")
     assert code == 0

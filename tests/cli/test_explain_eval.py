@@ -11,9 +11,9 @@ from skimage.io import imsave
 
 from napari_dala.cli import main
 from napari_dala.model.bundle import untrained
-from napari_dala.slide.teaching import teaching_slide
-from napari_dala.training import explain_photographs
-from napari_dala.training.explanations import THRESHOLDS
+from napari_dala.slide.teaching.slide import teaching_slide
+from napari_dala.evaluation.explanations import photographs as explain_photographs
+from napari_dala.evaluation.explanations.maps import THRESHOLDS
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ import pytest
 from napari_dala.cli import main
 from napari_dala.jobs.job import Job
 from napari_dala.slide import open_slide
-from napari_dala.training.annotation_files import read_annotations, save_for
+from napari_dala.annotations.files import read_annotations, save_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,7 +70,7 @@ def test_the_workspace_knows_what_was_drawn(run, lesson: Lesson, workspace: Path
 
 def test_a_job_made_elsewhere_is_run_by_its_folder(lesson: Lesson, tmp_path: Path) -> None:
     """The very command that the window starts."""
-    from napari_dala.training.finetune_job import (
+    from napari_dala.training.finetune.job import (
         FinetuneConfig,
         SlideExamples,
         checked_settings,

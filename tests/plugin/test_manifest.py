@@ -8,7 +8,7 @@ from napari._app_model import get_app_model
 from npe2 import PluginManager, PluginManifest
 
 import napari_dala
-from napari_dala.plugin.settings import PLUGIN
+from napari_dala.plugin.preferences import PLUGIN
 from napari_dala.slide.open import OPENSLIDE_SUFFIXES, PHOTOGRAPH_SUFFIXES, TIFF_SUFFIXES
 
 if TYPE_CHECKING:

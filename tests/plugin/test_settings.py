@@ -11,7 +11,7 @@ from npe2 import PluginManifest
 from platformdirs import user_data_path
 from qtpy.QtWidgets import QCheckBox, QComboBox, QLineEdit, QSpinBox
 
-from napari_dala.plugin.settings import PLUGIN, Preferences, load_preferences
+from napari_dala.plugin.preferences import PLUGIN, Preferences, load_preferences
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer

@@ -10,8 +10,8 @@ from skimage.io import imsave
 
 from napari_dala.slide import SlideError, open_slide
 from napari_dala.slide.base import fingerprint_of
-from napari_dala.slide.openslide_backend import OpenSlideSlide
-from napari_dala.slide.tifffile_backend import TiffSlide, write_pixels
+from napari_dala.slide.backends.openslide import OpenSlideSlide
+from napari_dala.slide.backends.tifffile import TiffSlide, write_pixels
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -197,7 +197,7 @@ def test_after_an_undecodable_tile_the_next_one_still_reads(broken_mosaic: tuple
 def test_objective_power_gives_a_flagged_estimate(monkeypatch: pytest.MonkeyPatch, shared_data: Path) -> None:
     from dataclasses import replace
 
-    from napari_dala.slide import openslide_backend
+    from napari_dala.slide.backends import openslide as openslide_backend
 
     facts = openslide_backend._facts
     monkeypatch.setattr(openslide_backend, "_facts", lambda handle: replace(facts(handle), mpp=None))

@@ -15,9 +15,9 @@ from PIL import Image
 from skimage.data import immunohistochemistry
 
 from napari_dala.slide import SlideError, open_slide
-from napari_dala.slide.openslide_backend import OpenSlideSlide
-from napari_dala.slide.teaching import teaching_slide
-from napari_dala.slide.tiled_tiff_backend import TiledTiffSlide
+from napari_dala.slide.backends.openslide import OpenSlideSlide
+from napari_dala.slide.teaching.slide import teaching_slide
+from napari_dala.slide.backends.tiled_tiff import TiledTiffSlide
 from napari_dala.slide.tiles import TileGrid, read_tiles
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import pytest
 import shapely
 
 from napari_dala.errors import AnnotationError
-from napari_dala.training.annotation_files import (
+from napari_dala.annotations.files import (
     annotations_path,
     load_for,
     previous_of,
@@ -21,7 +21,7 @@ from napari_dala.training.annotation_files import (
     set_aside,
     write_annotations,
 )
-from napari_dala.training.annotations import Annotation, AnnotationClass, AnnotationDocument, ellipse_polygon
+from napari_dala.annotations.document import Annotation, AnnotationClass, AnnotationDocument, ellipse_polygon
 
 if TYPE_CHECKING:
     from pathlib import Path

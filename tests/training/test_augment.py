@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from napari_dala.errors import DatasetError
-from napari_dala.training.augment import (
+from napari_dala.training.photographs.augment import (
     RandomDihedral,
     RandomSquare,
     StainJitter,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_dala.training.calibration import fit_temperature
+from napari_dala.metrics.temperature import fit_temperature
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])

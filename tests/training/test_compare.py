@@ -13,18 +13,18 @@ from PIL import Image
 from skimage.io import imsave
 
 from napari_dala.errors import BundleError, DatasetError, JobError
-from napari_dala.training.compare import Comparison, compare
-from napari_dala.training.compare_report import as_markdown, write_report
-from napari_dala.training.datasets import load_dataset
-from napari_dala.training.paired import paired_differences
+from napari_dala.evaluation.compare.compare import Comparison, compare
+from napari_dala.evaluation.compare.report import as_markdown, write_report
+from napari_dala.datasets.folders import load_dataset
+from napari_dala.metrics.paired import paired_differences
 from napari_dala.training.settings import TrainSettings
-from napari_dala.training.splits import Split, patient_folds
+from napari_dala.datasets.splits import Split, patient_folds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from napari_dala.training.labelled_images import ImageDataset
+    from napari_dala.datasets.images import ImageDataset
 
 SETTINGS = TrainSettings(epochs=1, batch_size=4, tile_px=32, imagenet=False, precision="fp32", accelerator="cpu")
 MODELS = ("densenet121", "resnet50")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from napari_dala.errors import BundleError
-from napari_dala.training.cost import costs, flops, memory_bytes
+from napari_dala.evaluation.compare.cost import costs, flops, memory_bytes
 
 # Multiply-adds of a 224 px image in thousand millions, as torchvision's documentation gives them with each network.
 MULTIPLY_ADDS = {"resnet50": 4.09, "densenet121": 2.83, "vgg16": 15.47, "swin_t": 4.49, "vit_b_16": 17.56}

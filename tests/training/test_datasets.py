@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from napari_dala.errors import DatasetError
-from napari_dala.training.datasets import BREAKHIS_SUBTYPES, breakhis_mpp, load_dataset
-from napari_dala.training.labelled_images import joined_datasets
+from napari_dala.datasets.folders import BREAKHIS_SUBTYPES, breakhis_mpp, load_dataset
+from napari_dala.datasets.images import joined_datasets
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from napari_dala.training.explain_photographs import MEASURES, PhotographFigures
-from napari_dala.training.explain_report import heat_verdicts, verdicts
-from napari_dala.training.explanations import THRESHOLDS
-from napari_dala.training.localisation import Heat, Localisation
-from napari_dala.training.metrics import Estimate, mean_estimates
+from napari_dala.evaluation.explanations.photographs import MEASURES, PhotographFigures
+from napari_dala.evaluation.explanations.report import heat_verdicts, verdicts
+from napari_dala.evaluation.explanations.maps import THRESHOLDS
+from napari_dala.evaluation.explanations.localisation import Heat, Localisation
+from napari_dala.metrics.scores import Estimate, mean_estimates
 
 SAME = Estimate(0.0, -0.1, 0.1)
 FOUND = Localisation("m.tiff", "malignant", "DT otsu by slide", 9, 0.5, 0.7, 0.8, 0.6, 0.2)

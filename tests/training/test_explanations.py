@@ -15,10 +15,10 @@ from napari_dala.errors import DalaError, DatasetError
 from napari_dala.model.bundle import ModelBundle, untrained
 from napari_dala.model.gradcam import grad_cam
 from napari_dala.model.threshold import DynamicThreshold
-from napari_dala.training import explanations
-from napari_dala.training.anonymous import patient_key
-from napari_dala.training.explain_photographs import mean_correlation, unseen
-from napari_dala.training.explanations import (
+from napari_dala.evaluation.explanations import maps as explanations
+from napari_dala.metrics.anonymous import patient_key
+from napari_dala.evaluation.explanations.photographs import mean_correlation, unseen
+from napari_dala.evaluation.explanations.maps import (
     RANDOMISED,
     THRESHOLDS,
     Explainer,
@@ -27,7 +27,7 @@ from napari_dala.training.explanations import (
     randomised,
     thresholded,
 )
-from napari_dala.training.labelled_images import ImageDataset, LabelledImage
+from napari_dala.datasets.images import ImageDataset, LabelledImage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

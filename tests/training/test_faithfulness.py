@@ -7,7 +7,7 @@ import pytest
 import torch
 from pytorch_grad_cam.metrics.road import NoisyLinearImputer
 
-from napari_dala.training.faithfulness import area, enlarged, faithfulness, imputed, ranked, replaced
+from napari_dala.evaluation.explanations.faithfulness import area, enlarged, faithfulness, imputed, ranked, replaced
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

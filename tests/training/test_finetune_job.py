@@ -10,9 +10,9 @@ import pytest
 from napari_dala.errors import DalaError, JobError
 from napari_dala.jobs.job import Job
 from napari_dala.model.catalog import find_model
-from napari_dala.training.annotation_files import write_annotations
-from napari_dala.training.annotations import AnnotationDocument
-from napari_dala.training.finetune_job import (
+from napari_dala.annotations.files import write_annotations
+from napari_dala.annotations.document import AnnotationDocument
+from napari_dala.training.finetune.job import (
     FinetuneConfig,
     FinetuneSettings,
     SlideExamples,
@@ -117,6 +117,6 @@ def test_none_leaves_the_choice_to_the_mode() -> None:
 
 
 def test_making_a_job_needs_no_torch() -> None:
-    code = "import sys, napari_dala.training.finetune_job; print([n for n in ('torch', 'qtpy') if n in sys.modules])"
+    code = "import sys, napari_dala.training.finetune.job; print([n for n in ('torch', 'qtpy') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

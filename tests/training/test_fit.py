@@ -15,15 +15,15 @@ from skimage.io import imsave
 
 from napari_dala.errors import BundleError, DalaError, DatasetError, JobError
 from napari_dala.model.bundle import load_model, untrained
-from napari_dala.training.anonymous import patient_key
-from napari_dala.training.datasets import load_dataset
-from napari_dala.training.evaluate import FixedSquares, Squares, evaluate
-from napari_dala.training.fit import TrainResult, TrainSettings, train
-from napari_dala.training.labelled_images import ImageDataset, joined_datasets
+from napari_dala.metrics.anonymous import patient_key
+from napari_dala.datasets.folders import load_dataset
+from napari_dala.evaluation.photographs import FixedSquares, Squares, evaluate
+from napari_dala.training.photographs.fit import TrainResult, TrainSettings, train
+from napari_dala.datasets.images import ImageDataset, joined_datasets
 from napari_dala.training.learner import Learner, averaging, by_patient
 from napari_dala.training.model_check import ModelCheck
-from napari_dala.training.photographs import Photographs
-from napari_dala.training.splits import Split, holdout
+from napari_dala.training.photographs.examples import Photographs
+from napari_dala.datasets.splits import Split, holdout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -187,7 +187,7 @@ def test_a_run_that_was_killed_before_its_result_is_finished_by_resuming(
     dataset: ImageDataset, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as killed:
-        killed.setattr("napari_dala.training.fit.drop_checkpoints", lambda folder: None)
+        killed.setattr("napari_dala.training.photographs.fit.drop_checkpoints", lambda folder: None)
         whole = train(dataset, split, SETTINGS, tmp_path / "run", n_boot=50)
     before = load_model(whole.weights).hash
     (whole.folder / "result.json").unlink()

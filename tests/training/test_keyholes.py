@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapely.affinity import rotate, translate
 
-from napari_dala.training.annotations import Annotation, AnnotationDocument, ellipse_polygon
-from napari_dala.training.keyholes import Shape, from_shapes, keyhole, merge_edited, to_shapes
+from napari_dala.annotations.document import Annotation, AnnotationDocument, ellipse_polygon
+from napari_dala.annotations.shapes import Shape, from_shapes, keyhole, merge_edited, to_shapes
 
 FRAME = shapely.box(0, 0, 100, 100)
 HOLED = shapely.Polygon(

@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from napari_dala.errors import AnnotationError
 from napari_dala.slide import open_slide
 from napari_dala.slide.tiles import TileGrid
-from napari_dala.training.localisation import (
+from napari_dala.evaluation.explanations.localisation import (
     SlideCells,
     by_tile,
     class_fractions,

@@ -20,8 +20,8 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from napari_dala.training.bootstrap import FIGURES, draws
-from napari_dala.training.metrics import Scores, markdown_head, predict, score
+from napari_dala.metrics.bootstrap import FIGURES, draws
+from napari_dala.metrics.scores import Scores, markdown_head, predict, score
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -264,7 +264,7 @@ def test_wrong_arguments(labels, probabilities, groups, message: str) -> None:
 
 def test_imports_stay_light() -> None:
     code = (
-        "import napari_dala.training.metrics, napari_dala.training.splits, napari_dala.training.datasets, sys\n"
+        "import napari_dala.metrics.scores, napari_dala.datasets.splits, napari_dala.datasets.folders, sys\n"
         "print([name for name in ('torch', 'lightning', 'sklearn', 'imblearn', 'qtpy') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,9 +9,9 @@ from sklearn.metrics import precision_score, roc_curve
 
 from napari_dala.errors import JobError
 from napari_dala.training.check_page import write_check_page
-from napari_dala.training.finetune_check import kept_threshold, refitted_temperature, tempered, verdict
+from napari_dala.training.finetune.check import kept_threshold, refitted_temperature, tempered, verdict
 from napari_dala.training.model_check import ModelCheck, Sample
-from napari_dala.training.operating import at_sensitivity, at_threshold, best_gmean, operating_points
+from napari_dala.metrics.operating import at_sensitivity, at_threshold, best_gmean, operating_points
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,9 +12,9 @@ from torchvision.models.resnet import Bottleneck
 from napari_dala.errors import BundleError
 from napari_dala.model.bundle import untrained
 from napari_dala.model.dalaresnet import DALAResNet50
-from napari_dala.training.networks import NAMES, begin, build
-from napari_dala.training.timm_networks import DINOV2, DinoV2
-from napari_dala.training.vgg_inception import NaiveInception
+from napari_dala.training.networks.catalogue import NAMES, begin, build
+from napari_dala.training.networks.timm import DINOV2, DinoV2
+from napari_dala.training.networks.vgg_inception import NaiveInception
 
 if TYPE_CHECKING:
     from pathlib import Path

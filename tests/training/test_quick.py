@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 
 from napari_dala.errors import DalaError
 from napari_dala.model.head import CHANNELS, HeadNetwork
-from napari_dala.training.finetune_job import (
+from napari_dala.training.finetune.job import (
     FinetuneConfig,
     FinetuneSettings,
     SlideExamples,
     checked_settings,
     create_finetune_job,
 )
-from napari_dala.training.fused_adam import FusedAdam
-from napari_dala.training.quick import (
+from napari_dala.training.finetune.adam import FusedAdam
+from napari_dala.training.finetune.quick import (
     MOST_REPLAYED,
     Means,
     balanced_sample,
@@ -219,7 +219,7 @@ def test_quick_loads_nothing_slow(lesson: Lesson, tmp_path: Path) -> None:
     config = FinetuneConfig(name="new", model=str(lesson.model), slides=(one,), settings=recipe(epochs=1, threads=1))
     job = create_finetune_job(tmp_path / "job", config)
     code = (
-        "import sys\nfrom napari_dala.training.finetune import run_finetune\n"
+        "import sys\nfrom napari_dala.training.finetune.finetune import run_finetune\n"
         f"assert run_finetune({str(job.folder)!r})\n"
         "slow = ('torchvision', 'lightning', 'torch._dynamo', 'qtpy', 'sklearn', 'matplotlib')\n"
         "print([name for name in slow if name in sys.modules])"

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_dala.errors import DatasetError
-from napari_dala.training.datasets import load_dataset
-from napari_dala.training.splits import (
+from napari_dala.datasets.folders import load_dataset
+from napari_dala.datasets.splits import (
     IMAGE_PROTOCOL_WARNING,
     SAME_SLIDE,
     Split,

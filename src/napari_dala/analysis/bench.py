@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import psutil
 
-from napari_dala.analysis.cuda_graph import captured
+from napari_dala.inference.cuda_graph import captured
 from napari_dala.analysis.engine import analyze, tissue_tiles
 from napari_dala.analysis.reading import Readers
-from napari_dala.analysis.run_control import Progress, RunControl
-from napari_dala.analysis.sampling import Sampler
+from napari_dala.analysis.control import Progress, RunControl
+from napari_dala.inference.sampler import Sampler
 from napari_dala.analysis.schedule import Schedule
-from napari_dala.analysis.streams import Streams, wait_for
+from napari_dala.inference.streams import Streams, wait_for
 from napari_dala.errors import DalaError
 from napari_dala.model.threshold import DynamicThreshold
 from napari_dala.slide.tiles import CELL_PX, TileGrid, read_tiles
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from napari_dala.analysis.predictor import Predictor
-    from napari_dala.analysis.result import Analysis
+    from napari_dala.inference.predictor import Predictor
+    from napari_dala.results.analysis import Analysis
     from napari_dala.slide import Slide
 
 PYTORCH_GRAD_CAM = "pytorch-grad-cam"

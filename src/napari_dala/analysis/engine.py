@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from napari_dala.analysis.predictor import Prediction, Predictor
+from napari_dala.inference.predictor import Prediction, Predictor
 from napari_dala.analysis.reading import Readers
-from napari_dala.analysis.regions import tiles_in
+from napari_dala.annotations.regions import tiles_in
 from napari_dala.analysis.rescore import rescore
-from napari_dala.analysis.result import Analysis
-from napari_dala.analysis.run_control import Progress, RunControl
-from napari_dala.analysis.sampling import Sampler
+from napari_dala.results.analysis import Analysis
+from napari_dala.analysis.control import Progress, RunControl
+from napari_dala.inference.sampler import Sampler
 from napari_dala.analysis.schedule import Schedule
-from napari_dala.analysis.store import AnalysisStore, Setting, TileResults, TileStatus, create_store
-from napari_dala.analysis.streams import Streams
+from napari_dala.results.store import AnalysisStore, Setting, TileResults, TileStatus, create_store
+from napari_dala.inference.streams import Streams
 from napari_dala.analysis.writing import Writer
 from napari_dala.slide.tiles import TileGrid
 from napari_dala.slide.tissue import tissue_mask

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_dala.analysis.streams import begin_thread, wait_for
+from napari_dala.inference.streams import begin_thread, wait_for
 from napari_dala.cores import usable_cores
 from napari_dala.errors import SlideError
 from napari_dala.slide.tiles import BLOCK
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from napari_dala.analysis.sampling import Sampler
+    from napari_dala.inference.sampler import Sampler
     from napari_dala.analysis.schedule import Schedule
 
 _MOST_THREADS = 6  # more read no faster, and keep the others from the interpreter's lock

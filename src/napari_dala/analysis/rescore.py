@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_dala.analysis.run_control import Progress, RunControl
+from napari_dala.analysis.control import Progress, RunControl
 from napari_dala.analysis.schedule import Schedule
-from napari_dala.analysis.store import RescoredTiles, TileStatus
+from napari_dala.results.store import RescoredTiles, TileStatus
 from napari_dala.model.gradcam import cam_weights
 from napari_dala.slide.tiles import BLOCK
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_dala.analysis.store import AnalysisStore
+    from napari_dala.results.store import AnalysisStore
     from napari_dala.model.bundle_file import Bundle
 
     Task = tuple[tuple[int, int], list[tuple[int, int]]]

@@ -12,7 +12,7 @@ from napari_dala.slide.tiles import BLOCK, TileGrid
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_dala.analysis.run_control import RunControl
+    from napari_dala.analysis.control import RunControl
 
 _BAND = 4  # rows of blocks; the side of a chunk of the store
 _FIRST = 4  # tiles that are handed out before all others: a user waits for them

@@ -11,9 +11,9 @@ import numpy as np
 from shapely import Polygon
 
 from napari_dala.analysis.engine import analyze, results_of, tissue_tiles
-from napari_dala.analysis.predictor import Predictor, choose_device, choose_precision, devices
+from napari_dala.inference.predictor import Predictor, choose_device, choose_precision, devices
 from napari_dala.analysis.rescore import rescore
-from napari_dala.analysis.run_control import Progress, RunControl
+from napari_dala.analysis.control import Progress, RunControl
 from napari_dala.jobs.child import serve
 from napari_dala.model.bundle import ModelBundle, load_model
 from napari_dala.model.bundle_head import load_head

@@ -13,7 +13,7 @@ from napari_dala.errors import DalaError
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-    from napari_dala.analysis.predictor import Predictor
+    from napari_dala.inference.predictor import Predictor
     from napari_dala.model.card import ModelCard
 
 
@@ -87,8 +87,8 @@ def analyze_slides(
 
     A slide that cannot be done is reported when the others are: exit code 1, or 2 when none could be done.
     """
-    from napari_dala.analysis.predictor import Predictor
-    from napari_dala.analysis.regions import read_regions
+    from napari_dala.inference.predictor import Predictor
+    from napari_dala.annotations.regions import read_regions
     from napari_dala.model.bundle import load_model
 
     settings: dict[str, Any] = {"region": region and read_regions(region), "mpp": mpp, "overlap": overlap}
@@ -131,8 +131,8 @@ def report_failures(failures: list[str], done: int) -> None:
 
 def _analyze_one(path: Path, predictor: Predictor, out: Path, settings: dict[str, Any], bar: Bar) -> Path:
     from napari_dala.analysis.engine import analyze
-    from napari_dala.analysis.outputs import output_folder, write_outputs
-    from napari_dala.analysis.run_control import Progress
+    from napari_dala.results.report.outputs import output_folder, write_outputs
+    from napari_dala.analysis.control import Progress
     from napari_dala.slide import open_slide
 
     start = time.perf_counter()

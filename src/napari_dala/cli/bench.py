@@ -51,7 +51,7 @@ def bench(
         figures = _of_window(slides[0], model, repeats, seconds)
     else:
         from napari_dala.analysis import bench as measure
-        from napari_dala.analysis.predictor import Predictor
+        from napari_dala.inference.predictor import Predictor
         from napari_dala.model.bundle import load_model
         from napari_dala.slide import open_slide
 
@@ -91,7 +91,7 @@ def bench(
 
 def _drawn_slides() -> Iterator[Path]:
     """Yield drawn slides of growing size, each drawn when it is asked for and kept for the next time."""
-    from napari_dala.slide.teaching_cache import cached_teaching_slide
+    from napari_dala.slide.teaching.cache import cached_teaching_slide
 
     return (cached_teaching_slide(cells * CELL_PX) for cells in SCALING_CELLS)
 
@@ -100,7 +100,7 @@ def _of_window(slide: Path, model: str, rounds: int, seconds: float) -> dict[str
     if not has_display():
         raise DalaError("no display: --gui opens a napari window; run it where there is one, or under xvfb-run")
     try:
-        from napari_dala.plugin.bench_gui import bench_gui
+        from napari_dala.plugin.bench.bench import bench_gui
     except ImportError as error:
         raise DalaError(f"napari's window cannot open ({error}); install napari-dala[all]") from error
     return bench_gui(slide, model, rounds=rounds, seconds=seconds)

@@ -12,7 +12,7 @@ from napari_dala.cli.analyze import report_failures, tell_no_tissue, warn_of
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-    from napari_dala.analysis.cohort import CohortProgress
+    from napari_dala.analysis.cohort.cohort import CohortProgress
 
 
 def analyze_on_cluster(
@@ -34,10 +34,10 @@ def analyze_on_cluster(
 
     Failures and exit codes are those of `analyze_slides`; the code is 130 when interrupted.
     """
-    from napari_dala.analysis.cluster import connected
-    from napari_dala.analysis.cohort import analyze_cohort
-    from napari_dala.analysis.cohort_tasks import CohortSettings, Failure
-    from napari_dala.analysis.regions import read_regions
+    from napari_dala.analysis.cohort.cluster import connected
+    from napari_dala.analysis.cohort.cohort import analyze_cohort
+    from napari_dala.analysis.cohort.tasks import CohortSettings, Failure
+    from napari_dala.annotations.regions import read_regions
     from napari_dala.model.bundle_head import load_head
     from napari_dala.model.catalog import BUILT_IN, find_model
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import typer
 
-from napari_dala.cli import data_options, recipe_options
+from napari_dala.cli import options as data_options
+from napari_dala.cli import recipe as recipe_options
 from napari_dala.errors import DatasetError
 
 
@@ -40,8 +41,8 @@ def compare(
     splits = recipe_options.only(recipe_options.all_folds(images, protocol, folds, settings.seed), fold)
     typer.echo(images.summary)
 
-    from napari_dala.training.compare import compare as measure
-    from napari_dala.training.compare_report import tables, write_report
+    from napari_dala.evaluation.compare.compare import compare as measure
+    from napari_dala.evaluation.compare.report import tables, write_report
 
     said = {"finished": "finished already", "interrupted": "going on with an interrupted run", "new": "training"}
     comparison = measure(

@@ -16,7 +16,7 @@ def demo(
     out: Path = typer.Option(Path("dala-demo"), "--out", help="Folder for the headless results."),
 ) -> None:
     """Draw the teaching slide and analyse it: in napari where there is a display, else into a folder."""
-    from napari_dala.slide.teaching_cache import cached_teaching_slide
+    from napari_dala.slide.teaching.cache import cached_teaching_slide
 
     typer.echo("Drawing the teaching slide (a drawing of tissue, not a patient's)...")
     slide = cached_teaching_slide(side)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import typer
 
-from napari_dala.cli import data_options, recipe_options
+from napari_dala.cli import options as data_options
+from napari_dala.cli import recipe as recipe_options
 
 
 def evaluate(
@@ -25,7 +26,7 @@ def evaluate(
     """Score a bundle on labelled photographs, at its own resolution and tile size, with intervals by patient."""
     from napari_dala.files import write_json
     from napari_dala.model.bundle import load_model
-    from napari_dala.training.evaluate import evaluate as measure
+    from napari_dala.evaluation.photographs import evaluate as measure
 
     bundle = load_model(model)
     images = data_options.load(dataset, root, magnification, mpp, group)

@@ -19,9 +19,9 @@ def explain(
     precision: str = typer.Option("auto", help="auto, fp32 or bf16."),
 ) -> None:
     """Write original, Grad-CAM and DT Grad-CAM side by side, with threshold and kept fraction."""
-    from napari_dala.analysis.explain import explain as explain_patch
-    from napari_dala.analysis.pictures import explain_figure
-    from napari_dala.analysis.predictor import Predictor
+    from napari_dala.analysis.patch import explain as explain_patch
+    from napari_dala.results.report.pictures import explain_figure
+    from napari_dala.inference.predictor import Predictor
     from napari_dala.errors import DalaError
     from napari_dala.files import replacing, write_json
     from napari_dala.model.bundle import load_model

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from napari_dala.cli import data_options, recipe_options
+from napari_dala.cli import options as data_options
+from napari_dala.cli import recipe as recipe_options
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from napari_dala.model.bundle import ModelBundle
-    from napari_dala.training.labelled_images import ImageDataset
+    from napari_dala.datasets.images import ImageDataset
 
 
 def explain_eval(
@@ -41,10 +42,10 @@ def explain_eval(
 ) -> None:
     """Measure Grad-CAM and DT Grad-CAM: faithfulness on photographs, localisation on slides, and randomised weights."""
     from napari_dala.model.bundle import load_model
-    from napari_dala.training.explain_photographs import explain_photographs
-    from napari_dala.training.explain_report import ExplainEvaluation, tables, write_report
-    from napari_dala.training.explain_slides import explain_slide
-    from napari_dala.training.explanations import ExplainSettings
+    from napari_dala.evaluation.explanations.photographs import explain_photographs
+    from napari_dala.evaluation.explanations.report import ExplainEvaluation, tables, write_report
+    from napari_dala.evaluation.explanations.slides import explain_slide
+    from napari_dala.evaluation.explanations.maps import ExplainSettings
 
     bundle = load_model(model)
     images = data_options.load(dataset, root, magnification, mpp, group)
@@ -85,6 +86,6 @@ def _held_out(
     if fold is not None:
         return recipe_options.only(recipe_options.all_folds(images, protocol, folds, seed), fold)[fold].test
 
-    from napari_dala.training.explain_photographs import unseen
+    from napari_dala.evaluation.explanations.photographs import unseen
 
     return unseen(images, bundle.card.training)

@@ -12,7 +12,7 @@ import typer
 from napari_dala.errors import AnnotationError, JobError
 
 if TYPE_CHECKING:
-    from napari_dala.training.finetune_job import SlideExamples
+    from napari_dala.training.finetune.job import SlideExamples
 
 
 def finetune(
@@ -54,7 +54,7 @@ def finetune(
 ) -> None:
     """Retrain a model on regions drawn on slides; measure it before and after on held-out ones."""
     if slides:
-        from napari_dala.training.finetune_job import FinetuneConfig, checked_settings, create_finetune_job
+        from napari_dala.training.finetune.job import FinetuneConfig, checked_settings, create_finetune_job
 
         asked = {
             "mode": mode,
@@ -86,8 +86,8 @@ def _run(folder: Path) -> None:
     # Read when torch loads: threads that wait sleep. Where they spin and the machine is busy otherwise (an analysis,
     # napari), two of them need three times the processor's time for the same work.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from napari_dala.training.finetune import run_finetune
-    from napari_dala.training.finetune_job import RESULT_FILE
+    from napari_dala.training.finetune.finetune import run_finetune
+    from napari_dala.training.finetune.job import RESULT_FILE
 
     teller = _Teller()
     bundle = run_finetune(folder, teller)
@@ -127,8 +127,8 @@ def _examples(
     slides: list[Path], annotations: list[Path], analyses: list[Path], mpp: float | None
 ) -> tuple[SlideExamples, ...]:
     from napari_dala.slide import open_slide
-    from napari_dala.training.annotation_files import annotations_path
-    from napari_dala.training.finetune_job import SlideExamples
+    from napari_dala.annotations.files import annotations_path
+    from napari_dala.training.finetune.job import SlideExamples
     from napari_dala.workspace import slide_folder
 
     for what, given in (("--annotations", annotations), ("--analysis", analyses)):
@@ -170,7 +170,7 @@ def _show(result: dict[str, Any]) -> None:
 
 
 def _estimate(figure: dict[str, float | None]) -> str:
-    from napari_dala.training.metrics import Estimate
+    from napari_dala.metrics.scores import Estimate
 
     return str(Estimate(**figure))
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from napari_dala.cli import data_options, recipe_options
+from napari_dala.cli import options as data_options
+from napari_dala.cli import recipe as recipe_options
 
 if TYPE_CHECKING:
-    from napari_dala.training.labelled_images import ImageDataset
-    from napari_dala.training.splits import Split
+    from napari_dala.datasets.images import ImageDataset
+    from napari_dala.datasets.splits import Split
 
 
 @recipe_options.with_recipe
@@ -39,7 +40,7 @@ def train(
     typer.echo(images.summary)
 
     from napari_dala.model.bundle import load_model
-    from napari_dala.training.fit import train as fit
+    from napari_dala.training.photographs.fit import train as fit
     from napari_dala.training.model_check import PAGE_FILE
 
     result = fit(
@@ -65,7 +66,7 @@ def split_all(count: int) -> Split:
     """Return the split that holds nothing out."""
     import numpy as np
 
-    from napari_dala.training.splits import Split
+    from napari_dala.datasets.splits import Split
 
     return Split(np.arange(count), np.zeros(0, np.intp))
 
@@ -75,7 +76,7 @@ def _split(images: ImageDataset, protocol: str, folds: int, fold: int | None, se
         fold = fold or 1
         return recipe_options.only(recipe_options.all_folds(images, protocol, folds, seed), fold)[fold]
 
-    from napari_dala.training.splits import holdout
+    from napari_dala.datasets.splits import holdout
 
     split = holdout(images.labels, images.patients, 1 / folds, seed, class_names=images.classes)
     held_out = len(set(images.patients[split.test]))

@@ -12,13 +12,13 @@ from qtpy.QtGui import QImage, QPixmap
 from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QLabel, QWidget
 from superqt import QLabeledDoubleSlider
 
-from napari_dala.analysis.pictures import cut_of, heat
+from napari_dala.results.report.pictures import cut_of, heat
 from napari_dala.errors import SlideError
 from napari_dala.model.threshold import DynamicThreshold, Method, Scope
-from napari_dala.plugin.explaining import Explanation
-from napari_dala.plugin.legend import Legend, Note
-from napari_dala.plugin.scrolling import scrolling_layout
-from napari_dala.plugin.session import session_of
+from napari_dala.plugin.viewer.cam_picture import Explanation
+from napari_dala.plugin.parts.legend import Legend, Note
+from napari_dala.plugin.parts.scrolling import scrolling_layout
+from napari_dala.plugin.viewer.session import session_of
 from napari_dala.plugin.warm_child import warm_child
 from napari_dala.slide.tiles import read_tiles
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from napari.utils.events import Event
     from numpy.typing import NDArray
 
-    from napari_dala.plugin.layers import ResultLayers
+    from napari_dala.plugin.viewer.result_layers import ResultLayers
 
 _SIDE = 150  # px, each of the two small pictures
 _METHODS = {

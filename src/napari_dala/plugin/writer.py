@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_dala.analysis.export import write_regions
+from napari_dala.results.report.export import write_regions
 from napari_dala.errors import DalaError
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ import numpy as np
 import openslide
 
 from napari_dala.errors import SlideError
-from napari_dala.slide.image_backend import ImageSlide, open_image
-from napari_dala.slide.openslide_backend import OpenSlideSlide
-from napari_dala.slide.tifffile_backend import TiffSlide
-from napari_dala.slide.tiled_tiff_backend import TiledTiffSlide
+from napari_dala.slide.backends.image import ImageSlide, open_image
+from napari_dala.slide.backends.openslide import OpenSlideSlide
+from napari_dala.slide.backends.tifffile import TiffSlide
+from napari_dala.slide.backends.tiled_tiff import TiledTiffSlide
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

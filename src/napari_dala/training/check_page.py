@@ -7,10 +7,10 @@ import io
 from html import escape
 from typing import TYPE_CHECKING
 
-from napari_dala.analysis.report import NOTICE, STYLE
+from napari_dala.results.report.page import NOTICE, STYLE
 from napari_dala.files import write_text
 from napari_dala.training.model_check import PAGE_FILE
-from napari_dala.training.operating import at_sensitivity, best_gmean
+from napari_dala.metrics.operating import at_sensitivity, best_gmean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

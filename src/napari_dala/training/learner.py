@@ -13,7 +13,7 @@ import numpy as np
 
 from napari_dala.errors import DalaError
 from napari_dala.training.epochs import Epoch
-from napari_dala.training.evaluate import joined, means
+from napari_dala.evaluation.photographs import joined, means
 from napari_dala.training.seeds import derived
 
 # isort: split

@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from napari_dala.errors import JobError
 from napari_dala.files import write_json
 from napari_dala.jobs.state import read_json
-from napari_dala.training.bootstrap import FEWEST_UNITS
-from napari_dala.training.metrics import predict
-from napari_dala.training.operating import OperatingPoint, at_threshold, operating_points, reliability
+from napari_dala.metrics.bootstrap import FEWEST_UNITS
+from napari_dala.metrics.scores import predict
+from napari_dala.metrics.operating import OperatingPoint, at_threshold, operating_points, reliability
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from napari_dala.model.card import ClassInfo, ModelCard
-from napari_dala.training.anonymous import patient_key, without_names
+from napari_dala.metrics.anonymous import patient_key, without_names
 
 # isort: split
 import torch
@@ -16,11 +16,11 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from napari_dala.training.evaluate import Squares
-    from napari_dala.training.labelled_images import ImageDataset
-    from napari_dala.training.metrics import ScoreTable
+    from napari_dala.evaluation.photographs import Squares
+    from napari_dala.datasets.images import ImageDataset
+    from napari_dala.metrics.scores import ScoreTable
     from napari_dala.training.settings import TrainSettings
-    from napari_dala.training.splits import Split
+    from napari_dala.datasets.splits import Split
 
 _TARGETS = ("malignant", "invasive", "cancer")
 _COLORS = {"benign": (70, 130, 180), "normal": (44, 160, 44), "insitu": (255, 127, 14)} | dict.fromkeys(

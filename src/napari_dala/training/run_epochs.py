@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_dala.analysis.predictor import choose_precision  # before torch: it sees to triton
+from napari_dala.inference.predictor import choose_precision  # before torch: it sees to triton
 from napari_dala.errors import JobError
 from napari_dala.files import replacing, write_text
 from napari_dala.jobs.state import job_errors

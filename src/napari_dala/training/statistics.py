@@ -8,7 +8,7 @@ import numpy as np
 import scipy.linalg
 
 from napari_dala.model.bundle import BASIS_SHAPE, Replay  # before torch: it sees to triton
-from napari_dala.training.quick import MOST_REPLAYED
+from napari_dala.training.finetune.quick import MOST_REPLAYED
 
 # isort: split
 import torch

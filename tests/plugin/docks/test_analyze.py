@@ -11,12 +11,12 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QMovie
 from qtpy.QtWidgets import QLabel, QToolButton
 
-from napari_dala.analysis.result import Analysis
-from napari_dala.analysis.store import TileStatus
-from napari_dala.plugin.analyze import SHAPE, VIEW
-from napari_dala.plugin.model_box import CardDialog
-from napari_dala.plugin.session import session_of
-from napari_dala.plugin.slide_layers import to_slide, to_world, view_of
+from napari_dala.results.analysis import Analysis
+from napari_dala.results.store import TileStatus
+from napari_dala.plugin.analyze.dock import SHAPE, VIEW
+from napari_dala.plugin.parts.model_box import CardDialog
+from napari_dala.plugin.viewer.session import session_of
+from napari_dala.plugin.viewer.slide_layers import to_slide, to_world, view_of
 from napari_dala.slide import open_slide
 from napari_dala.slide.tiles import TileGrid
 from napari_dala.workspace import slide_folder
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from napari_dala.plugin.analyze import AnalyzeWidget
+    from napari_dala.plugin.analyze.dock import AnalyzeWidget
 
     Finished = Callable[[AnalyzeWidget], None]
 
@@ -43,7 +43,7 @@ def test_the_wheel_beside_the_progress_bar_stands_still(
     qtbot: Any, docks: Any, small_slide: Path, finished: Finished, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For each of its pictures Qt would compose the whole window anew, on the cores that analyse."""
-    monkeypatch.setattr("napari_dala.plugin.run._TELL_S", 0.0)
+    monkeypatch.setattr("napari_dala.plugin.analyze.run._TELL_S", 0.0)
     docks.viewer.open(small_slide, plugin="napari-dala")
     docks.analyze.model_box.choose_card("untrained")
     press(qtbot, docks.analyze.run_button)

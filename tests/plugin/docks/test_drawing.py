@@ -17,22 +17,22 @@ import pytest
 import shapely
 from qtpy.QtCore import Qt
 
-from napari_dala.plugin import autosave
-from napari_dala.plugin.autosave import Autosave
-from napari_dala.plugin.drawing import CORNERS, ELLIPSE, LASSO, MOVE, POLYGON, RECTANGLE, SELECT, drawing_of
-from napari_dala.plugin.drawing_keys import class_of_digit
-from napari_dala.plugin.history import History
-from napari_dala.plugin.slide_layers import set_mpp
+from napari_dala.plugin.annotate import autosave
+from napari_dala.plugin.annotate.autosave import Autosave
+from napari_dala.plugin.annotate.drawing import CORNERS, ELLIPSE, LASSO, MOVE, POLYGON, RECTANGLE, SELECT, drawing_of
+from napari_dala.plugin.annotate.keys import class_of_digit
+from napari_dala.plugin.annotate.history import History
+from napari_dala.plugin.viewer.slide_layers import set_mpp
 from napari_dala.slide import open_slide
-from napari_dala.training.annotated import annotated_slides
-from napari_dala.training.annotation_files import annotations_path, load_for, previous_of, save_for
-from napari_dala.training.annotations import Annotation, AnnotationDocument, ellipse_polygon
-from napari_dala.training.keyholes import to_shapes
+from napari_dala.annotations.slides import annotated_slides
+from napari_dala.annotations.files import annotations_path, load_for, previous_of, save_for
+from napari_dala.annotations.document import Annotation, AnnotationDocument, ellipse_polygon
+from napari_dala.annotations.shapes import to_shapes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_dala.plugin.drawing import Drawing
+    from napari_dala.plugin.annotate.drawing import Drawing
 
 SQUARE = ((200, 200), (500, 200), (500, 500), (200, 500))
 
@@ -478,9 +478,9 @@ import sys
 from pathlib import Path
 import shapely
 from qtpy.QtCore import QCoreApplication
-from napari_dala.plugin.autosave import Autosave
+from napari_dala.plugin.annotate.autosave import Autosave
 from napari_dala.slide import open_slide
-from napari_dala.training.annotations import Annotation, AnnotationDocument
+from napari_dala.annotations.document import Annotation, AnnotationDocument
 
 application = QCoreApplication([])
 slide, save = open_slide(sys.argv[1]), Autosave()

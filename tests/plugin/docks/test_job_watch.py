@@ -13,7 +13,7 @@ from napari_dala.errors import JobError
 from napari_dala.jobs.job import Job
 from napari_dala.jobs.process import ProcessMark
 from napari_dala.jobs.state import JobState, Status
-from napari_dala.plugin.job_watch import JobWatch
+from napari_dala.plugin.learn.job_watch import JobWatch
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,18 +16,18 @@ import pytest
 import shapely
 from qtpy.QtCore import Qt
 
-from napari_dala.analysis.result import Analysis
+from napari_dala.results.analysis import Analysis
 from napari_dala.errors import DalaError
 from napari_dala.jobs.job import jobs_in
 from napari_dala.jobs.state import Status
 from napari_dala.model.card import read_card
-from napari_dala.plugin.overlays import PREVIEW
-from napari_dala.plugin.run import AnalysisRun
-from napari_dala.plugin.session import session_of
+from napari_dala.plugin.viewer.overlays import PREVIEW
+from napari_dala.plugin.analyze.run import AnalysisRun
+from napari_dala.plugin.viewer.session import session_of
 from napari_dala.slide import open_slide
-from napari_dala.training.annotation_files import save_for
-from napari_dala.training.annotations import Annotation, AnnotationDocument
-from napari_dala.training.finetune_job import config_of
+from napari_dala.annotations.files import save_for
+from napari_dala.annotations.document import Annotation, AnnotationDocument
+from napari_dala.training.finetune.job import config_of
 from napari_dala.workspace import slide_folder
 
 if TYPE_CHECKING:
@@ -421,7 +421,7 @@ def test_a_picture_without_a_file(qtbot: Any, viewer: Any, child: Any, school: A
 
 @pytest.mark.parametrize("name", ["teacher", "teacher quick 2026-11-23", "teacher quick 2026-11-23 2"])
 def test_names_of_new_models_do_not_grow(name: str, workspace: Path) -> None:
-    from napari_dala.plugin.learning_jobs import new_model_name
+    from napari_dala.plugin.learn.jobs import new_model_name
 
     first = new_model_name(name, "deep", workspace)
     assert re.fullmatch(r"teacher deep \d{4}-\d\d-\d\d", first)

@@ -9,18 +9,18 @@ import pytest
 from napari.components import ViewerModel
 from napari.layers import Image
 
-from napari_dala.analysis.store import RescoredTiles, TileResults
+from napari_dala.results.store import RescoredTiles, TileResults
 from napari_dala.model.threshold import DynamicThreshold
-from napari_dala.plugin.explaining import Explanation
-from napari_dala.plugin.loading import load, read_blocks
-from napari_dala.plugin.overlays import PREVIEW
-from napari_dala.plugin.session import Session
+from napari_dala.plugin.viewer.cam_picture import Explanation
+from napari_dala.results.loaded import load, read_blocks
+from napari_dala.plugin.viewer.overlays import PREVIEW
+from napari_dala.plugin.viewer.session import Session
 from napari_dala.slide.tiles import TileGrid
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_dala.plugin.loading import LoadedAnalysis
+    from napari_dala.results.loaded import LoadedAnalysis
 
 GRID = TileGrid((2000, 1500), 224, (1.0, 1.0), 7)
 NAMES = ["Malignant probability", "Predicted class", "DT Grad-CAM: malignant"]

@@ -15,9 +15,9 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from qtpy.QtWidgets import QApplication
 
 from napari_dala.model.catalog import TEACHING
-from napari_dala.plugin.callback_times import CallbackTimes
-from napari_dala.plugin.event_loop import Heart, Wanderer, wait_until
-from napari_dala.slide.teaching import teaching_slide
+from napari_dala.plugin.bench.callback_times import CallbackTimes
+from napari_dala.plugin.bench.event_loop import Heart, Wanderer, wait_until
+from napari_dala.slide.teaching.slide import teaching_slide
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,7 +82,7 @@ class Bell(QObject):
 
 
 def test_callbacks_are_timed_and_called_as_before(qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from napari_dala.plugin import legend
+    from napari_dala.plugin.parts import legend
 
     heard: list[object] = []
 
@@ -110,7 +110,7 @@ def test_callbacks_are_timed_and_called_as_before(qtbot: Any, monkeypatch: pytes
 
 
 def test_events_that_are_handled_within_a_callback_are_not_its_own(qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from napari_dala.plugin import legend
+    from napari_dala.plugin.parts import legend
 
     def say(self: object, text: str = "") -> None:
         if text:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import psutil
 
-from napari_dala.analysis.result import Analysis
+from napari_dala.results.analysis import Analysis
 from napari_dala.slide import open_slide
 from napari_dala.workspace import slide_folder
 

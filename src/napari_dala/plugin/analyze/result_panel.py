@@ -1,0 +1,193 @@
+"""What an analysis found, in the dock: areas, operating threshold and the strongest spots."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QItemSelectionModel, Qt
+from qtpy.QtWidgets import (
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QListWidget,
+    QListWidgetItem,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QLabeledDoubleSlider
+from superqt.utils import QSignalThrottler, signals_blocked
+
+from napari_dala.plugin.parts.legend import Legend, Note, swatch
+
+if TYPE_CHECKING:
+    from napari_dala.results.analysis import Analysis, Spot, Summary
+    from napari_dala.plugin.viewer.session import Session
+
+_SPOTS_MS = 300  # between updates of the list
+
+
+class ResultPanel(QWidget):
+    """Summary, threshold and spots of the current slide's results; hidden while there are none.
+
+    Parameters
+    ----------
+    session
+        Of the viewer.
+    """
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session = session
+        self._spots: list[Spot] = []
+        self.legend = Legend()
+        self.threshold = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
+        self.threshold.setRange(0, 1)
+        self.threshold.setDecimals(2)
+        self.threshold.setToolTip("Operating threshold: from this probability on a tile counts as the class")
+        self.table = QGridLayout()
+        self.table.setColumnStretch(1, 1)
+        self.table.setHorizontalSpacing(10)
+        self.counts = QLabel()
+        self.counts.setWordWrap(True)
+        self.warning = Note("warning")
+        self.spots_title = QLabel()
+        self.spots = QListWidget()
+        self.previous_button, self.next_button = QPushButton("◀ Previous"), QPushButton("Next ▶")
+        self.keys = QLabel("H hides and shows the colours. N and Shift+N go from spot to spot.")
+        self.keys.setWordWrap(True)
+        self._arrange()
+        self.threshold.valueChanged.connect(self._session.set_threshold)
+        self.spots.currentRowChanged.connect(self._go)
+        self.spots.itemClicked.connect(lambda item: self._go(self.spots.row(item)))
+        self.next_button.clicked.connect(lambda: self._step(1))
+        self.previous_button.clicked.connect(lambda: self._step(-1))
+        session.step_asked.connect(self._step)
+        session.results_changed.connect(self.refresh)
+        session.slides_changed.connect(self.refresh)
+        self._later = QSignalThrottler(parent=self)
+        self._later.setTimeout(_SPOTS_MS)
+        self._later.triggered.connect(self._list_spots)
+        self._shown: Analysis | None = None
+        self.refresh()
+
+    def _arrange(self) -> None:
+        steps = QHBoxLayout()
+        steps.addWidget(self.previous_button)
+        steps.addWidget(self.next_button)
+        line = QHBoxLayout()
+        line.addWidget(QLabel("Threshold"))
+        line.addWidget(self.threshold)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.warning)
+        layout.addWidget(self.legend)
+        layout.addLayout(line)
+        layout.addLayout(self.table)
+        layout.addWidget(self.counts)
+        layout.addWidget(self.spots_title)
+        layout.addWidget(self.spots, 1)
+        layout.addLayout(steps)
+        layout.addWidget(self.keys)
+
+    def refresh(self) -> None:
+        """Show the current results."""
+        results = self._session.results
+        self.setVisible(results is not None)
+        if results is None:
+            self._shown = None
+            return
+        analysis = results.analysis
+        card = analysis.card
+        target = card.classes[card.target_class]
+        with signals_blocked(self.threshold):
+            self.threshold.setValue(results.threshold)
+        self.legend.show_class(
+            f"Probability of {target.name}",
+            target.color,
+            (_low_end(analysis), target.name),
+            results.threshold,
+        )
+        self._tabulate(analysis, analysis.summary(results.threshold))
+        self.warning.say("\n".join(analysis.warnings))
+        if analysis is not self._shown:
+            self._shown = analysis
+            self._list_spots()
+        else:
+            self._later.throttle()
+
+    def _tabulate(self, analysis: Analysis, summary: Summary) -> None:
+        rows = [
+            (entry.name, f"{summary.area_mm2[entry.name]:.2f} mm²", f"{summary.share[entry.name]:.0%}",
+             f"{summary.tiles[entry.name]} tiles")
+            for entry in analysis.card.classes
+        ]  # fmt: skip
+        while self.table.count() > 4 * len(rows):
+            item = self.table.takeAt(self.table.count() - 1)
+            if item and (widget := item.widget()):
+                widget.deleteLater()
+        for row, texts in enumerate(rows):
+            for column, text in enumerate(("", *texts)):
+                item = self.table.itemAtPosition(row, column)
+                label = item.widget() if item else None
+                if not isinstance(label, QLabel):
+                    label = QLabel()
+                    if column > 1:
+                        label.setAlignment(Qt.AlignmentFlag.AlignRight)
+                    self.table.addWidget(label, row, column)
+                if column == 0:
+                    label.setPixmap(swatch(analysis.card.classes[row].color))
+                else:
+                    label.setText(text)
+        parts = [f"{summary.analysed} tissue tiles analysed"]
+        if summary.todo:
+            parts.append(f"{summary.todo} to do")
+        parts.append(f"{summary.unreadable} unreadable")
+        if summary.unfamiliar:
+            parts.append(f"{summary.unfamiliar} unfamiliar")
+        parts.append(f"model {analysis.card.name}")
+        self.counts.setText(" · ".join(parts))
+
+    def _list_spots(self) -> None:
+        results = self._session.results
+        if results is None:
+            return
+        chosen = self._current
+        self._spots = results.analysis.spots(results.threshold)
+        name = results.analysis.card.class_names[results.analysis.card.target_class]
+        self.spots_title.setText(
+            f"Strongest spots ({name})" if self._spots else f"No tile reaches {results.threshold:.2f}"
+        )
+        with signals_blocked(self.spots):
+            self.spots.clear()
+            for number, spot in enumerate(self._spots, 1):
+                x, y = ((at * side / 1000) for at, side in zip((spot.x, spot.y), results.analysis.mpp, strict=True))
+                self.spots.addItem(QListWidgetItem(f"{number}.   {spot.probability:.0%}   at {x:.2f}, {y:.2f} mm"))
+            for row, spot in enumerate(self._spots):
+                if chosen is not None and (spot.row, spot.column) == (chosen.row, chosen.column):
+                    self.spots.setCurrentRow(row, QItemSelectionModel.SelectionFlag.ClearAndSelect)
+        for button in (self.next_button, self.previous_button):
+            button.setEnabled(bool(self._spots))
+
+    @property
+    def _current(self) -> Spot | None:
+        row = self.spots.currentRow()
+        return self._spots[row] if 0 <= row < len(self._spots) else None
+
+    def _step(self, step: int) -> None:
+        """Select the next or previous spot, round and round."""
+        if self._spots:
+            row = self.spots.currentRow()
+            self.spots.setCurrentRow((row + step if row >= 0 else min(0, step)) % len(self._spots))
+
+    def _go(self, row: int) -> None:
+        results = self._session.results
+        if results is not None and 0 <= row < len(self._spots):
+            self._session.go_to(self._spots[row].x, self._spots[row].y, results.analysis.grid.tile_size)
+
+
+def _low_end(analysis: Analysis) -> str:
+    """Return what the low end of the target class' bar means: the other class where there is but one."""
+    names = list(analysis.card.class_names)
+    names.pop(analysis.card.target_class)
+    return names[0] if len(names) == 1 else "other"

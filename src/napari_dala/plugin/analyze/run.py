@@ -1,0 +1,322 @@
+"""One analysis in the warm child, followed from the main thread: its layers fill, and the view steers its order."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Literal
+
+from napari.utils import cancelable_progress
+from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
+from superqt.utils import create_worker
+
+from napari_dala.results.loaded import Block, LoadedAnalysis, load, read_news
+from napari_dala.plugin.preferences import load_preferences
+from napari_dala.plugin.viewer.slide_layers import file_of, view_of
+from napari_dala.plugin.analyze.spinner import hold_spinner
+from napari_dala.workspace import slide_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import numpy as np
+    from napari.layers import Image
+    from numpy.typing import NDArray
+
+    from napari_dala.plugin.viewer.result_layers import ResultLayers
+    from napari_dala.plugin.viewer.session import Session
+    from napari_dala.plugin.warm_child import WarmChild
+    from napari_dala.slide import Slide
+
+Outcome = Literal["done", "cancelled", "failed"]
+
+_SHOW_MS = 200  # between updates of the layers, at first
+_EAGER_S, _LATER_MS = 2.0, 1000  # and then: napari paints anew for each, without a graphics card on the same cores
+_TELL_S = 1.0  # between updates of napari's activity dock
+_LOOK_MS = 100  # between messages about where the user looks
+
+
+class AnalysisRun(QObject):
+    """Starts an analysis of a slide layer; it goes on until it is done or cancelled.
+
+    Parameters
+    ----------
+    session, child
+        The viewer's session; the process that computes.
+    layer
+        The slide's.
+    arguments
+        Of the worker's action "analyze", without the view; see `arguments_for`.
+    preview
+        Show the results beside those that are there, see `Session.show`.
+    """
+
+    progressed = Signal(object)
+    """The latest progress event's payload, after its tiles were shown."""
+    ended = Signal(str, str)
+    """An `Outcome`, and one line of what went wrong."""
+
+    def __init__(
+        self,
+        session: Session,
+        child: WarmChild,
+        layer: Image,
+        arguments: dict[str, Any],
+        *,
+        preview: bool = False,
+    ) -> None:
+        super().__init__()
+        self.layer, self.preview = layer, preview
+        self.is_running = True
+        self._session, self._child = session, child
+        self._path = ""  # of the store, once it is there
+        self._latest: dict[str, Any] = {}
+        self._blocks: set[tuple[int, int]] = set()
+        self._tissue_found = False  # since the layers were last brought up to date
+        self._loading = False
+        self._shown = self._dropped = False
+        self._results: ResultLayers | None = None
+        self._end: tuple[Outcome, str] | None = None
+        self._begun = self._told = time.monotonic()
+        self._about, self._updated = "", 0.0
+        self._bar: cancelable_progress[Any] | None = None  # a sixth of a second, which the first tiles need not wait
+        self._show_timer = _once(self, _SHOW_MS, self._show)
+        self._look_timer = _once(self, _LOOK_MS, self._look)
+        child.told.connect(self._on_event)
+        viewer = session.viewer
+        for name in ("center", "zoom"):
+            getattr(viewer.scene.camera.events, name).connect(self._on_camera)
+        viewer.layers.events.removed.connect(self._on_removed)
+        session.runs.append(self)
+        self._request = child.request("analyze", view=view_of(viewer, layer), **arguments)
+
+    def cancel(self) -> None:
+        """Stop after the batch in hand; what was computed stays."""
+        if self.is_running:
+            self._child.tell(self._request, "cancel")
+
+    def drop(self) -> None:
+        """Cancel, and show no more of it."""
+        self._dropped, self.preview = True, False
+        self._blocks.clear()
+        self.cancel()
+
+    def abandon(self) -> None:
+        """Cancel and hear no more of it; for when nobody is left to be told."""
+        self.cancel()
+        self._leave()
+        with suppress(RuntimeError):  # the window is gone, its activity dock too
+            self._close_bar()
+
+    def _on_event(self, number: int, name: str, payload: dict[str, Any]) -> None:
+        if not self.is_running:
+            return
+        if number == 0 and name == "died":
+            self._stop("failed", f"The analysis process ended: {payload['reason']}. Run goes on where it stopped.")
+        elif number != self._request:
+            return
+        elif name == "opened":
+            self._path = payload["path"]
+            self._show_soon()
+        elif name == "progress":
+            self._path, self._latest = payload["path"], payload
+            if not self._dropped:
+                self._blocks.update((row, column) for row, column in payload["blocks"])
+                self._tissue_found |= not payload["blocks"]
+            self._show_soon()
+        elif name == "error":
+            self._stop("failed", payload["message"])
+        elif name == "cancelled" or (name == "result" and payload.get("cancelled")):
+            self._stop("cancelled", "")
+        elif name == "result":
+            self._stop("done", "")
+
+    def _show_soon(self) -> None:
+        """Bring the layers up to date: at once, where they have not just been."""
+        if not self._show_timer.isActive():
+            now = time.monotonic()
+            rest = _SHOW_MS if now - self._begun < _EAGER_S else _LATER_MS
+            self._show_timer.start(max(0, rest - round((now - self._updated) * 1000)))
+
+    def _stop(self, outcome: Outcome, message: str) -> None:
+        self._end = (outcome, message)
+        self._show()
+
+    def _show(self) -> None:
+        """Bring layers and progress up to date; what is read from disk is read in a thread, however much is new."""
+        if not self.is_running or self._loading:
+            return
+        if self._path and not self._shown and not self._dropped:
+            self._read(load, self._path, returned=self._on_loaded)
+        elif self._has_news and self._results is not None:
+            self._updated = time.monotonic()
+            store, blocks, marks = self._results.analysis.store, self._blocks, self._tissue_found
+            self._blocks, self._tissue_found = set(), False
+            self._read(read_news, store, blocks, marks, yielded=self._on_blocks, returned=self._on_marks)
+        else:
+            self._tell()
+
+    @property
+    def _has_news(self) -> bool:
+        """True where there is something to read; marks, which take longer, come with the first tiles or in the end."""
+        return bool(self._blocks) or (self._tissue_found and self._end is not None)
+
+    def _read(self, function: Callable[..., Any], *arguments: Any, **then: Callable[[Any], None]) -> None:
+        self._loading = True
+        create_worker(function, *arguments, _connect={**then, "errored": self._on_failed})
+
+    def _on_loaded(self, loaded: LoadedAnalysis) -> None:
+        self._loading, self._shown = False, True
+        if self.is_running and not self._dropped:
+            self._results = self._session.show(self.layer, loaded, self.preview)
+        self._show()
+
+    def _on_blocks(self, blocks: list[Block]) -> None:
+        if blocks and self.is_running and self._results is not None:
+            self._session.add(self._results, blocks)
+
+    def _on_marks(self, status: NDArray[np.uint8] | None) -> None:
+        self._loading = False
+        if self.is_running and self._results is not None:
+            if status is not None:
+                self._session.mark(self._results, status)
+            self._tell()
+
+    def _on_failed(self, error: Exception) -> None:
+        self._loading, self._shown = False, True
+        self._child.tell(self._request, "cancel")
+        self._stop("failed", str(error))
+
+    def _tell(self) -> None:
+        """Say how far it is, and that it has ended once everything is shown."""
+        if self._latest:
+            self._show_progress()  # napari handles events meanwhile: it may have ended, or be reading again
+            if not self.is_running or self._loading:
+                return
+            self.progressed.emit(self._latest)
+        if self._has_news and self._results is not None:
+            self._show_soon()
+        elif self._end is not None:
+            self._finish(*self._end)
+
+    def _show_progress(self) -> None:
+        """Show the run in napari's activity dock too, now and then: each time napari paints its window."""
+        if time.monotonic() - self._told < _TELL_S and self._end is None:
+            return
+        self._told = time.monotonic()
+        if self._bar is None and self._end is not None:
+            return
+        if self._bar is None:
+            self._bar = cancelable_progress(
+                total=self._latest["total"],
+                desc=f"Analysing {self.layer.name}",
+                cancel_callback=self.cancel,
+                leave=False,
+            )
+            hold_spinner(self._session.viewer)
+        about = "; Grad-CAM is approximate still" if self._latest["approximate"] else ""
+        if about != self._about:  # napari handles events and draws for each change of its bar
+            self._about = about
+            self._bar.set_description(f"Analysing {self.layer.name}{about}")
+        if self._bar.total != self._latest["total"]:
+            self._bar.total = self._latest["total"]
+        finished = self._latest["done"] - self._latest["approximate"]
+        if finished > self._bar.n:
+            self._bar.update(finished - self._bar.n)
+
+    def _on_camera(self) -> None:
+        if not self._look_timer.isActive():
+            self._look_timer.start()
+
+    def _look(self) -> None:
+        if self.is_running:
+            self._child.tell(self._request, "look_at", view=view_of(self._session.viewer, self.layer))
+
+    def _on_removed(self) -> None:
+        if self.is_running and self.layer not in self._session.viewer.layers:
+            self.cancel()
+            self._finish("cancelled", "")
+
+    def _finish(self, outcome: Outcome, message: str) -> None:
+        self._leave()
+        self._show_timer.stop()
+        self._look_timer.stop()
+        self._close_bar()
+        self.ended.emit(outcome, message)
+
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def _leave(self) -> None:
+        self.is_running = False
+        if self in self._session.runs:
+            self._session.runs.remove(self)
+
+
+def arguments_for(slide: Slide, model: Path | str, region: list[list[list[float]]] | None = None) -> dict[str, Any]:
+    """Return the arguments of the worker's action "analyze", as chosen under Preferences.
+
+    Parameters
+    ----------
+    slide
+        Its mpp is known; pixels without a file are written to the workspace first.
+    model
+        Name of a model, or its bundle's file.
+    region
+        Polygons of [x, y], level-0 px; None for the whole slide.
+    """
+    preferences = load_preferences()
+    return {
+        "slide": str(file_of(slide, preferences.workspace)),
+        "mpp": given_mpp(slide),
+        "model": str(model),
+        "out": str(analyses_folder(slide)),
+        "region": region,
+        "device": preferences.device,
+        "precision": preferences.precision,
+        "threads": preferences.threads,
+    }
+
+
+def given_mpp(slide: Slide) -> float | list[float] | None:
+    """Return um per level-0 pixel, or [x, y], where the user gave it; None where the file says it."""
+    if slide.mpp is None or slide.mpp_source != "given":
+        return None
+    return slide.mpp[0] if slide.mpp[0] == slide.mpp[1] else list(slide.mpp)
+
+
+def analyses_folder(slide: Slide) -> Path:
+    """Return the folder in the workspace that holds a slide's `analysis.zarr`."""
+    return slide_folder(slide.fingerprint, load_preferences().workspace) / "analyses"
+
+
+def progress_text(payload: dict[str, Any]) -> str:
+    """Return how far an analysis is, in one line, from a progress event's payload."""
+    parts = [f"{payload['done']} of {payload['total']} tiles"]
+    if payload["tiles_per_s"]:
+        parts.append(f"{payload['tiles_per_s']:.1f} tiles/s")
+    left = payload["seconds_left"]
+    if left is not None and left >= 0.5:
+        parts.append(f"{duration(left)} left")
+    if payload["approximate"]:
+        parts.append(f"Grad-CAM still approximate on {payload['approximate']}")
+    return " · ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in words."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
+
+
+def _once(owner: QObject, interval: int, call: Any) -> QTimer:
+    timer = QTimer(owner)
+    timer.setSingleShot(True)
+    timer.setInterval(interval)
+    timer.timeout.connect(call)
+    return timer

@@ -1,0 +1,113 @@
+"""How far learning is: a line, a bar, and the buttons to pause, resume and cancel it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+
+from napari_dala.jobs.state import Status
+from napari_dala.plugin.parts.legend import Bar, Note
+from napari_dala.plugin.analyze.run import progress_text
+
+if TYPE_CHECKING:
+    from napari_dala.plugin.learn.learning import Learning
+
+_SAYS = {
+    Status.QUEUED: "Starting…",
+    Status.RUNNING: "Learning…",
+    Status.PAUSED: "Paused",
+    Status.INTERRUPTED: "Learning was interrupted. Resume goes on where it stopped.",
+    Status.FAILED: "Learning failed.",
+    Status.DONE: "Learned.",
+}
+
+
+class JobPanel(QWidget):
+    """Follows a `Learning`; not there while there is nothing to follow.
+
+    Parameters
+    ----------
+    learning
+        Of the slide.
+    """
+
+    def __init__(self, learning: Learning) -> None:
+        super().__init__()
+        self._learning = learning
+        self.status, self.bar = QLabel(), Bar()
+        self.status.setWordWrap(True)
+        self.error = Note("error")
+        self.go_button, self.cancel_button = QPushButton("Pause"), QPushButton("Cancel")
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.go_button)
+        buttons.addWidget(self.cancel_button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        for widget in (self.error, self.status, self.bar):
+            layout.addWidget(widget)
+        layout.addLayout(buttons)
+        self.go_button.clicked.connect(self._go)
+        self.cancel_button.clicked.connect(self._cancel)
+        learning.changed.connect(self.refresh)
+        learning.reported.connect(self._on_event)
+        learning.forgotten.connect(self._on_forgotten)
+        learning.progressed.connect(self._on_progress)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Show where the job stands."""
+        learning = self._learning
+        status, live, previews = learning.status, learning.is_live, learning.run is not None
+        stopped = status is not None and status is not Status.DONE and not live
+        self.error.say(learning.problem or (learning.message if status is Status.FAILED else ""))
+        if not previews:
+            self.status.setText(self._text(status))
+        self.status.setVisible(bool(self.status.text()))
+        self.bar.setVisible((live or previews) and self.bar.maximum() > 0)  # one without end would keep Qt painting
+        self.go_button.setVisible(live or stopped)
+        self.go_button.setText("Pause" if status is Status.RUNNING else "Resume")
+        self.go_button.setEnabled(stopped or status in (Status.RUNNING, Status.PAUSED))
+        self.cancel_button.setVisible(live or stopped or previews)
+        self.cancel_button.setText("Stop" if previews else "Cancel")
+
+    def _text(self, status: Status | None) -> str:
+        if status is None:
+            return ""
+        message = self._learning.message
+        if status is Status.RUNNING and message:
+            return message[:1].upper() + message[1:]
+        if status in (Status.PAUSED, Status.INTERRUPTED) and message:
+            return f"{_SAYS[status]} ({message})"
+        return _SAYS.get(status, "")
+
+    def _go(self) -> None:
+        if self._learning.status is Status.RUNNING:
+            self._learning.pause()
+        else:
+            self._learning.resume()
+
+    def _cancel(self) -> None:
+        if run := self._learning.run:
+            run.cancel()
+        else:
+            self._learning.cancel()
+
+    def _on_event(self, event: dict[str, Any]) -> None:
+        if event.get("event") == "prepared":
+            self.bar.setRange(0, event["epochs"])
+            self.bar.setVisible(True)
+        elif event.get("event") == "epoch":
+            self.bar.setValue(event["epoch"] + 1)
+
+    def _on_progress(self, payload: dict[str, Any]) -> None:
+        if self._learning.run is None:
+            return  # accepted meanwhile
+        self.bar.setRange(0, max(1, payload["total"]))
+        self.bar.setVisible(True)
+        self.bar.setValue(payload["done"] - payload["approximate"])
+        self.status.setText(f"The new model's map: {progress_text(payload)}")
+
+    def _on_forgotten(self) -> None:
+        self.bar.setRange(0, 0)
+        self.status.setText("")

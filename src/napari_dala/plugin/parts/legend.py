@@ -1,0 +1,115 @@
+"""Small drawn parts of the docks: what the colours mean, and notes that stand out in a dark or a light theme."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from qtpy.QtCore import QRectF, QSize, Qt
+from qtpy.QtGui import QColor, QImage, QPainter, QPen, QPixmap
+from qtpy.QtWidgets import QLabel, QProgressBar, QSizePolicy, QWidget
+
+from napari_dala.results.report.pictures import colormap
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from qtpy.QtGui import QPaintEvent
+
+    Color = tuple[int, int, int]
+
+_TISSUE = np.array((236, 214, 226)) / 255  # pale eosin: the low end lets the tissue through
+_BAR = 16  # px
+_NOTES = {"error": "#8c1d28", "warning": "#7a5200", "offer": "#1f4e79"}
+_RUN_STYLE = """
+QPushButton { background: #2e7d4f; color: white; font-weight: bold; min-height: 34px; border-radius: 4px; }
+QPushButton:hover { background: #37965f; }
+QPushButton:disabled { background: #4a5a51; color: #b5c0b9; border: 0px; }
+"""
+RUN_STYLE = _RUN_STYLE.replace("\n", " ")
+
+
+class Legend(QWidget):
+    """A colour bar over tissue, from nothing to a class' strongest, with a mark where the class begins."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pixels: NDArray[np.uint8] = np.zeros((1, 1, 3), np.uint8)
+        self._title, self._ends = "", ("", "")
+        self._mark: float | None = None
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+
+    def show_class(self, title: str, color: Color, ends: tuple[str, str], mark: float | None = None) -> None:
+        """Show a class' colours, what their ends mean and, as a line, the operating threshold."""
+        rgba = colormap(color)
+        pixels = rgba[:, :3] * rgba[:, 3:] + _TISSUE * (1 - rgba[:, 3:])
+        self._pixels = np.round(pixels * 255).astype(np.uint8)[None]
+        self._title, self._ends, self._mark = title, ends, mark
+        self.setToolTip(title)
+        self.update()
+
+    def sizeHint(self) -> QSize:  # noqa: D102
+        return QSize(200, 2 * self.fontMetrics().height() + _BAR + 8)
+
+    minimumSizeHint = sizeHint
+
+    def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: D102
+        painter = QPainter(self)
+        line = self.fontMetrics().height()
+        text = self.palette().text().color()
+        painter.setPen(text)
+        whole = QRectF(0, 0, self.width(), line)
+        painter.drawText(whole, Qt.AlignmentFlag.AlignLeft, self._title)
+        bar = QRectF(0, line + 3, self.width(), _BAR)
+        width = self._pixels.shape[1]
+        painter.drawImage(bar, QImage(self._pixels.tobytes(), width, 1, 3 * width, QImage.Format.Format_RGB888))
+        below = QRectF(0, bar.bottom() + 2, self.width(), line)
+        painter.drawText(below, Qt.AlignmentFlag.AlignLeft, self._ends[0])
+        painter.drawText(below, Qt.AlignmentFlag.AlignRight, self._ends[1])
+        if self._mark is not None:
+            x = self._mark * self.width()
+            painter.setPen(QPen(QColor("black"), 2))
+            painter.drawLine(round(x), round(bar.top()) - 2, round(x), round(bar.bottom()) + 2)
+            painter.setPen(text)
+            caption = f"threshold {self._mark:.2f}"
+            half = self.fontMetrics().horizontalAdvance(caption) / 2 + 2
+            middle = min(max(x, half + 16), self.width() - half - 16)
+            painter.drawText(QRectF(middle - half, below.top(), 2 * half, line), Qt.AlignmentFlag.AlignCenter, caption)
+        painter.end()
+
+
+class Note(QLabel):
+    """One line, or a few, on a coloured ground; not there while it has nothing to say.
+
+    Parameters
+    ----------
+    kind
+        "error", "warning" or "offer".
+    """
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.setWordWrap(True)
+        self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.setStyleSheet(f"background: {_NOTES[kind]}; color: white; border-radius: 3px; padding: 4px;")
+        self.say("")
+
+    def say(self, text: str) -> None:
+        """Show a text; nothing for none."""
+        self.setText(text)
+        self.setVisible(bool(text))
+
+
+class Bar(QProgressBar):
+    """A progress bar that is painted when the window next is; Qt's own has the whole window painted for each value."""
+
+    def setValue(self, value: int) -> None:  # noqa: D102
+        self.setUpdatesEnabled(False)
+        super().setValue(value)
+        self.setUpdatesEnabled(True)
+
+
+def swatch(color: Color, side: int = 12) -> QPixmap:
+    """Return a square of a class' colour."""
+    pixmap = QPixmap(side, side)
+    pixmap.fill(QColor(*color))
+    return pixmap

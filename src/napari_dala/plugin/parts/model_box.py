@@ -1,0 +1,88 @@
+"""The list of models to choose from, in every dock that needs one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QComboBox, QDialog, QHBoxLayout, QTextBrowser, QToolButton, QVBoxLayout
+from superqt.utils import signals_blocked
+
+from napari_dala.model.card_page import card_table
+from napari_dala.model.catalog import list_models
+from napari_dala.plugin.preferences import load_preferences
+
+if TYPE_CHECKING:
+    from qtpy.QtWidgets import QWidget
+
+    from napari_dala.model.card import ModelCard
+    from napari_dala.model.catalog import ModelEntry
+
+_CARD_SIZE = 720, 640  # px
+
+
+class ModelBox(QComboBox):
+    """The built-in models and those of the workspace; a long name does not widen the dock."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.entries: list[ModelEntry] = []
+        self.read()
+
+    @property
+    def entry(self) -> ModelEntry | None:
+        """The chosen model."""
+        row = self.currentIndex()
+        return self.entries[row] if 0 <= row < len(self.entries) else None
+
+    def read(self, choose: str = "") -> None:
+        """List the models anew, silently; the choice stays, unless another is to be chosen."""
+        chosen = choose or self.currentText()
+        self.entries = list_models(load_preferences().workspace)
+        with signals_blocked(self):
+            self.clear()
+            self.addItems([entry.name for entry in self.entries])
+            self.setCurrentIndex(max(0, self.findText(chosen)))
+
+    def choose_card(self, name: str | None) -> None:
+        """Choose the model whose card has this name, where there is one."""
+        rows = (row for row, entry in enumerate(self.entries) if entry.card and entry.card.name == name)
+        self.setCurrentIndex(next(rows, self.currentIndex()))
+
+    def with_card(self) -> QHBoxLayout:
+        """Return a row of this list and a button that shows the chosen model's card."""
+        button = QToolButton()
+        button.setText("Card…")
+        button.setToolTip("What the model was trained on, how well it does on patients it never saw, its limits")
+        button.clicked.connect(self._show_card)
+        row = QHBoxLayout()
+        row.addWidget(self, stretch=1)
+        row.addWidget(button)
+        return row
+
+    def _show_card(self) -> None:
+        if self.entry and self.entry.card:
+            CardDialog(self.entry.card, self).show()
+
+
+class CardDialog(QDialog):
+    """A window with a model's card; gone when it is closed.
+
+    Parameters
+    ----------
+    card
+        What it shows.
+    parent
+        The widget it belongs to.
+    """
+
+    def __init__(self, card: ModelCard, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        self.setWindowTitle(f"Model card: {card.name}")
+        self.text = QTextBrowser()
+        self.text.setHtml(card_table(card))
+        layout = QVBoxLayout(self)
+        layout.addWidget(self.text)
+        self.resize(*_CARD_SIZE)

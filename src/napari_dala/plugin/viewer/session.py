@@ -1,0 +1,278 @@
+"""What the docks of one viewer share: the slide in hand, its results, hovering, and the key that hides overlays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, WeakMethod, ref
+
+from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
+
+from napari_dala.errors import SlideError
+from napari_dala.plugin.viewer.overlays import Overlays
+from napari_dala.plugin.viewer.slide_layers import shows_slide, slide_of, to_world, view_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    import numpy as np
+    from napari.components import ViewerModel
+    from napari.layers import Image, Layer
+    from numpy.typing import ArrayLike, NDArray
+
+    from napari_dala.plugin.viewer.cam_picture import Explanation
+    from napari_dala.plugin.viewer.result_layers import ResultLayers
+    from napari_dala.results.loaded import Block, LoadedAnalysis
+    from napari_dala.plugin.analyze.run import AnalysisRun
+    from napari_dala.slide import Slide
+
+TOGGLE_KEY = "h"
+NEXT_KEY = "n"
+PREVIOUS_KEY = "shift-n"
+_SPOT_TILES = 6  # a spot's tile and its surroundings, in tiles across the view
+
+
+class Session(QObject):
+    """The slide that a viewer's docks are about: that of the layer selected last.
+
+    Use `session_of`; the viewer is held weakly, so that closing it frees everything.
+
+    Attributes
+    ----------
+    layer
+        The current slide's layer, or None.
+    problem
+        Why the layer's slide cannot be analysed, one line, or None.
+    runs
+        The analyses that are under way.
+    """
+
+    slides_changed = Signal()
+    """Slide layers came or went, or another one is current."""
+    results_changed = Signal()
+    """The current slide's results are others, hold more tiles, or are shown in another way."""
+    model_installed = Signal(str)
+    """A model of this name is in the workspace now, and is the one to go on with."""
+    step_asked = Signal(int)
+    """A key asks for the next (1) or previous (-1) spot."""
+    suggestion_asked = Signal()
+    """A key asks for the next tile to label."""
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        super().__init__()
+        self._viewer = ref(viewer)
+        self._overlays: dict[Image, Overlays] = {}
+        self._hidden: list[Layer] = []
+        self._claims: WeakKeyDictionary[Layer, Image] = WeakKeyDictionary()
+        self.layer: Image | None = None
+        self.problem: str | None = None
+        self.runs: list[AnalysisRun] = []
+        layers = viewer.layers
+        layers.events.inserted.connect(self._on_layers)
+        layers.events.removed.connect(self._on_layers)
+        layers.selection.events.active.connect(self._on_layers)
+        viewer.bind_key(TOGGLE_KEY, _toggle, overwrite=True)
+        viewer.bind_key(NEXT_KEY, _next, overwrite=True)
+        viewer.bind_key(PREVIOUS_KEY, _previous, overwrite=True)
+        self._on_layers()
+
+    @property
+    def viewer(self) -> ViewerModel:
+        """The viewer."""
+        viewer = self._viewer()
+        if viewer is None:
+            raise RuntimeError("the viewer is closed")
+        return viewer
+
+    @property
+    def slide_layers(self) -> list[Image]:
+        """The layers that can be analysed, the topmost first."""
+        return [layer for layer in reversed(self.viewer.layers) if shows_slide(layer)]
+
+    @property
+    def slide(self) -> Slide | None:
+        """The current slide, or None where there is none or it cannot be opened."""
+        self.problem = None
+        if self.layer is None:
+            return None
+        try:
+            return slide_of(self.layer)
+        except SlideError as error:
+            self.problem = str(error)
+            return None
+
+    @property
+    def results(self) -> ResultLayers | None:
+        """What is shown of the current slide's results: a preview while there is one; None where there are none."""
+        return None if self.layer is None else self.results_of(self.layer)
+
+    def results_of(self, layer: Image) -> ResultLayers | None:
+        """Return what is shown of the results of a slide layer, or None."""
+        return self._overlays[layer].shown if layer in self._overlays else None
+
+    def overlays_of(self, layer: Image) -> Overlays | None:
+        """Return all that lies over a slide layer: results and a preview."""
+        return self._overlays.get(layer)
+
+    def add(self, results: ResultLayers, blocks: Iterable[Block]) -> None:
+        """Show tiles that are new in a store, if its results are still there."""
+        if any(results in (one.standing, one.preview) for one in self._overlays.values()):
+            results.add(blocks)
+        if results is self.results:
+            self.results_changed.emit()
+
+    def mark(self, results: ResultLayers, status: NDArray[np.uint8]) -> None:
+        """Note what has become of every tile of results, (rows, columns); see `Analysis.status`."""
+        results.analysis.status[...] = status
+        if results is self.results:
+            self.results_changed.emit()
+
+    def set_threshold(self, threshold: float) -> None:
+        """Give the current results another operating threshold."""
+        if self.results is not None:
+            self.results.set_threshold(threshold)
+            self.results_changed.emit()
+
+    def explain(self, explanation: Explanation) -> None:
+        """Show another Grad-CAM of the current results."""
+        if self.results is not None:
+            assert self.layer is not None
+            self.results.explain(explanation, view_of(self.viewer, self.layer))
+
+    def choose(self, layer: Image) -> None:
+        """Make another slide layer the current one."""
+        if layer is not self.layer:
+            self.viewer.layers.selection.active = layer
+
+    def show(self, layer: Image, loaded: LoadedAnalysis, preview: bool = False) -> ResultLayers:
+        """Lay results over a slide layer in place of those it had, or beside them as a preview that hides them.
+
+        How results are shown stays as it was. A preview ends when it is kept or dropped, or other results are shown.
+        """
+        overlays = self._overlays.setdefault(layer, Overlays(self.viewer.layers, layer))
+        results = overlays.show_preview(loaded) if preview else overlays.show(loaded)
+        results.explained.connect(self._on_explained)
+        self._watch_status()
+        self.results_changed.emit()
+        return results
+
+    def keep_preview(self, layer: Image) -> None:
+        """Let a preview replace the results beside it."""
+        self._change(layer, Overlays.keep)
+
+    def drop_preview(self, layer: Image) -> None:
+        """Remove a preview; what it hid is visible again, as it was."""
+        self._change(layer, Overlays.drop)
+
+    def show_before(self, layer: Image, before: bool) -> None:
+        """Look at what a preview hides, or at the preview again."""
+        self._change(layer, lambda overlays: overlays.show_before(before))
+
+    def _on_explained(self) -> None:
+        if self.results is not None:
+            self.results_changed.emit()
+
+    def _change(self, layer: Image, change: Callable[[Overlays], object]) -> None:
+        if layer in self._overlays:
+            change(self._overlays[layer])
+            self.results_changed.emit()
+
+    def go_to(self, x: float, y: float, tile: tuple[float, float]) -> None:
+        """Move the camera to (x, y) of the current slide, close enough to see a tile of this size (level-0 px)."""
+        if self.layer is None:
+            return
+        camera, canvas = self.viewer.scene.camera, self.viewer.canvas
+        (top, left), (bottom, right) = (to_world(self.layer, x + s * tile[0], y + s * tile[1]) for s in (-0.5, 0.5))
+        side = max(abs(bottom - top), abs(right - left))
+        camera.zoom = max(camera.zoom, min(canvas.size) / side / _SPOT_TILES)
+        camera.center = (0.0, *to_world(self.layer, x, y))
+
+    def claim(self, layer: Layer, slide_layer: Image) -> None:
+        """Let a layer that shows no results stand for a slide's when it is selected."""
+        self._claims[layer] = slide_layer
+
+    def toggle_overlays(self) -> None:
+        """Hide what is visible of the current results, or show it again."""
+        if self.results is None:
+            return
+        visible = [layer for layer in self.results.present if layer.visible]
+        shown = [layer for layer in self._hidden if layer in self.results.present] or [
+            layer for layer in self.results.present if layer.metadata["dala_role"] != "class"
+        ]
+        for layer in visible or shown:
+            layer.visible = not visible
+        self._hidden = visible
+
+    def _on_layers(self) -> None:
+        """Follow the selection, and drop results whose layers are gone."""
+        layers = self.viewer.layers
+        for layer, overlays in list(self._overlays.items()):
+            if layer not in layers:
+                del self._overlays[layer]
+                overlays.remove()
+            else:
+                overlays.tidy()
+        active = layers.selection.active
+        claimed = active if active is None else self._claims.get(active, active)
+        owner = next((layer for layer, overlays in self._overlays.items() if active in overlays.all), claimed)
+        current = self.layer if self.layer in layers else None
+        if owner is not None and shows_slide(owner):
+            current = owner
+        if current is None:
+            current = next(iter(self.slide_layers), None)
+        self.layer = current
+        self._watch_status()
+        self.slides_changed.emit()
+
+    def _watch_status(self) -> None:
+        """Let the status bar say class and probability under the cursor, whichever layer is selected."""
+        active = self.viewer.layers.selection.active
+        if self._overlays and active is not None and not hasattr(active.get_status, "dala"):
+            active.get_status = _WithProbability(active, WeakMethod(self._describe))
+
+    def _describe(self, world: ArrayLike) -> str:
+        return "" if self.results is None else self.results.describe(world)
+
+
+class _WithProbability:
+    """A layer's `get_status`, with class and probability under the cursor added in front."""
+
+    dala = True
+
+    def __init__(self, layer: Layer, describe: WeakMethod[Any]) -> None:
+        self._layer = ref(layer)
+        self._describe = describe
+
+    def __call__(self, position: ArrayLike | None = None, **options: Any) -> dict[str, str]:
+        layer, describe = self._layer(), self._describe()
+        assert layer is not None
+        status: dict[str, str] = type(layer).get_status(layer, position, **options)
+        if position is not None and options.get("world") and describe is not None and (text := describe(position)):
+            status["coordinates"] = f"{text}   {status['coordinates']}"
+            status["value"] = f"{status['value']}   {text}"
+        return status
+
+
+_sessions: WeakKeyDictionary[ViewerModel, Session] = WeakKeyDictionary()
+
+
+def session_of(viewer: ViewerModel) -> Session:
+    """Return a viewer's session; napari may hand out the viewer in a proxy."""
+    viewer = getattr(viewer, "__wrapped__", viewer)
+    if viewer not in _sessions:
+        _sessions[viewer] = Session(viewer)
+    return _sessions[viewer]
+
+
+def _toggle(viewer: ViewerModel) -> None:
+    """Show or hide the results of the analysis."""
+    session_of(viewer).toggle_overlays()
+
+
+def _next(viewer: ViewerModel) -> None:
+    """Go to the next strongest spot."""
+    session_of(viewer).step_asked.emit(1)
+
+
+def _previous(viewer: ViewerModel) -> None:
+    """Go to the previous spot."""
+    session_of(viewer).step_asked.emit(-1)

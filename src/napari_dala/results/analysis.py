@@ -1,0 +1,274 @@
+"""What an analysis found: probabilities, maps, areas and the strongest spots. Knows no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_dala.results.store import AnalysisStore, TileStatus, open_store
+from napari_dala.model.card import ModelCard
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_dala.slide.tiles import TileGrid
+
+
+MOSTLY = 0.5  # of the analysed tiles: with more of them unfamiliar the slide as a whole is
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A tile that stands out: its grid position, its centre (level-0 px) and its probability."""
+
+    row: int
+    column: int
+    x: float
+    y: float
+    probability: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Counts and areas at one operating threshold.
+
+    Attributes
+    ----------
+    threshold
+        Probability of the target class from which a tile counts as that class.
+    tiles
+        Analysed tiles by class name.
+    area_mm2, share
+        Their area and their part of all analysed tiles, by class name.
+    analysed, unreadable, todo
+        Tissue tiles done, not decodable, and still to do by this model.
+    unfamiliar
+        How many of those done are unlike what the model was trained on.
+    """
+
+    threshold: float
+    tiles: dict[str, int]
+    area_mm2: dict[str, float]
+    share: dict[str, float]
+    analysed: int
+    unreadable: int
+    todo: int
+    unfamiliar: int
+
+
+class Analysis:
+    """One bundle's results on one slide, read from the store.
+
+    Parameters
+    ----------
+    store
+        May still be growing: `refresh` reads it again.
+
+    Attributes
+    ----------
+    probability
+        (classes, rows, columns) float32; NaN where a tile was not analysed.
+    status
+        (rows, columns) uint8, a `TileStatus` each.
+    approximate
+        (rows, columns) bool, True where the probability is there and the Grad-CAM is approximate or not there yet.
+    unfamiliar
+        (rows, columns) bool, True where an analysed tile is unlike what the model was trained on.
+    """
+
+    probability: NDArray[np.float32]
+    status: NDArray[np.uint8]
+    approximate: NDArray[np.bool_]
+    unfamiliar: NDArray[np.bool_]
+
+    def __init__(self, store: AnalysisStore) -> None:
+        self.store = store
+        self.card = ModelCard.model_validate(store.card)
+        self.slide: dict[str, Any] = store.slide
+        self.refresh()
+
+    @classmethod
+    def open(cls, path: str | Path, bundle_hash: str | None = None) -> Analysis:
+        """Open an `analysis.zarr`, or the folder that holds one: what was written last, or a bundle's results.
+
+        Raises
+        ------
+        DalaError
+            When there is none.
+        """
+        path = Path(path)
+        return cls(open_store(path / "analysis.zarr" if (path / "analysis.zarr").is_dir() else path, bundle_hash))
+
+    @property
+    def grid(self) -> TileGrid:
+        """Where the tiles lie."""
+        return self.store.grid
+
+    @property
+    def mpp(self) -> tuple[float, float]:
+        """Micrometres per level-0 pixel (x, y) that the analysis used."""
+        return (self.card.mpp / self.grid.scale[0], self.card.mpp / self.grid.scale[1])
+
+    @cached_property
+    def cell_um(self) -> float:
+        """Side of a CAM cell in um."""
+        return self.card.mpp * self.card.tile_px / self.grid.cells
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader must know before believing a number."""
+        unfamiliar, analysed = int(self.unfamiliar.sum()), int(self.analysed.sum())
+        found = []
+        if unfamiliar > MOSTLY * analysed:
+            found.append(
+                f"Most of this slide ({unfamiliar} of {analysed} tiles) is unlike the tissue that the model learned "
+                "from: do not rely on anything it says here."
+            )
+        if not self.card.trained:
+            found.append(f"Model “{self.card.name}” is untrained: its weights are random and its numbers mean nothing.")
+        if self.slide.get("mpp_source") == "objective power":
+            found.append("The file gives no resolution; it was estimated from the objective's power (10 / power).")
+        if self.grid.upsampled:
+            found.append("The slide is coarser than the model's training pictures: its pixels were enlarged.")
+        unreadable = int((self.status == TileStatus.UNREADABLE).sum())
+        if unreadable:
+            found.append(f"{unreadable} tile(s) of the slide could not be decoded and were left out.")
+        approximate = int(self.approximate.sum())
+        if approximate:
+            found.append(
+                f"The Grad-CAM of {approximate} tile(s) is approximate or missing: their probabilities were computed "
+                "from stored features. Run the analysis again to complete it."
+            )
+        if 0 < unfamiliar <= MOSTLY * analysed:
+            found.append(
+                f"{unfamiliar} of {analysed} tiles are unlike what the model was trained on: do not rely on what it "
+                "says of them."
+            )
+        return found
+
+    def refresh(self) -> None:
+        """Read probability, status and marks again."""
+        self.status = self.store.status
+        scored, exact = self.store.scored, self.store.exact
+        self.probability = self.store.read("probability")
+        self.probability[:, ~scored] = np.nan  # a tile counts once its mark is written
+        self.approximate = scored & ~exact
+        self.unfamiliar = scored & self.store.unfamiliar()
+
+    @property
+    def knows_unfamiliar(self) -> bool:
+        """True where the model can tell what is unlike its training tiles."""
+        return self.store.knows_unfamiliar
+
+    @property
+    def analysed(self) -> NDArray[np.bool_]:
+        """(rows, columns), True where there is a probability."""
+        there: NDArray[np.bool_] = np.isfinite(self.probability[0])
+        return there
+
+    def cam(self, class_index: int) -> NDArray[np.float32]:
+        """Return the raw Grad-CAM of one class over the whole grid.
+
+        Where tiles overlap, a cell's value is the mean over the tiles that cover it.
+
+        Returns
+        -------
+        `grid.cam_shape` float32, in logits; NaN where no tile was analysed, or its map is not there yet.
+        """
+        maps: NDArray[np.float32] = self.store.read("cam")[class_index].astype(np.float32)
+        rows, columns = self.grid.shape
+        cells, stride = self.grid.cells, self.grid.stride_cells
+        tiles = maps.reshape(rows, cells, columns, cells)
+        tiles[~np.broadcast_to(self.analysed[:, None, :, None], tiles.shape)] = np.nan
+        if stride == cells:
+            return maps
+        return overlay_mean(tiles, stride)
+
+    def class_map(self, threshold: float | None = None) -> NDArray[np.uint8]:
+        """Return 0 where a tile was not analysed, else 1 + the index of its class, (rows, columns).
+
+        The target class where its probability reaches `threshold` (default: the bundle's), else the likeliest
+        of the others.
+        """
+        target = self.card.target_class
+        others = self.probability.copy()
+        others[target] = -1
+        others[:, ~self.analysed] = 0
+        chosen = others.argmax(axis=0)
+        chosen[self.probability[target] >= self._threshold(threshold)] = target
+        return np.where(self.analysed, chosen + 1, 0).astype(np.uint8)
+
+    def summary(self, threshold: float | None = None) -> Summary:
+        """Count tiles and areas; a tile's area is that of its stride, so overlap is not counted twice."""
+        classes = self.class_map(threshold)
+        tile_mm2 = (self.grid.stride_px * self.card.mpp / 1000) ** 2
+        counts = {entry.name: int((classes == index + 1).sum()) for index, entry in enumerate(self.card.classes)}
+        analysed = int((classes > 0).sum())
+        return Summary(
+            threshold=self._threshold(threshold),
+            tiles=counts,
+            area_mm2={name: count * tile_mm2 for name, count in counts.items()},
+            share={name: count / analysed if analysed else 0.0 for name, count in counts.items()},
+            analysed=analysed,
+            unreadable=int((self.status == TileStatus.UNREADABLE).sum()),
+            todo=int(((classes == 0) & np.isin(self.status, (TileStatus.TODO, TileStatus.DONE))).sum()),
+            unfamiliar=int(self.unfamiliar.sum()),
+        )
+
+    def spots(self, threshold: float | None = None, most: int = 50) -> list[Spot]:
+        """Return the tiles most likely of the target class, strongest first, no two within two tiles' distance."""
+        probability = np.nan_to_num(self.probability[self.card.target_class], nan=-1.0)
+        spots: list[Spot] = []
+        for flat in np.argsort(-probability, axis=None, kind="stable"):
+            row, column = (int(index) for index in np.unravel_index(flat, probability.shape))
+            if probability[row, column] < self._threshold(threshold) or len(spots) == most:
+                break
+            if all(max(abs(row - spot.row), abs(column - spot.column)) > self.near for spot in spots):
+                spots.append(self.spot(row, column))
+        return spots
+
+    @property
+    def near(self) -> int:
+        """Two tiles' distance, in rows or columns of the grid."""
+        return max(1, round(2 * self.grid.cells / self.grid.stride_cells))
+
+    def spot(self, row: int, column: int) -> Spot:
+        """Return where an analysed tile lies and how likely it is of the target class."""
+        (step_y, step_x), (first_y, first_x) = self.grid.tile_frame
+        probability = float(self.probability[self.card.target_class, row, column])
+        return Spot(row, column, first_x + column * step_x, first_y + row * step_y, probability)
+
+    def _threshold(self, threshold: float | None) -> float:
+        return self.card.operating_threshold if threshold is None else threshold
+
+
+def overlay_mean(tiles: NDArray[np.float32], stride: int) -> NDArray[np.float32]:
+    """Lay overlapping tiles over one another.
+
+    Parameters
+    ----------
+    tiles
+        (rows, cells, columns, cells), NaN where there is none.
+    stride
+        Cells between neighbouring tiles.
+
+    Returns
+    -------
+    ((rows - 1) * stride + cells, (columns - 1) * stride + cells), the mean over the tiles that cover a cell.
+    """
+    rows, cells, columns, _ = tiles.shape
+    total = np.zeros(((rows - 1) * stride + cells, (columns - 1) * stride + cells), np.float32)
+    count = np.zeros(total.shape, np.uint8)
+    for y in range(cells):
+        for x in range(cells):
+            part = tiles[:, y, :, x]
+            there = (slice(y, y + (rows - 1) * stride + 1, stride), slice(x, x + (columns - 1) * stride + 1, stride))
+            total[there] += np.nan_to_num(part)
+            count[there] += np.isfinite(part)
+    mean = np.full(total.shape, np.nan, np.float32)
+    np.divide(total, count, out=mean, where=count > 0)
+    return mean

@@ -1,0 +1,232 @@
+"""The report of one analysed slide: a single HTML page that needs nothing else and prints well."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import replace
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from napari_dala.results.report.pictures import DT_DEFAULT, cam_overview, cut_of, heat, overview, thresholded_cam
+from napari_dala.errors import SlideError
+from napari_dala.files import write_text
+from napari_dala.model.card_page import card_table, table
+from napari_dala.slide.tiles import read_tiles
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from napari_dala.results.analysis import Analysis, Spot, Summary
+    from napari_dala.model.threshold import DynamicThreshold, ThresholdedMap
+    from napari_dala.slide.base import Slide
+
+NOTICE = "Research use only. Not for diagnosis."
+_MOST_SPOTS = 12
+_CROP_SIDE = 224
+
+STYLE = """
+:root { color-scheme: light; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 2rem 1.5rem 4rem; max-width: 68rem; background: #fff; color: #1c1c1c;
+       font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
+h1 { margin: 0; font-size: 1.7rem; line-height: 1.2; overflow-wrap: anywhere; }
+h2 { margin: 2.4rem 0 .6rem; font-size: 1.2rem; border-bottom: 1px solid #ccc; padding-bottom: .25rem; }
+p { margin: .4rem 0; max-width: 48rem; }
+.sub, .note, figcaption { color: #555; font-size: .9rem; }
+.notice { font-weight: 600; color: #1c1c1c; }
+.warnings { margin: 1.2rem 0; padding: .7rem 1rem; border: 2px solid #a40000; border-left-width: 10px;
+            background: #fff4f2; color: #7a0000; font-weight: 600; }
+.warnings p { margin: .2rem 0; max-width: none; }
+.headline { display: flex; flex-wrap: wrap; gap: 1rem 3rem; margin: 1.4rem 0 .6rem; }
+.headline b { display: block; font-size: 1.7rem; line-height: 1.2; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; font-size: .95rem; }
+th, td { padding: .3rem 1.4rem .3rem 0; border-bottom: 1px solid #e3e3e3; text-align: left; vertical-align: top;
+         overflow-wrap: anywhere; }
+th { font-weight: 600; }
+tbody th { font-weight: 400; color: #555; white-space: nowrap; }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
+td table { margin: 0; }
+td table tr:last-child > * { border-bottom: 0; }
+.swatch { display: inline-block; width: .9em; height: .9em; margin-right: .5em; border: 1px solid #555;
+          vertical-align: -.08em; }
+figure { margin: 1rem 0; break-inside: avoid; }
+figure img { max-width: 100%; height: auto; border: 1px solid #ddd; }
+.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(25rem, 1fr)); gap: 1rem 1.5rem; }
+.gallery figure { margin: 0; }
+.gallery img { width: 100%; }
+.columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(28rem, 1fr)); gap: 0 2.5rem; }
+@media print { body { padding: 0; font-size: 10.5pt; max-width: none; } h2 { break-after: avoid; }
+               figure img { max-height: 22cm; }
+               .columns { display: block; } * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
+"""
+
+
+def write_report(
+    analysis: Analysis,
+    slide: Slide,
+    path: Path,
+    run: Mapping[str, Any],
+    *,
+    threshold: float | None = None,
+    rule: DynamicThreshold = DT_DEFAULT,
+) -> None:
+    """Write the report as one HTML file without any outside resource.
+
+    Parameters
+    ----------
+    analysis, slide
+        What was found, and its pixels for the pictures.
+    path
+        The `.html` file.
+    run
+        What run.json holds. Its "slide" stands in for `slide.properties` (an anonymous run has another name there),
+        its "warnings" come with the analysis' own, the rest is printed as tables.
+    threshold
+        Operating threshold; by default the bundle's.
+    rule
+        How the DT Grad-CAM is found.
+    """
+    summary = analysis.summary(threshold)
+    thresholded = thresholded_cam(analysis, rule)
+    properties = run.get("slide") or slide.properties
+    target = analysis.card.class_names[analysis.card.target_class]
+    maps = (
+        _figure(
+            overview(slide, analysis, threshold=threshold),
+            f"Probability of {target} over the slide",
+            f"Probability of {target}, one value per tile of {_tile_um(analysis)}. Clear: low. "
+            "Grey wash: tissue that was not analysed. Crossed out: could not be read.",
+        ),
+        _figure(
+            cam_overview(slide, analysis, thresholded),
+            f"DT Grad-CAM of {target} over the slide",
+            f"DT Grad-CAM ({rule.method}, scope {rule.scope}; {cut_of(thresholded)}): the cells of "
+            f"{analysis.cell_um:.0f} µm that argue most for {target}. It shows what the model looked at; its strength "
+            "is not a probability, and without malignant tissue it still marks the strongest cells.",
+        ),
+    )
+    sections = [
+        _head(analysis, properties, run),
+        _warnings(analysis, summary, run),
+        _summary(analysis, summary),
+        "<h2>Where it lies</h2>" + "".join(maps),
+        _gallery(analysis, slide, thresholded, analysis.spots(threshold, most=_MOST_SPOTS), summary.threshold),
+        f"<h2>Model card</h2>{card_table(analysis.card, analysis.store.bundle_hash)}",
+        f"<div class='columns'><div><h2>Slide</h2>{table(_slide(analysis, properties))}</div>"
+        f"<div><h2>This run</h2>{table({k: v for k, v in run.items() if k not in ('slide', 'model', 'warnings')})}"
+        "</div></div>",
+        f"<p class='notice'>{NOTICE}</p>",
+    ]
+    title = escape(f"{properties.get('name', 'Slide')} · {analysis.card.name}")
+    write_text(
+        path,
+        "<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'>"
+        "<meta http-equiv='Content-Security-Policy' "
+        "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
+        f"<title>{title}</title><style>{STYLE}</style></head>\n<body>\n" + "\n".join(sections) + "\n</body></html>\n",
+    )
+
+
+def _head(analysis: Analysis, properties: Mapping[str, Any], run: Mapping[str, Any]) -> str:
+    made = [f"Model “{analysis.card.name}”", str(run.get("finished", "")).replace("T", " "), NOTICE]
+    return (
+        f"<header><h1>{escape(str(properties.get('name', 'Slide')))}</h1>"
+        f"<p class='sub'>{escape(' · '.join(filter(None, made)))}</p></header>"
+    )
+
+
+def _warnings(analysis: Analysis, summary: Summary, run: Mapping[str, Any]) -> str:
+    lines = dict.fromkeys([*analysis.warnings, *run.get("warnings", ())])
+    if summary.todo:
+        lines[f"{summary.todo} tissue tile(s) were not analysed; the figures below are of the others."] = None
+    if not lines:
+        return ""
+    return f"<div class='warnings' role='alert'>{''.join(f'<p>{escape(line)}</p>' for line in lines)}</div>"
+
+
+def _summary(analysis: Analysis, summary: Summary) -> str:
+    target = analysis.card.class_names[analysis.card.target_class]
+    rows = "".join(
+        f"<tr><td><span class='swatch' style='background:rgb{info.color}'></span>{escape(info.name)}</td>"
+        f"<td class='number'>{summary.area_mm2[info.name]:.3f}</td>"
+        f"<td class='number'>{summary.share[info.name]:.1%}</td>"
+        f"<td class='number'>{summary.tiles[info.name]}</td></tr>"
+        for info in analysis.card.classes
+    )
+    unfamiliar = f", {summary.unfamiliar} of those analysed unfamiliar" if summary.unfamiliar else ""
+    return (
+        "<h2>What was found</h2><div class='headline'>"
+        f"<div><b>{summary.area_mm2[target]:.2f} mm²</b>{escape(target)}</div>"
+        f"<div><b>{summary.share[target]:.1%}</b>of the analysed tissue</div>"
+        f"<div><b>{sum(summary.area_mm2.values()):.2f} mm²</b>tissue analysed</div></div>"
+        "<table><thead><tr><th>Class</th><th class='number'>Area, mm²</th><th class='number'>Share</th>"
+        f"<th class='number'>Tiles</th></tr></thead><tbody>{rows}</tbody></table>"
+        f"<p class='note'>A tile counts as {escape(target)} where its probability is at least "
+        f"{summary.threshold:.2f}, the operating threshold. Tiles: {summary.analysed} analysed, {summary.unreadable} "
+        f"unreadable, {summary.todo} to do{unfamiliar}. Areas are of whole tiles of {_tile_um(analysis)}.</p>"
+    )
+
+
+def _gallery(analysis: Analysis, slide: Slide, thresholded: ThresholdedMap, spots: list[Spot], threshold: float) -> str:
+    target = escape(analysis.card.class_names[analysis.card.target_class])
+    if not spots:
+        return f"<h2>Strongest spots</h2><p>No tile reaches a probability of {target} of {threshold:.2f}.</p>"
+    crops = "".join(_spot(analysis, slide, thresholded, number, spot) for number, spot in enumerate(spots, 1))
+    return (
+        f"<h2>Strongest spots</h2><p class='note'>The tiles with the highest probability of {target}: as scanned, and "
+        "with DT Grad-CAM (outlined). Positions are the tile's centre in level-0 pixels.</p>"
+        f"<div class='gallery'>{crops}</div>"
+    )
+
+
+def _spot(analysis: Analysis, slide: Slide, thresholded: ThresholdedMap, number: int, spot: Spot) -> str:
+    caption = f"{number}. Probability {spot.probability:.3f} at x {spot.x:.0f}, y {spot.y:.0f}"
+    grid, card = analysis.grid, analysis.card
+    try:
+        tile = Image.fromarray(read_tiles(slide, grid, spot.row, spot.column, 1, 1))
+    except SlideError:
+        return f"<figure><figcaption>{caption}: its pixels cannot be decoded</figcaption></figure>"
+    top, left = spot.row * grid.stride_cells, spot.column * grid.stride_cells
+    part = (slice(top, top + grid.cells), slice(left, left + grid.cells))
+    shown = replace(thresholded, mask=thresholded.mask[part], map=thresholded.map[part])
+    tile = tile.resize((_CROP_SIDE, _CROP_SIDE), Image.Resampling.LANCZOS)
+    pair = Image.new("RGB", (2 * _CROP_SIDE + 4, _CROP_SIDE), "white")
+    pair.paste(tile)
+    pair.paste(heat(tile, shown.map, card.classes[card.target_class].color, shown.contours()), (_CROP_SIDE + 4, 0))
+    return _figure(pair, caption, caption)
+
+
+def _slide(analysis: Analysis, properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Choose what is printed of a slide: these entries and no others, whatever the file holds."""
+    mpp_x, mpp_y = analysis.mpp
+    return {
+        "Name": properties.get("name"),
+        "Size": f"{analysis.grid.slide_size[0]} × {analysis.grid.slide_size[1]} px, "
+        f"{analysis.grid.slide_size[0] * mpp_x / 1000:.2f} × {analysis.grid.slide_size[1] * mpp_y / 1000:.2f} mm",
+        "Resolution": f"{mpp_x:.4g} × {mpp_y:.4g} µm/px ({properties.get('mpp_source')})",
+        "Objective": properties.get("objective_power"),
+        "Levels": len(properties.get("levels") or ()),
+        "Vendor": properties.get("vendor"),
+        "Fingerprint": properties.get("fingerprint"),
+    }
+
+
+def _tile_um(analysis: Analysis) -> str:
+    side = analysis.grid.stride_px * analysis.card.mpp
+    return f"{side:.0f} × {side:.0f} µm"
+
+
+def _figure(picture: Image.Image, alt: str, caption: str) -> str:
+    """Embed a picture; 4:4:4 JPEG, for chroma subsampling would smear the overlay's edges."""
+    data = io.BytesIO()
+    picture.save(data, "JPEG", quality=88, subsampling=0)
+    source = base64.b64encode(data.getvalue()).decode()
+    return (
+        f"<figure><img alt='{escape(alt)}' src='data:image/jpeg;base64,{source}'>"
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )

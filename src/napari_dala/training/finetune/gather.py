@@ -1,0 +1,172 @@
+"""Slides and what was drawn on them -> the labelled tiles that a fine-tuning learns from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_dala.results.store import Setting, TileStatus
+from napari_dala.errors import AnnotationError
+from napari_dala.slide import Slide, open_slide
+from napari_dala.slide.tiles import TileGrid, read_tiles
+from napari_dala.annotations.files import read_annotations
+from napari_dala.annotations.labels import Examples, concatenate, imbalance_warning, tiles_of
+from napari_dala.training.finetune.features import StoredFeatures, find_stored
+from napari_dala.annotations.labelling import classes_to_learn, usable_tiles, with_names, without_empty
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from napari_dala.model.card import ClassInfo, ModelCard
+    from napari_dala.annotations.document import AnnotationDocument
+    from napari_dala.training.finetune.job import FinetuneSettings, SlideExamples
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A slide that labelled tiles are from.
+
+    Attributes
+    ----------
+    path, mpp
+        As `open_slide` takes them.
+    fingerprint
+        Of the slide.
+    grid
+        Where its tiles lie: that of the analysis where there is one.
+    stored
+        What the analysis has of this trunk; None where there is none.
+    """
+
+    path: Path
+    mpp: float | tuple[float, float] | None
+    fingerprint: str
+    grid: TileGrid
+    stored: StoredFeatures | None
+
+
+class LabelledTiles:
+    """Labelled tiles of any number of slides, and their pixels when they are asked for.
+
+    Parameters
+    ----------
+    examples
+        Which tiles, with their labels.
+    classes
+        What the labels mean: the parent's classes, then those that only the annotations have.
+    sources
+        The slides.
+    notes
+        What the user must be told, a sentence each.
+    """
+
+    def __init__(
+        self, examples: Examples, classes: tuple[ClassInfo, ...], sources: tuple[Source, ...], notes: tuple[str, ...]
+    ) -> None:
+        self.examples, self.classes, self.sources, self.notes = examples, classes, sources, notes
+        self._source = {source.fingerprint: source for source in sources}
+        self._open: dict[str, Slide] = {}
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def source_of(self, index: int) -> Source:
+        """Return the slide of a tile."""
+        return self._source[str(self.examples.slide[index])]
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        """Return the pixels of a tile, (tile_px, tile_px, 3), from any thread; `SlideError` if they are damaged."""
+        source = self.source_of(index)
+        slide = self._open.get(source.fingerprint)
+        if slide is None:
+            slide = self._open.setdefault(source.fingerprint, open_slide(source.path, mpp=source.mpp))
+        return read_tiles(slide, source.grid, int(self.examples.row[index]), int(self.examples.column[index]), 1, 1)
+
+    def only(self, keep: NDArray[np.bool_], notes: Sequence[str] = ()) -> LabelledTiles:
+        """Return those tiles where `keep` (n,) is True, with further notes."""
+        return LabelledTiles(self.examples.only(keep), self.classes, self.sources, (*self.notes, *notes))
+
+    def close(self) -> None:
+        """Release the slides' files."""
+        while self._open:
+            self._open.popitem()[1].close()
+
+    def __enter__(self) -> LabelledTiles:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def gather(
+    slides: Sequence[SlideExamples], card: ModelCard, trunk_hash: str, settings: FinetuneSettings
+) -> LabelledTiles:
+    """Find the labelled tiles of slides.
+
+    Classes match by name, whatever its case. Tiles that the analysis found to be background are left out, unless a
+    class has no others; those that it could not decode always are.
+
+    Parameters
+    ----------
+    slides
+        Each with what was drawn on it.
+    card, trunk_hash
+        Of the parent.
+    settings
+        For `min_cover` and `precision`.
+
+    Raises
+    ------
+    DalaError
+        In one line: a slide or a file of regions cannot be read, annotations are of another slide, a slide comes
+        twice, or no tile is labelled.
+    """
+    if not slides:
+        raise AnnotationError("no slide to learn from: give at least one, with what was drawn on it")
+    sources: list[Source] = []
+    documents: list[AnnotationDocument] = []
+    for one in slides:
+        with open_slide(one.slide, mpp=one.mpp) as slide:
+            document = read_annotations(one.annotations)
+            if document.fingerprint and document.fingerprint != slide.fingerprint:
+                raise AnnotationError(
+                    f"{one.annotations.name}: drawn on another slide than {slide.name}; give each slide its own file"
+                )
+            if slide.fingerprint in {source.fingerprint for source in sources}:
+                raise AnnotationError(f"{slide.name}: this slide is given twice; give it once")
+            grid = TileGrid.over(slide, card.tile_px, card.mpp)
+            like = Setting(slide.fingerprint, grid, trunk_hash, settings.precision)
+            stored = find_stored(one.analysis, like) if one.analysis else None
+            grid = stored.setting.grid if stored else grid
+            sources.append(Source(one.slide, one.mpp, slide.fingerprint, grid, stored))
+            documents.append(replace(document, fingerprint=slide.fingerprint))
+    classes = classes_to_learn(card, documents)
+    names = tuple(info.name for info in classes)
+    examples = concatenate(
+        [
+            tiles_of(with_names(document, names), source.grid, names, settings.min_cover)
+            for document, source in zip(documents, sources, strict=True)
+        ]
+    )
+    keep, notes = usable_tiles(examples, _status(examples, sources))
+    examples = examples.only(keep)
+    if not len(examples):
+        raise AnnotationError("no tile is labelled: draw regions of each class, or lower the cover that a tile needs")
+    examples, classes = without_empty(examples, classes, len(card.classes))
+    warning = imbalance_warning(examples.counts)
+    return LabelledTiles(examples, classes, tuple(sources), (*notes, *([warning] if warning else [])))
+
+
+def _status(examples: Examples, sources: Sequence[Source]) -> NDArray[np.uint8]:
+    """Return `TileStatus` of each tile as the analyses know it, (n,)."""
+    status = np.full(len(examples), TileStatus.TODO, np.uint8)
+    for source in sources:
+        if source.stored:
+            here = examples.slide == source.fingerprint
+            status[here] = source.stored.status[examples.row[here], examples.column[here]]
+    return status

@@ -1,0 +1,198 @@
+"""A fine-tuning as a job: what is asked for, checked and copied into the job's folder. No torch: napari starts it.
+
+progress.jsonl holds, one a line:
+
+    {"event": "prepared", "train": {class: tiles}, "held_out": {class: tiles}, "split": "patient", "slide", "region" or
+     "none", "optimistic": bool, "notes": [...], "epochs": N}
+    {"event": "epoch", "epoch": 0.., "train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_gmean", "seconds"}
+    {"event": "finished"}
+
+The validation figures are null where nothing is held out. After a resume epochs come again: the last one counts.
+result/ holds bundle.safetensors and result.json (see `training.finetune`).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from napari_dala.errors import AnnotationError, JobError, SlideError
+from napari_dala.jobs.job import Job
+from napari_dala.model.card import first_problem
+from napari_dala.model.catalog import find_model
+from napari_dala.annotations.files import read_annotations
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+KIND = "finetune"
+MODES = ("quick", "deep", "full")
+BUNDLE_FILE, RESULT_FILE = "bundle.safetensors", "result.json"  # in the job's folder `result`
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class SlideExamples(BaseModel):
+    """One slide to learn from.
+
+    Attributes
+    ----------
+    slide
+        The slide's file (or DICOM folder).
+    annotations
+        GeoJSON of what was drawn on it.
+    analysis
+        Folder that holds an `analysis.zarr` of this slide, whose stored features spare reading pixels; None for none.
+    mpp
+        Micrometres per level-0 px, or (x, y), where the file is silent or wrong.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    slide: Path
+    annotations: Path
+    analysis: Path | None = None
+    mpp: Positive | tuple[Positive, Positive] | None = None
+
+
+class FinetuneSettings(BaseModel):
+    """How a model is retrained; None leaves the choice to the mode (`with_defaults`).
+
+    Attributes
+    ----------
+    mode
+        "quick" trains attention and head on cached features, "deep" layer4 too, "full" everything.
+    epochs, batch_size, lr
+        Passes over the labelled tiles, tiles in a step, learning rate.
+    seed
+        Of order, augmentation, dropout and split.
+    precision
+        Of the trunk: "fp32", "bf16" or "auto", bf16 where the device has it natively.
+    device
+        "auto", or torch's name of one.
+    threads
+        Of the processor; None for as many as torch takes.
+    min_cover
+        Part of a tile that its class must cover.
+    validation
+        Part of each class that is held out to measure before and after.
+    penalty
+        Weight of the squared distance from the parent's weights in the loss.
+    replay
+        Weight of the loss on the parent's own features, relative to that on the labelled tiles; 0 for no replay.
+    n_boot
+        Draws for the intervals of the figures before and after.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mode: Literal["quick", "deep", "full"] = "quick"
+    epochs: int | None = Field(default=None, ge=1)
+    batch_size: int | None = Field(default=None, ge=2)
+    lr: Positive | None = None
+    seed: int = Field(default=0, ge=0)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    device: str = "auto"
+    threads: int | None = Field(default=None, ge=1)
+    min_cover: float = Field(default=0.5, gt=0, le=1)
+    validation: float = Field(default=0.25, gt=0, lt=1)
+    penalty: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    replay: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    n_boot: int = Field(default=1000, ge=0)
+
+    def with_defaults(self) -> FinetuneSettings:
+        """Return the settings with the mode's own choice where a value is None (quick's epochs go by the tiles)."""
+        chosen = {name: value for name, value in _DEFAULTS[self.mode].items() if getattr(self, name) is None}
+        return self.model_copy(update=chosen)
+
+
+_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "quick": {"batch_size": 32, "lr": 3e-4, "penalty": 1.0},
+    "deep": {"epochs": 10, "batch_size": 32, "lr": 1e-4, "penalty": 1.0},
+    "full": {"epochs": 10, "batch_size": 32, "lr": 1e-4, "penalty": 1.0},
+}
+
+
+class FinetuneConfig(BaseModel):
+    """All that a fine-tuning needs to know.
+
+    Attributes
+    ----------
+    name
+        Of the new model.
+    model
+        Name or file of the parent.
+    slides
+        What to learn from.
+    settings
+        How.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(min_length=1)]
+    model: str = "default"
+    slides: Annotated[tuple[SlideExamples, ...], Field(min_length=1)]
+    settings: FinetuneSettings = FinetuneSettings()
+
+
+def create_finetune_job(folder: str | Path, config: FinetuneConfig) -> Job:
+    """Make the folder of a fine-tuning job; `Job.start` then runs it as `dala finetune --out FOLDER`.
+
+    The annotation files are copied into the folder, under numbers, so that a job never reads what is drawn later.
+
+    Parameters
+    ----------
+    folder
+        New or empty.
+    config
+        Its paths may be relative to the current folder.
+
+    Raises
+    ------
+    DalaError
+        In one line: a slide, an annotation file or the model is not there, a file of regions cannot be read, or the
+        folder is taken or cannot be written.
+    """
+    folder = Path(folder).expanduser().absolute()
+    copies: dict[str, Path] = {}
+    slides = []
+    for number, one in enumerate(config.slides, 1):
+        slide, annotations = (path.expanduser().absolute() for path in (one.slide, one.annotations))
+        if not slide.exists():
+            raise SlideError(f"{slide}: there is no such file")
+        read_annotations(annotations)
+        copy = f"annotations/{number:03}.geojson"  # a file's name may be a patient's
+        copies[copy] = annotations
+        analysis = one.analysis and one.analysis.expanduser().absolute()
+        slides.append(one.model_copy(update={"slide": slide, "annotations": folder / copy, "analysis": analysis}))
+    if len({one.slide for one in slides}) < len(slides):
+        raise AnnotationError("a slide is named twice; give each slide once, with one file of annotations")
+    parent = find_model(config.model)
+    model = config.model if parent is None else str(parent.absolute())
+    whole = config.model_copy(update={"slides": tuple(slides), "model": model})
+    command = (sys.executable, "-m", "napari_dala.cli", "finetune", "--out", str(folder))
+    return Job.create(folder, KIND, whole.model_dump(mode="json"), command, files=copies)
+
+
+def config_of(job: Job) -> FinetuneConfig:
+    """Return what a fine-tuning job is asked to do; `JobError` in one line if it is another kind of job."""
+    if job.kind != KIND:
+        raise JobError(f"{job.folder}: this is a job of kind “{job.kind}”, not a fine-tuning")
+    try:
+        return FinetuneConfig.model_validate(job.config)
+    except ValidationError as error:
+        raise JobError(
+            f"{job.folder / 'job.json'}: not the settings of a fine-tuning ({first_problem(error)})"
+        ) from None
+
+
+def checked_settings(**values: Any) -> FinetuneSettings:
+    """Return settings from what a user typed; `JobError` in one line that names the first that cannot be used."""
+    try:
+        return FinetuneSettings.model_validate(values)
+    except ValidationError as error:
+        raise JobError(f"these settings cannot be used: {first_problem(error)}") from None

@@ -1,0 +1,135 @@
+"""What training needs of each tile, computed once and kept in a job's folder until the job is done.
+
+A file of rows (.npy) is written whole or not at all, and read row by row through ordinary reads: a memory map of it
+would end the process where the disk has no room, and could not be removed on Windows.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from napari_dala.inference.predictor import Predictor  # before torch: it sees to triton
+from napari_dala.files import replacing
+from napari_dala.jobs.state import job_errors
+from napari_dala.model.weights import digest
+from napari_dala.training.learner import Stopped
+
+# isort: split
+import numpy as np
+import torch
+from numpy.lib import format as npy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+    from typing import Self
+
+    from numpy.typing import DTypeLike, NDArray
+
+    from napari_dala.model.bundle import ModelBundle
+    from napari_dala.training.finetune.job import FinetuneSettings
+    from napari_dala.training.finetune.gather import LabelledTiles
+
+Kind: TypeAlias = Literal["layer3", "pixels"]
+
+_CHANNELS, _STRIDE = 1024, 16  # of layer3
+_STEP = 8  # tiles at a time
+
+
+def tile_rows(
+    folder: Path,
+    kind: Kind,
+    bundle: ModelBundle,
+    tiles: LabelledTiles,
+    indices: NDArray[np.intp],
+    settings: FinetuneSettings,
+    should_stop: Callable[[], bool] | None = None,
+) -> Path:
+    """Return a .npy file with a row for each of some tiles, which is made unless it is there.
+
+    Parameters
+    ----------
+    folder
+        Where to keep it, under a name that no other rows have.
+    kind
+        "layer3": the trunk's maps after layer3, (n, tile_px / 16, tile_px / 16, 1024) float16, computed at the job's
+        precision; "pixels": (n, tile_px, tile_px, 3) uint8.
+    bundle, tiles, settings
+        Whose trunk, which tiles, on which device and at which precision.
+    indices
+        (n,) which of the tiles.
+    should_stop
+        Asked before every few tiles.
+
+    Raises
+    ------
+    Stopped
+        If it was asked to stop; no file is left then.
+    DalaError
+        If a tile cannot be read, the disk is full or the folder cannot be written.
+    """
+    examples, side = tiles.examples, bundle.card.tile_px
+    places = [getattr(examples, name)[indices].tolist() for name in ("slide", "row", "column")]
+    key = digest({}, f"{kind} {bundle.trunk_hash} {settings.precision} {places}")
+    path = folder / f"{kind}-{key[:16]}.npy"
+    if path.exists():
+        return path
+
+    def pixels() -> Iterator[NDArray[np.uint8]]:
+        for start in range(0, len(indices), _STEP):
+            if should_stop and should_stop():
+                raise Stopped
+            yield np.stack([tiles.read(index) for index in indices[start : start + _STEP].tolist()])
+
+    if kind == "pixels":
+        write_rows(path, (len(indices), side, side, 3), np.uint8, pixels())
+    else:
+        cells = side // _STRIDE
+        maps = _layer3(Predictor(bundle, settings.device, settings.precision), pixels())
+        write_rows(path, (len(indices), cells, cells, _CHANNELS), np.float16, maps)
+    return path
+
+
+def write_rows(path: Path, shape: tuple[int, ...], dtype: DTypeLike, blocks: Iterable[NDArray[np.generic]]) -> None:
+    """Write an array of this shape and type, given as blocks of rows; where they raise, no file is left.
+
+    Raises
+    ------
+    JobError
+        If the disk is full or the folder cannot be written.
+    """
+    header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+    with job_errors(path), replacing(path) as temporary, temporary.open("wb") as file:
+        npy.write_array_header_1_0(file, header)
+        for block in blocks:
+            file.write(np.ascontiguousarray(block, dtype).data)
+
+
+class RowFile:
+    """The rows of a file that `write_rows` wrote, as a context that closes it."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
+        npy.read_magic(self._file)
+        shape, _, self._dtype = npy.read_array_header_1_0(self._file)
+        self._start, self._shape = self._file.tell(), shape[1:]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def __getitem__(self, index: int) -> NDArray[Any]:
+        """Return one row, new in memory."""
+        count = math.prod(self._shape)
+        self._file.seek(self._start + index * count * self._dtype.itemsize)
+        return np.fromfile(self._file, self._dtype, count).reshape(self._shape)
+
+
+def _layer3(predictor: Predictor, blocks: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float16]]:
+    for block in blocks:
+        with torch.inference_mode():
+            maps = predictor.trunk[:-1](predictor.inputs(block))
+            yield maps.permute(0, 2, 3, 1).half().cpu().numpy()

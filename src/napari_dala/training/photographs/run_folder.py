@@ -1,0 +1,98 @@
+"""Reading what a training run left in its folder."""
+
+from __future__ import annotations
+
+import csv
+import json
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+
+from napari_dala.errors import JobError
+from napari_dala.training.photographs.run_config import disagreements
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from napari_dala.datasets.images import ImageDataset
+    from napari_dala.datasets.splits import Split
+
+State: TypeAlias = Literal["new", "interrupted", "finished"]
+
+_NEEDED = ("seconds", "initial_weights", "device", "precision", "threads")
+_AGAIN = "remove the run's folder to train it again"
+
+
+def state_of(folder: Path, config: Mapping[str, Any]) -> State:
+    """Return how far the run of a configuration is.
+
+    Raises
+    ------
+    JobError
+        If the run in the folder is another one.
+    """
+    stored = folder / "config.json"
+    if not stored.exists():
+        return "new"
+    if different := disagreements(_json(stored), config):
+        raise JobError(f"{folder}: its run had other {', '.join(different)}; ask for the same or choose another --out")
+    return "finished" if (folder / "result.json").exists() else "interrupted"
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """Return result.json, in which at least what a comparison needs is there."""
+    path = folder / "result.json"
+    result = _json(path)
+    if missing := [key for key in _NEEDED if key not in result]:
+        raise JobError(f"{path}: {missing[0]} is missing; {_AGAIN}")
+    return result
+
+
+def read_predictions(folder: Path, dataset: ImageDataset, split: Split) -> NDArray[np.float64]:
+    """Return the probabilities of a split's held-out photographs, (n, C), in its order.
+
+    Raises
+    ------
+    JobError
+        If predictions.csv is damaged or is about other photographs.
+    """
+    path = folder / "predictions.csv"
+    rows = _rows(path)
+    expected = [(dataset.images[index].path.name, dataset.images[index].patient) for index in split.test]
+    if [(row.get("image"), row.get("patient")) for row in rows] != expected:
+        raise JobError(f"{path}: not the predictions of this fold's photographs; {_AGAIN}")
+    try:
+        return np.array([[float(row[f"prob_{name}"]) for name in dataset.classes] for row in rows])
+    except (KeyError, ValueError, TypeError):
+        raise JobError(f"{path}: this file is damaged; {_AGAIN}") from None
+
+
+def read_curves(folder: Path) -> dict[str, NDArray[np.float64]]:
+    """Return the columns of metrics.csv, (epochs,) each, NaN where there is no value."""
+    path = folder / "metrics.csv"
+    rows = _rows(path)
+    try:
+        return {name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0]}
+    except (IndexError, ValueError, TypeError):
+        raise JobError(f"{path}: this file is damaged; {_AGAIN}") from None
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except (OSError, ValueError) as error:
+        raise JobError(f"{path}: cannot be read ({error}); {_AGAIN}") from None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise JobError(f"{path}: cannot be read ({error}); {_AGAIN}") from None
+    if not isinstance(found, dict):
+        raise JobError(f"{path}: this file is damaged; {_AGAIN}")
+    return found
