@@ -22,16 +22,17 @@ from skimage.io import imread
 from train_default import BITS, FOLDS, calibrated, data_of, folds_of, left_out, seen
 
 from napari_dala.analysis.engine import analyze
+from napari_dala.datasets.folders import load_dataset
+from napari_dala.datasets.images import ImageDataset, LabelledImage, joined_datasets
 from napari_dala.errors import DatasetError
+from napari_dala.evaluation.photographs import evaluate
+from napari_dala.evaluation.tables import Table
 from napari_dala.files import write_json, write_text
+from napari_dala.metrics.anonymous import patient_key
+from napari_dala.metrics.scores import score
 from napari_dala.model.bundle import ModelBundle, load_bundle
 from napari_dala.slide import open_slide
-from napari_dala.metrics.anonymous import patient_key
-from napari_dala.evaluation.compare.report import Table
-from napari_dala.datasets.folders import load_dataset
-from napari_dala.evaluation.photographs import Squares, evaluate
-from napari_dala.datasets.images import ImageDataset, LabelledImage, joined_datasets
-from napari_dala.metrics.scores import score
+from napari_dala.training.photographs.squares import Squares
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -43,8 +43,8 @@ def measure(asked: argparse.Namespace) -> list[float]:
     """Return the seconds of each turn."""
     import napari
 
-    from napari_dala.plugin.viewer.session import session_of
     from napari_dala.annotations.files import read_annotations
+    from napari_dala.plugin.viewer.session import session_of
 
     viewer = napari.Viewer()
     viewer.window.resize(*SIZE)

@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 from train_default import FOLDS, SETS
 
+from napari_dala.evaluation.tables import Table
 from napari_dala.files import write_json, write_text
-from napari_dala.slide.teaching.slide import teaching_slide
-from napari_dala.evaluation.compare.report import Table
 from napari_dala.metrics.scores import mean_estimates
+from napari_dala.slide.teaching.slide import teaching_slide
 
 DRAWN_PX = 2048
 PLAIN = "Grad-CAM"

@@ -26,14 +26,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from mosaic_truth import CLASSES, Mosaic, draw_regions, per_cell, read_mosaic
 
-from napari_dala.results.report.outputs import output_folder
-from napari_dala.results.analysis import Analysis
-from napari_dala.results.store import open_store
-from napari_dala.files import write_json
-from napari_dala.slide import open_slide
 from napari_dala.annotations.files import write_annotations
+from napari_dala.files import write_json
 from napari_dala.metrics.anonymous import patient_key
 from napari_dala.metrics.scores import ScoreTable, score
+from napari_dala.results.analysis import Analysis
+from napari_dala.results.report.outputs import output_folder
+from napari_dala.results.store import open_store
+from napari_dala.slide import open_slide
 
 if TYPE_CHECKING:
     from collections.abc import Collection

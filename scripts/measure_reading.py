@@ -15,18 +15,17 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from napari_dala.analysis.engine import tissue_tiles
-from napari_dala.analysis.reading import read_block
+import torch
+
 from napari_dala.analysis.control import RunControl
-from napari_dala.inference.sampler import Sampler
+from napari_dala.analysis.plan import tissue_tiles
+from napari_dala.analysis.reading import read_block
 from napari_dala.analysis.schedule import Schedule
+from napari_dala.inference.sampler import Sampler
 from napari_dala.slide.backends.openslide import OpenSlideSlide
 from napari_dala.slide.backends.tifffile import TiffSlide
 from napari_dala.slide.backends.tiled_tiff import TiledTiffSlide
 from napari_dala.slide.tiles import TileGrid
-
-# isort: split
-import torch
 
 if TYPE_CHECKING:
     import numpy as np

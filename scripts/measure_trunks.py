@@ -12,15 +12,15 @@ import argparse
 import time
 from typing import TYPE_CHECKING
 
+import torch
+
 from napari_dala.inference.cuda_graph import CapturedFunction
 from napari_dala.inference.cudnn_trunk import cudnn_trunk
+from napari_dala.inference.devices import choose_device, choose_precision
 from napari_dala.inference.onednn_trunk import fused_trunk
-from napari_dala.inference.predictor import choose_device, choose_precision, compiled_trunk, fold_batch_norm
+from napari_dala.inference.predictor import compiled_trunk, fold_batch_norm
 from napari_dala.inference.streams import wait_for
 from napari_dala.model.bundle import untrained
-
-# isort: split
-import torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -156,8 +156,8 @@ def thresholding(_: Path) -> dict[str, float]:
     from napari_dala.model.threshold import DynamicThreshold, Method, Scope
     from napari_dala.plugin.viewer.cam_picture import Explanation
     from napari_dala.plugin.viewer.result_layers import ResultLayers
-    from napari_dala.results.loaded import load
     from napari_dala.plugin.viewer.slide_layers import view_of
+    from napari_dala.results.loaded import load
 
     _paint(Path(os.environ["DALA_WORKSPACE"]) / "analysis.zarr")
     viewer = _window()
@@ -190,8 +190,8 @@ def _paint(path: Path) -> None:
     """Write an analysis of smooth random maps."""
     from scipy.ndimage import gaussian_filter
 
-    from napari_dala.results.store import Setting, create_store
     from napari_dala.model.card import UNTRAINED_CARD
+    from napari_dala.results.store import Setting, create_store
     from napari_dala.slide.tiles import TileGrid
 
     grid = TileGrid((SIDE * 224, SIDE * 224), 224, (1.0, 1.0), 7)

@@ -15,12 +15,12 @@ import numpy as np
 import shapely
 from skimage.io import imread
 
-from napari_dala.errors import DatasetError
-from napari_dala.slide import open_slide
 from napari_dala.annotations.document import Annotation, AnnotationClass, AnnotationDocument
-from napari_dala.metrics.anonymous import patient_key
-from napari_dala.datasets.folders import load_dataset
 from napari_dala.annotations.labels import tiles_of
+from napari_dala.datasets.folders import load_dataset
+from napari_dala.errors import DatasetError
+from napari_dala.metrics.anonymous import patient_key
+from napari_dala.slide import open_slide
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_dala.evaluation.compare.report import Table, signed
-from napari_dala.metrics.scores import markdown_head, predict, score
+from napari_dala.evaluation.tables import Table, signed
 from napari_dala.metrics.paired import paired_differences
+from napari_dala.metrics.scores import markdown_head, predict, score
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -19,10 +19,9 @@ from PIL import Image
 from scipy.ndimage import minimum_filter
 from shapely import Polygon, box
 
-from napari_dala.model.catalog import TEACHING
-from napari_dala.slide.teaching.slide import TRUTH_CELL
-from napari_dala.slide.teaching.cache import cached_teaching_slide
 from napari_dala.annotations.document import Annotation
+from napari_dala.model.catalog import TEACHING
+from napari_dala.slide.teaching.slide import TRUTH_CELL, cached_teaching_slide
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -22,33 +22,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from scipy.special import softmax
+from torch.utils.data import DataLoader
 
+from napari_dala.datasets.folders import load_dataset
+from napari_dala.datasets.images import ImageDataset, joined_datasets
+from napari_dala.datasets.splits import patient_folds
 from napari_dala.files import write_json
-from napari_dala.model.bundle import ModelBundle, load_bundle  # before torch: it sees to triton
+from napari_dala.metrics.anonymous import patient_key, without_names
+from napari_dala.metrics.operating import at_sensitivity, at_threshold, best_gmean, operating_points
+from napari_dala.metrics.temperature import fit_temperature
+from napari_dala.model.bundle import ModelBundle, load_bundle
 from napari_dala.model.catalog import DEFAULT, SUFFIX
 from napari_dala.model.familiarity import Familiarity
-from napari_dala.metrics.anonymous import patient_key, without_names
-from napari_dala.metrics.temperature import fit_temperature
-from napari_dala.datasets.folders import load_dataset
-from napari_dala.evaluation.photographs import FixedSquares, TileLogits, joined, scored, squares_at
-from napari_dala.datasets.images import ImageDataset, joined_datasets
 from napari_dala.training.learner import by_patient
-from napari_dala.metrics.operating import at_sensitivity, at_threshold, best_gmean, operating_points
-from napari_dala.datasets.splits import patient_folds
-
-# isort: split
-import torch
-from torch.utils.data import DataLoader
+from napari_dala.training.photographs.squares import FixedSquares, TileLogits, scored, squares_at
+from napari_dala.training.views import joined
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from napari_dala.model.card import ModelCard
-    from napari_dala.metrics.scores import ScoreTable
     from napari_dala.datasets.splits import Split
+    from napari_dala.metrics.scores import ScoreTable
+    from napari_dala.model.card import ModelCard
 
 SETS = (
     ("breakhis", "breakhis-100x"),

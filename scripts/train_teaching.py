@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from mosaic_truth import per_cell
 from PIL import Image
 
 from napari_dala.analysis.engine import analyze
+from napari_dala.metrics.scores import score
 from napari_dala.model.bundle import ModelBundle, load_bundle, load_model
 from napari_dala.model.catalog import DEFAULT, SUFFIX, TEACHING
 from napari_dala.model.familiarity import Familiarity
@@ -28,10 +30,6 @@ from napari_dala.slide import open_slide
 from napari_dala.slide.teaching.slide import TRUTH_CELL, teaching_slide
 from napari_dala.training.finetune.finetune import finetune
 from napari_dala.training.finetune.job import SlideExamples
-from napari_dala.metrics.scores import score
-
-# isort: split
-import torch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

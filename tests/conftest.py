@@ -122,12 +122,12 @@ def lesson(tmp_path_factory: pytest.TempPathFactory) -> Lesson:
     from skimage.io import imread
 
     from napari_dala.analysis.engine import analyze
+    from napari_dala.annotations.document import Annotation, AnnotationClass, AnnotationDocument
+    from napari_dala.annotations.files import write_annotations
     from napari_dala.model.bundle import ModelBundle, Replay, seeded_network
     from napari_dala.model.card import UNTRAINED_CARD
     from napari_dala.slide import open_slide
     from napari_dala.slide.teaching.slide import teaching_slide
-    from napari_dala.annotations.files import write_annotations
-    from napari_dala.annotations.document import Annotation, AnnotationClass, AnnotationDocument
 
     folder = tmp_path_factory.mktemp("lesson")
     drawn = teaching_slide(folder / "lesson.tif", 1536, 1)

@@ -17,21 +17,21 @@ import numpy as np
 import pytest
 import shapely
 
-from napari_dala.results.store import Setting, TileResults, create_store, open_store
+from napari_dala.annotations.document import Annotation, AnnotationClass, AnnotationDocument
+from napari_dala.annotations.files import annotations_path, load_for, previous_of, read_annotations, save_for
 from napari_dala.errors import AnnotationError, DalaError, JobError
 from napari_dala.jobs.run import JobRun
 from napari_dala.model.card import UNTRAINED_CARD
+from napari_dala.results.store import Setting, TileResults, create_store, open_store
 from napari_dala.slide.tiles import BLOCK, TileGrid
-from napari_dala.annotations.files import annotations_path, load_for, previous_of, read_annotations, save_for
-from napari_dala.annotations.document import Annotation, AnnotationClass, AnnotationDocument
 from napari_dala.training.finetune.job import FinetuneConfig, SlideExamples, checked_settings, create_finetune_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from napari_dala.results.store import AnalysisStore
     from napari_dala.jobs.job import Job
+    from napari_dala.results.store import AnalysisStore
     from tests.conftest import Lesson
 
 PATIENCE_S = 120.0

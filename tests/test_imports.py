@@ -16,7 +16,10 @@ HEAVY = ("torch", "torchvision", "qtpy", "PyQt6", "napari", "superqt")
         ("import napari_dala", (*HEAVY, "numpy", "zarr")),
         ("from napari_dala.cli import app", HEAVY),
         ("from napari_dala import open_slide", HEAVY),
-        ("import napari_dala.results.analysis, napari_dala.results.report.page, napari_dala.results.report.outputs", HEAVY),
+        (
+            "import napari_dala.results.analysis, napari_dala.results.report.page, napari_dala.results.report.outputs",
+            HEAVY,
+        ),
         ("import napari_dala.model.threshold, napari_dala.model.card, napari_dala.model.catalog", HEAVY),
         ("import napari_dala.jobs.child, napari_dala.slide.pyramid", HEAVY),
         ("import napari_dala.analysis.worker", HEAVY[2:]),

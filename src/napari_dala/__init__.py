@@ -6,34 +6,36 @@ The public names load lazily (PEP 562): importing this package imports neither t
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from napari_dala import triton_first
+
 if TYPE_CHECKING:
-    from napari_dala.analysis.engine import analyze
-    from napari_dala.results.analysis import Analysis
+    __version__: str
     from napari_dala.analysis.control import RunControl
+    from napari_dala.analysis.engine import analyze
     from napari_dala.errors import BundleError, DalaError, SlideError
     from napari_dala.model.bundle import ModelBundle, load_model
     from napari_dala.model.gradcam import grad_cam
     from napari_dala.model.threshold import DynamicThreshold, ThresholdedMap
+    from napari_dala.results.analysis import Analysis
     from napari_dala.slide import Slide, open_slide
     from napari_dala.training.finetune.finetune import finetune
 
-__version__ = version("napari-dala")
+triton_first.watch()
 
 _HOME = {
-    "Analysis": "analysis.result",
+    "Analysis": "results.analysis",
     "BundleError": "errors",
     "DalaError": "errors",
     "DynamicThreshold": "model.threshold",
     "ModelBundle": "model.bundle",
-    "RunControl": "analysis.run_control",
+    "RunControl": "analysis.control",
     "Slide": "slide",
     "SlideError": "errors",
     "ThresholdedMap": "model.threshold",
     "analyze": "analysis.engine",
-    "finetune": "training.finetune",
+    "finetune": "training.finetune.finetune",
     "grad_cam": "model.gradcam",
     "load_model": "model.bundle",
     "open_slide": "slide",
@@ -59,6 +61,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version  # a third of what importing this package takes
+
+        return version("napari-dala")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

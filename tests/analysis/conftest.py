@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from napari_dala.model.card import UNTRAINED_CARD, ClassInfo
 from napari_dala.results.analysis import Analysis
 from napari_dala.results.store import Setting, TileResults, TileStatus, create_store
-from napari_dala.model.card import UNTRAINED_CARD, ClassInfo
 from napari_dala.slide import open_slide
 from napari_dala.slide.teaching.slide import teaching_slide
 from napari_dala.slide.tiles import BLOCK, TileGrid, read_tiles

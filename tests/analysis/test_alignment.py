@@ -7,22 +7,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
-
-from napari_dala.analysis.engine import analyze, tissue_tiles
-from napari_dala.inference.predictor import Predictor
-from napari_dala.annotations.regions import tiles_in
-from napari_dala.model.bundle import ModelBundle, untrained
-from napari_dala.slide import open_slide
-from napari_dala.slide.tiles import CELL_PX, TileGrid, read_tiles
-
-# isort: split
 import torch
 from napari.components import ViewerModel
+from PIL import Image
 from shapely import box
 
+from napari_dala.analysis.engine import analyze
+from napari_dala.analysis.plan import tissue_tiles
+from napari_dala.annotations.regions import tiles_in
+from napari_dala.inference.predictor import Predictor
+from napari_dala.model.bundle import ModelBundle, untrained
 from napari_dala.plugin.viewer.result_layers import ResultLayers
 from napari_dala.results.loaded import load
+from napari_dala.slide import open_slide
+from napari_dala.slide.tiles import CELL_PX, TileGrid, read_tiles
 
 if TYPE_CHECKING:
     from pathlib import Path

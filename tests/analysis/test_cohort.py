@@ -26,13 +26,14 @@ from napari_dala.analysis.cohort.tasks import (
     run_range,
     tile_ranges,
 )
-from napari_dala.analysis.engine import Work, analyze
-from napari_dala.inference.predictor import Predictor
-from napari_dala.results.store import CHUNK, TileStatus, open_store
+from napari_dala.analysis.engine import analyze
+from napari_dala.analysis.plan import Work
 from napari_dala.cli import main
 from napari_dala.errors import ClusterError, DalaError
+from napari_dala.inference.predictor import Predictor
 from napari_dala.model.bundle import ModelBundle, load_model
 from napari_dala.model.card import UNTRAINED_CARD
+from napari_dala.results.store import CHUNK, TileStatus, open_store
 from napari_dala.slide import open_slide
 from napari_dala.slide.teaching.slide import teaching_slide
 

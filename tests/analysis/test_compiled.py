@@ -5,15 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from skimage.data import immunohistochemistry
+from torch import nn
 
 from napari_dala.inference.predictor import Predictor, compiled_trunk, fold_batch_norm
 from napari_dala.inference.streams import Streams
 from napari_dala.model.bundle import load_model
-
-# isort: split
-import torch
-from torch import nn
 
 TILES = torch.from_numpy(np.stack([immunohistochemistry()[at : at + 224, at : at + 224] for at in (0, 90, 180)]))
 

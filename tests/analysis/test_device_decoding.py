@@ -5,17 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from napari_dala import open_slide
-from napari_dala.inference.jpeg_decoder import DeviceDecoder, device_decoder
 from napari_dala.analysis.engine import analyze
+from napari_dala.inference.jpeg_decoder import DeviceDecoder, device_decoder
 from napari_dala.inference.predictor import Predictor
 from napari_dala.inference.sampler import Sampler
 from napari_dala.model.bundle import untrained
 from napari_dala.slide.tiles import TileGrid
-
-# isort: split
-import torch
 
 CPU = torch.device("cpu")
 

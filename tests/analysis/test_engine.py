@@ -12,25 +12,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-
-from napari_dala.analysis import engine
-from napari_dala.analysis.engine import analyze
-from napari_dala.inference.predictor import Prediction, Predictor
-from napari_dala.analysis.reading import read_block
-from napari_dala.results.analysis import Analysis
-from napari_dala.analysis.control import Progress, RunControl
-from napari_dala.inference.sampler import Sampler
-from napari_dala.results.store import TileStatus, open_store
-from napari_dala.inference.streams import Streams
-from napari_dala.errors import DalaError, SlideError
-from napari_dala.model.bundle import ModelBundle, load_model, seeded_network
-from napari_dala.model.card import UNTRAINED_CARD
-from napari_dala.slide import open_slide
-from napari_dala.slide.tiles import read_tiles
-
-# isort: split
 import torch
 from shapely import box
+
+from napari_dala.analysis import engine
+from napari_dala.analysis.control import RunControl
+from napari_dala.analysis.engine import analyze
+from napari_dala.analysis.reading import read_block
+from napari_dala.errors import DalaError, SlideError
+from napari_dala.inference.predictor import Prediction, Predictor
+from napari_dala.inference.sampler import Sampler
+from napari_dala.inference.streams import Streams
+from napari_dala.model.bundle import ModelBundle, load_model, seeded_network
+from napari_dala.model.card import UNTRAINED_CARD
+from napari_dala.results.analysis import Analysis
+from napari_dala.results.progress import Progress
+from napari_dala.results.store import TileStatus, open_store
+from napari_dala.slide import open_slide
+from napari_dala.slide.tiles import read_tiles
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from skimage.data import immunohistochemistry
+from torch import nn
 
 from napari_dala.inference.onednn_trunk import FusedConvolution, fused_trunk
 from napari_dala.inference.predictor import Predictor, fold_batch_norm
 from napari_dala.model.bundle import load_model
-
-# isort: split
-import torch
-from torch import nn
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
 

@@ -6,24 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 from skimage.data import immunohistochemistry
+from torch import Tensor
+from torch.nn import functional
 
 from napari_dala.analysis import reading
+from napari_dala.analysis.engine import analyze
+from napari_dala.analysis.reading import reading_threads
 from napari_dala.inference import cuda_graph
 from napari_dala.inference.cuda_graph import CapturedFunction, captured, to_host
 from napari_dala.inference.cudnn_trunk import CudnnTrunk, cudnn_trunk
-from napari_dala.analysis.engine import analyze
 from napari_dala.inference.predictor import Predictor, fold_batch_norm
-from napari_dala.analysis.reading import reading_threads
 from napari_dala.inference.streams import Streams
 from napari_dala.model.bundle import load_model
 from napari_dala.slide import open_slide
 from napari_dala.slide.teaching.slide import teaching_slide
-
-# isort: split
-import torch
-from torch import Tensor
-from torch.nn import functional
 
 if TYPE_CHECKING:
     from pathlib import Path

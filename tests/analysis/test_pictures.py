@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from skimage.color import rgb2lab
 
+from napari_dala.model.threshold import DynamicThreshold
 from napari_dala.results.report.pictures import (
     cam_overview,
     colormap,
@@ -17,7 +18,6 @@ from napari_dala.results.report.pictures import (
     probability_rgba,
     thresholded_cam,
 )
-from napari_dala.model.threshold import DynamicThreshold
 from napari_dala.slide import open_slide
 
 if TYPE_CHECKING:

@@ -5,25 +5,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-
-from napari_dala.analysis.engine import analyze
-from napari_dala.analysis.rescore import approximate_cam, rescore
-from napari_dala.results.analysis import Analysis
-from napari_dala.analysis.control import Progress, RunControl
-from napari_dala.results.store import TileStatus, open_store
-from napari_dala.model.gradcam import cam_weights
-from napari_dala.slide import open_slide
-
-# isort: split
 import torch
 import zarr
+
+from napari_dala.analysis.control import RunControl
+from napari_dala.analysis.engine import analyze
+from napari_dala.analysis.rescore import approximate_cam, rescore
+from napari_dala.model.gradcam import cam_weights
+from napari_dala.results.analysis import Analysis
+from napari_dala.results.store import TileStatus, open_store
+from napari_dala.slide import open_slide
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_dala.inference.predictor import Predictor
-    from napari_dala.results.store import AnalysisStore
     from napari_dala.model.bundle_head import BundleHead
+    from napari_dala.results.progress import Progress
+    from napari_dala.results.store import AnalysisStore
 
 
 @pytest.fixture

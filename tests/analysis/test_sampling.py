@@ -4,13 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from napari_dala import open_slide
 from napari_dala.inference.sampler import Sampler
 from napari_dala.slide.tiles import BLOCK, TileGrid, read_tiles
-
-# isort: split
-import torch
 
 CPU = torch.device("cpu")
 

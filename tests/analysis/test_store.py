@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import zarr
 
-from napari_dala.results import chunks
-from napari_dala.results.chunks import ChunkWriter
-from napari_dala.results.analysis import Analysis
-from napari_dala.results.store import CHUNK, AnalysisStore, Setting, TileResults, TileStatus, create_store
 from napari_dala.errors import DalaError
 from napari_dala.model.card import UNTRAINED_CARD
+from napari_dala.results import chunks
+from napari_dala.results.analysis import Analysis
+from napari_dala.results.chunks import ChunkWriter
+from napari_dala.results.store import CHUNK, AnalysisStore, Setting, TileResults, TileStatus, create_store
 from napari_dala.slide.tiles import BLOCK, TileGrid
 
 if TYPE_CHECKING:

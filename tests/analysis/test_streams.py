@@ -6,11 +6,9 @@ import threading
 import time
 
 import pytest
+import torch
 
 from napari_dala.inference.streams import Streams
-
-# isort: split
-import torch
 
 CPU = torch.device("cpu")
 

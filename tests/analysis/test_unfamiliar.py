@@ -9,11 +9,11 @@ import pytest
 from skimage.data import immunohistochemistry
 
 from napari_dala.analysis.engine import analyze
-from napari_dala.results.report.outputs import write_outputs
+from napari_dala.datasets.folders import load_dataset
 from napari_dala.inference.predictor import Predictor
 from napari_dala.model.bundle import load_model
+from napari_dala.results.report.outputs import write_outputs
 from napari_dala.slide import open_slide
-from napari_dala.datasets.folders import load_dataset
 
 if TYPE_CHECKING:
     from pathlib import Path

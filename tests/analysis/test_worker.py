@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from napari_dala.analysis import engine
-from napari_dala.inference.predictor import Predictor
-from napari_dala.results.analysis import Analysis
 from napari_dala.analysis.worker import Worker
+from napari_dala.inference.predictor import Predictor
 from napari_dala.model.bundle_head import BundleHead
+from napari_dala.results.analysis import Analysis
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,10 +11,10 @@ from skimage.data import immunohistochemistry
 from skimage.io import imread, imsave
 
 from napari_dala.analysis import bench
-from napari_dala.inference import predictor
-from napari_dala.results.analysis import Analysis
 from napari_dala.cli import main
+from napari_dala.inference import predictor
 from napari_dala.model.bundle import untrained
+from napari_dala.results.analysis import Analysis
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import pytest
@@ -85,9 +85,9 @@ def test_what_cannot_be_compared_is_one_line(run, photographs: Path, tmp_path: P
 @pytest.mark.parametrize("command", ["train", "compare", "evaluate"])
 def test_the_help_lists_every_network(run, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    from napari_dala.training.networks.catalogue import NAMES
+    from napari_dala.training.settings import Network
 
     code, printed, _ = run(command, "--help")
     assert code == 0
     words = printed.replace("│", " ").split()
-    assert set(NAMES) <= {word.strip(",.") for word in words}
+    assert set(get_args(Network)) <= {word.strip(",.") for word in words}

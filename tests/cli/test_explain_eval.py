@@ -10,10 +10,10 @@ import pytest
 from skimage.io import imsave
 
 from napari_dala.cli import main
-from napari_dala.model.bundle import untrained
-from napari_dala.slide.teaching.slide import teaching_slide
 from napari_dala.evaluation.explanations import photographs as explain_photographs
 from napari_dala.evaluation.explanations.maps import THRESHOLDS
+from napari_dala.model.bundle import untrained
+from napari_dala.slide.teaching.slide import teaching_slide
 
 if TYPE_CHECKING:
     from pathlib import Path

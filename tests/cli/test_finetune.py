@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from napari_dala.annotations.files import read_annotations, save_for
 from napari_dala.cli import main
 from napari_dala.jobs.job import Job
 from napari_dala.slide import open_slide
-from napari_dala.annotations.files import read_annotations, save_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,13 +72,13 @@ def test_a_job_made_elsewhere_is_run_by_its_folder(lesson: Lesson, tmp_path: Pat
     """The very command that the window starts."""
     from napari_dala.training.finetune.job import (
         FinetuneConfig,
+        FinetuneSettings,
         SlideExamples,
-        checked_settings,
         create_finetune_job,
     )
 
     one = SlideExamples(slide=lesson.slide, annotations=lesson.annotations, analysis=lesson.analysis)
-    settings = checked_settings(epochs=2, threads=1, n_boot=20)
+    settings = FinetuneSettings(epochs=2, threads=1, n_boot=20)
     config = FinetuneConfig(name="pupil", model=str(lesson.model), slides=(one,), settings=settings)
     job = create_finetune_job(tmp_path / "job", config)
     done = subprocess.run(job.command, capture_output=True, text=True, check=False)

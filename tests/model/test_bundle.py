@@ -251,11 +251,12 @@ def test_pixels_in_and_probabilities_out(bundle: ModelBundle) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RTLD_DEEPBIND is glibc's")
-def test_triton_is_loaded_before_torchvision() -> None:
+def test_whoever_looks_for_triton_gets_its_library_first() -> None:
     pytest.importorskip("triton")
     code = (
-        "import napari_dala.model.triton_first, sys, pathlib; "
-        "assert 'libtriton' in pathlib.Path('/proc/self/maps').read_text(); "
+        "import napari_dala, importlib.util, pathlib, sys; maps = pathlib.Path('/proc/self/maps'); "
+        "assert 'libtriton' not in maps.read_text(); importlib.util.find_spec('triton'); "
+        "assert 'libtriton' in maps.read_text(); "
         "assert not {'torch', 'torchvision'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -13,7 +13,7 @@ from napari._app_model import get_app_model
 
 from napari_dala.errors import DalaError
 from napari_dala.plugin import sample
-from napari_dala.slide.teaching.cache import cached_teaching_slide
+from napari_dala.slide.teaching.slide import cached_teaching_slide
 from napari_dala.workspace import cache_folder
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from napari_dala.results.analysis import Analysis
-from napari_dala.results.store import Setting, TileResults, create_store
 from napari_dala.errors import DalaError
 from napari_dala.model.card import UNTRAINED_CARD
+from napari_dala.results.analysis import Analysis
+from napari_dala.results.store import Setting, TileResults, create_store
 from napari_dala.slide import open_slide
 from napari_dala.slide.tiles import TileGrid
 

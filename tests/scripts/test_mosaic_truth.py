@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from napari_dala.annotations.labels import tiles_of
 from napari_dala.errors import DatasetError
+from napari_dala.metrics.anonymous import patient_key
 from napari_dala.slide import open_slide
 from napari_dala.slide.tiles import TileGrid
-from napari_dala.metrics.anonymous import patient_key
-from napari_dala.annotations.labels import tiles_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

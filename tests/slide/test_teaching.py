@@ -14,8 +14,8 @@ from PIL import Image
 from scipy.ndimage import binary_erosion
 from skimage.draw import polygon2mask
 
-from napari_dala.slide.teaching.tissue import SLIDE_WHITE, DrawnTissue
 from napari_dala.slide.teaching.slide import CLASSES, MPP, TRUTH_CELL, teaching_slide
+from napari_dala.slide.teaching.tissue import SLIDE_WHITE, DrawnTissue
 
 SIDE = 2103  # no multiple of a tile, a strip or a truth cell; odd, and so is its half
 

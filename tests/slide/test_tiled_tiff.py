@@ -16,8 +16,8 @@ from skimage.data import immunohistochemistry
 
 from napari_dala.slide import SlideError, open_slide
 from napari_dala.slide.backends.openslide import OpenSlideSlide
-from napari_dala.slide.teaching.slide import teaching_slide
 from napari_dala.slide.backends.tiled_tiff import TiledTiffSlide
+from napari_dala.slide.teaching.slide import teaching_slide
 from napari_dala.slide.tiles import TileGrid, read_tiles
 
 if TYPE_CHECKING:

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import shapely
 
+from napari_dala.annotations.document import Annotation, AnnotationClass, AnnotationDocument
+from napari_dala.annotations.files import annotations_path, save_for
+from napari_dala.annotations.slides import annotated_slide, annotated_slides, remember_slide
 from napari_dala.errors import DalaError
 from napari_dala.slide import open_slide
 from napari_dala.slide.teaching.slide import teaching_slide
 from napari_dala.slide.tiles import TileGrid
-from napari_dala.annotations.slides import annotated_slide, annotated_slides, remember_slide
-from napari_dala.annotations.files import annotations_path, save_for
-from napari_dala.annotations.document import Annotation, AnnotationClass, AnnotationDocument
 
 if TYPE_CHECKING:
     from pathlib import Path

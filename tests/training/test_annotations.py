@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import shapely
 
-from napari_dala.errors import AnnotationError
+from napari_dala.annotations.document import Annotation, AnnotationClass, AnnotationDocument, ellipse_polygon
 from napari_dala.annotations.files import (
     annotations_path,
     load_for,
@@ -21,7 +21,7 @@ from napari_dala.annotations.files import (
     set_aside,
     write_annotations,
 )
-from napari_dala.annotations.document import Annotation, AnnotationClass, AnnotationDocument, ellipse_polygon
+from napari_dala.errors import AnnotationError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 from skimage.io import imsave
 
+from napari_dala.datasets.folders import load_dataset
+from napari_dala.datasets.splits import Split, patient_folds
 from napari_dala.errors import BundleError, DatasetError, JobError
 from napari_dala.evaluation.compare.compare import Comparison, compare
 from napari_dala.evaluation.compare.report import as_markdown, write_report
-from napari_dala.datasets.folders import load_dataset
 from napari_dala.metrics.paired import paired_differences
 from napari_dala.training.settings import TrainSettings
-from napari_dala.datasets.splits import Split, patient_folds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

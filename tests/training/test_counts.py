@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import shapely
 
-from napari_dala.results.store import Setting, create_store
-from napari_dala.model.card import UNTRAINED_CARD
-from napari_dala.slide.tiles import TileGrid
 from napari_dala.annotations import counts as counts_module
-from napari_dala.annotations.slides import AnnotatedSlide, SlideNote
-from napari_dala.annotations.document import Annotation, AnnotationClass, AnnotationDocument
 from napari_dala.annotations.counts import KnownLabels, label_counts, plan_of
+from napari_dala.annotations.document import Annotation, AnnotationClass, AnnotationDocument
+from napari_dala.annotations.held_out import hold_out
 from napari_dala.annotations.labels import tiles_of
-from napari_dala.training.finetune.held_out import hold_out
+from napari_dala.annotations.slides import AnnotatedSlide, SlideNote
+from napari_dala.model.card import UNTRAINED_CARD
+from napari_dala.results.store import Setting, create_store
+from napari_dala.slide.tiles import TileGrid
 from napari_dala.workspace import slide_folder
 
 CARD = UNTRAINED_CARD.model_copy(update={"tile_px": 64, "mpp": 0.5})  # tiles of 64 px on a slide of 0.5 um/px

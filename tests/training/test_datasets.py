@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_dala.errors import DatasetError
 from napari_dala.datasets.folders import BREAKHIS_SUBTYPES, breakhis_mpp, load_dataset
 from napari_dala.datasets.images import joined_datasets
+from napari_dala.errors import DatasetError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,15 +12,15 @@ import torch
 from shapely import box
 from skimage.io import imsave
 
+from napari_dala.annotations.document import Annotation, AnnotationClass, AnnotationDocument
+from napari_dala.annotations.files import write_annotations
+from napari_dala.datasets.splits import Split
 from napari_dala.errors import JobError
 from napari_dala.model.bundle import ModelBundle, load_bundle, untrained
 from napari_dala.slide import open_slide
-from napari_dala.annotations.files import write_annotations
-from napari_dala.annotations.document import Annotation, AnnotationClass, AnnotationDocument
 from napari_dala.training.finetune.deep import AfterLayer3, fit_layers
-from napari_dala.training.finetune.job import FinetuneSettings, SlideExamples
 from napari_dala.training.finetune.gather import LabelledTiles, gather
-from napari_dala.datasets.splits import Split
+from napari_dala.training.finetune.job import FinetuneSettings, SlideExamples
 from napari_dala.training.finetune.tile_rows import RowFile, tile_rows, write_rows
 
 if TYPE_CHECKING:

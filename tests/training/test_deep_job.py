@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 import shapely
 
+from napari_dala.annotations.document import Annotation, AnnotationDocument
+from napari_dala.annotations.files import write_annotations
 from napari_dala.model.bundle import load_bundle
 from napari_dala.model.card import UNTRAINED_CARD
-from napari_dala.annotations.files import write_annotations
-from napari_dala.annotations.document import Annotation, AnnotationDocument
+from napari_dala.results.model_check import ModelCheck
 from napari_dala.training.finetune.deep import NOTES
 from napari_dala.training.finetune.features import readable
 from napari_dala.training.finetune.finetune import run_finetune
-from napari_dala.training.finetune.job import FinetuneConfig, SlideExamples, checked_settings, create_finetune_job
 from napari_dala.training.finetune.gather import gather
-from napari_dala.training.model_check import ModelCheck
+from napari_dala.training.finetune.job import FinetuneConfig, SlideExamples, checked_settings, create_finetune_job
 
 if TYPE_CHECKING:
     from pathlib import Path

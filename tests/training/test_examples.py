@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import shapely
 
-from napari_dala.slide.tiles import TileGrid
 from napari_dala.annotations.document import Annotation, AnnotationClass, AnnotationDocument
 from napari_dala.annotations.labels import Examples, concatenate, imbalance_warning, tiles_of
+from napari_dala.slide.tiles import TileGrid
 
 GRID = TileGrid((1000, 600), 64, (1.5625, 1.5625), 2)  # tiles of 100 px: 6 rows, 10 columns
 NAMES = ("Benign", "Tumor")

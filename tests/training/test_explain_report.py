@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from napari_dala.evaluation.explanations.localisation import Heat, Localisation
+from napari_dala.evaluation.explanations.maps import THRESHOLDS
 from napari_dala.evaluation.explanations.photographs import MEASURES, PhotographFigures
 from napari_dala.evaluation.explanations.report import heat_verdicts, verdicts
-from napari_dala.evaluation.explanations.maps import THRESHOLDS
-from napari_dala.evaluation.explanations.localisation import Heat, Localisation
 from napari_dala.metrics.scores import Estimate, mean_estimates
 
 SAME = Estimate(0.0, -0.1, 0.1)

@@ -11,13 +11,9 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from pytorch_grad_cam.utils.svd_on_activations import get_2d_projection
 from skimage.data import immunohistochemistry
 
+from napari_dala.datasets.images import ImageDataset, LabelledImage
 from napari_dala.errors import DalaError, DatasetError
-from napari_dala.model.bundle import ModelBundle, untrained
-from napari_dala.model.gradcam import grad_cam
-from napari_dala.model.threshold import DynamicThreshold
 from napari_dala.evaluation.explanations import maps as explanations
-from napari_dala.metrics.anonymous import patient_key
-from napari_dala.evaluation.explanations.photographs import mean_correlation, unseen
 from napari_dala.evaluation.explanations.maps import (
     RANDOMISED,
     THRESHOLDS,
@@ -27,7 +23,11 @@ from napari_dala.evaluation.explanations.maps import (
     randomised,
     thresholded,
 )
-from napari_dala.datasets.images import ImageDataset, LabelledImage
+from napari_dala.evaluation.explanations.photographs import mean_correlation, unseen
+from napari_dala.metrics.anonymous import patient_key
+from napari_dala.model.bundle import ModelBundle, untrained
+from napari_dala.model.gradcam import grad_cam
+from napari_dala.model.threshold import DynamicThreshold
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -16,18 +16,18 @@ import torch
 import zarr
 
 from napari_dala import finetune, open_slide
-from napari_dala.results.store import TileStatus
+from napari_dala.annotations.document import Annotation, AnnotationClass, AnnotationDocument
+from napari_dala.annotations.files import read_annotations, write_annotations
 from napari_dala.errors import BundleError, DalaError, JobError
 from napari_dala.model.bundle import ModelBundle, load_bundle, seeded_network
 from napari_dala.model.bundle_head import load_head
 from napari_dala.model.card import UNTRAINED_CARD
-from napari_dala.annotations.files import read_annotations, write_annotations
-from napari_dala.annotations.document import Annotation, AnnotationClass, AnnotationDocument
+from napari_dala.results.model_check import ModelCheck
+from napari_dala.results.store import TileStatus
 from napari_dala.training.finetune.features import features_of
 from napari_dala.training.finetune.finetune import run_finetune
-from napari_dala.training.finetune.job import FinetuneConfig, SlideExamples, checked_settings, create_finetune_job
 from napari_dala.training.finetune.gather import gather
-from napari_dala.training.model_check import ModelCheck
+from napari_dala.training.finetune.job import FinetuneConfig, SlideExamples, checked_settings, create_finetune_job
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,7 +125,7 @@ def test_how_good_it_is_can_be_looked_at(done: Job) -> None:
 
 
 def test_figures_are_of_the_stored_models_on_the_same_tiles(lesson: Lesson, done: Job) -> None:
-    from napari_dala.training.finetune.held_out import hold_out
+    from napari_dala.annotations.held_out import hold_out
 
     result, tiles = result_of(done), tiles_of(lesson)
     split = hold_out(tiles.examples, {source.fingerprint: source.grid for source in tiles.sources}, 0.25, 0).split

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from napari_dala.annotations.document import AnnotationDocument
+from napari_dala.annotations.files import write_annotations
 from napari_dala.errors import DalaError, JobError
 from napari_dala.jobs.job import Job
 from napari_dala.model.catalog import find_model
-from napari_dala.annotations.files import write_annotations
-from napari_dala.annotations.document import AnnotationDocument
 from napari_dala.training.finetune.job import (
     FinetuneConfig,
     FinetuneSettings,

@@ -13,17 +13,18 @@ from PIL import Image
 from safetensors import safe_open
 from skimage.io import imsave
 
-from napari_dala.errors import BundleError, DalaError, DatasetError, JobError
-from napari_dala.model.bundle import load_model, untrained
-from napari_dala.metrics.anonymous import patient_key
 from napari_dala.datasets.folders import load_dataset
-from napari_dala.evaluation.photographs import FixedSquares, Squares, evaluate
-from napari_dala.training.photographs.fit import TrainResult, TrainSettings, train
 from napari_dala.datasets.images import ImageDataset, joined_datasets
-from napari_dala.training.learner import Learner, averaging, by_patient
-from napari_dala.training.model_check import ModelCheck
-from napari_dala.training.photographs.examples import Photographs
 from napari_dala.datasets.splits import Split, holdout
+from napari_dala.errors import BundleError, DalaError, DatasetError, JobError
+from napari_dala.evaluation.photographs import evaluate
+from napari_dala.metrics.anonymous import patient_key
+from napari_dala.model.bundle import load_model, untrained
+from napari_dala.results.model_check import ModelCheck
+from napari_dala.training.learner import Learner, averaging, by_patient
+from napari_dala.training.photographs.examples import Photographs
+from napari_dala.training.photographs.fit import TrainResult, TrainSettings, train
+from napari_dala.training.photographs.squares import FixedSquares, Squares
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,10 +4,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_dala.slide.tiles import TileGrid
+from napari_dala.annotations.held_out import NOTHING_HELD_OUT, SAME_PATIENT, hold_out
 from napari_dala.annotations.labels import Examples
-from napari_dala.training.finetune.held_out import NOTHING_HELD_OUT, SAME_PATIENT, hold_out
 from napari_dala.datasets.splits import SAME_SLIDE
+from napari_dala.slide.tiles import TileGrid
 
 GRID = TileGrid((64 * 40, 64 * 40), 64, (1.0, 1.0), 2)
 OVERLAPPING = TileGrid((64 * 40, 64 * 40), 224, (1.0, 1.0), 4)  # stride 4 of 7 cells

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import shapely
 
-from napari_dala.slide.tiles import TileGrid
 from napari_dala.annotations.document import Annotation, AnnotationClass, AnnotationDocument
-from napari_dala.annotations.labelling import drawn_tiles, with_names
+from napari_dala.annotations.labels import drawn_tiles, with_names
+from napari_dala.slide.tiles import TileGrid
 
 GRID = TileGrid((1000, 600), 64, (1.5625, 1.5625), 2)  # tiles of 100 px: 6 rows, 10 columns
 

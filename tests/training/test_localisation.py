@@ -8,8 +8,6 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from napari_dala.errors import AnnotationError
-from napari_dala.slide import open_slide
-from napari_dala.slide.tiles import TileGrid
 from napari_dala.evaluation.explanations.localisation import (
     SlideCells,
     by_tile,
@@ -19,6 +17,8 @@ from napari_dala.evaluation.explanations.localisation import (
     shifted_tiles,
     tile_figures,
 )
+from napari_dala.slide import open_slide
+from napari_dala.slide.tiles import TileGrid
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,10 +8,10 @@ from PIL import Image
 from sklearn.metrics import precision_score, roc_curve
 
 from napari_dala.errors import JobError
-from napari_dala.training.check_page import write_check_page
-from napari_dala.training.finetune.check import kept_threshold, refitted_temperature, tempered, verdict
-from napari_dala.training.model_check import ModelCheck, Sample
 from napari_dala.metrics.operating import at_sensitivity, at_threshold, best_gmean, operating_points
+from napari_dala.results.model_check import ModelCheck, Sample
+from napari_dala.results.report.check_page import write_check_page
+from napari_dala.training.finetune.check import kept_threshold, refitted_temperature, tempered, verdict
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,8 +6,8 @@ from imblearn.metrics import geometric_mean_score
 from sklearn.metrics import accuracy_score
 
 from napari_dala.metrics.bootstrap import draws
-from napari_dala.metrics.scores import score
 from napari_dala.metrics.paired import paired_differences
+from napari_dala.metrics.scores import score
 
 RNG = np.random.default_rng(3)
 PATIENT = np.repeat(np.arange(12), 8)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from napari_dala.errors import DalaError
 from napari_dala.model.head import CHANNELS, HeadNetwork
+from napari_dala.training.finetune.adam import FusedAdam
 from napari_dala.training.finetune.job import (
     FinetuneConfig,
     FinetuneSettings,
@@ -19,7 +20,6 @@ from napari_dala.training.finetune.job import (
     checked_settings,
     create_finetune_job,
 )
-from napari_dala.training.finetune.adam import FusedAdam
 from napari_dala.training.finetune.quick import (
     MOST_REPLAYED,
     Means,

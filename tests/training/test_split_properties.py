@@ -10,11 +10,11 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_dala.slide.tiles import TileGrid
-from napari_dala.datasets.folders import load_dataset
+from napari_dala.annotations.held_out import SAME_PATIENT, hold_out
 from napari_dala.annotations.labels import Examples
-from napari_dala.training.finetune.held_out import SAME_PATIENT, hold_out
+from napari_dala.datasets.folders import load_dataset
 from napari_dala.datasets.splits import SAME_SLIDE, Split, holdout, patient_folds, region_split
+from napari_dala.slide.tiles import TileGrid
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

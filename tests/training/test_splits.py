@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_dala.errors import DatasetError
 from napari_dala.datasets.folders import load_dataset
 from napari_dala.datasets.splits import (
     IMAGE_PROTOCOL_WARNING,
@@ -19,6 +18,7 @@ from napari_dala.datasets.splits import (
     patient_folds,
     region_split,
 )
+from napari_dala.errors import DatasetError
 
 if TYPE_CHECKING:
     from pathlib import Path

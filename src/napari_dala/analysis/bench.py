@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import psutil
 
-from napari_dala.inference.cuda_graph import captured
-from napari_dala.analysis.engine import analyze, tissue_tiles
+from napari_dala.analysis.control import RunControl
+from napari_dala.analysis.engine import analyze
+from napari_dala.analysis.plan import tissue_tiles
 from napari_dala.analysis.reading import Readers
-from napari_dala.analysis.control import Progress, RunControl
-from napari_dala.inference.sampler import Sampler
 from napari_dala.analysis.schedule import Schedule
-from napari_dala.inference.streams import Streams, wait_for
 from napari_dala.errors import DalaError
+from napari_dala.inference.cuda_graph import captured
+from napari_dala.inference.sampler import Sampler
+from napari_dala.inference.streams import Streams, wait_for
 from napari_dala.model.threshold import DynamicThreshold
+from napari_dala.results.progress import Progress
 from napari_dala.slide.tiles import CELL_PX, TileGrid, read_tiles
 
 if TYPE_CHECKING:

@@ -5,39 +5,31 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from napari_dala.inference.predictor import Prediction, Predictor
+from napari_dala.analysis.control import RunControl
+from napari_dala.analysis.plan import Work, prepare
 from napari_dala.analysis.reading import Readers
-from napari_dala.annotations.regions import tiles_in
-from napari_dala.analysis.rescore import rescore
-from napari_dala.results.analysis import Analysis
-from napari_dala.analysis.control import Progress, RunControl
-from napari_dala.inference.sampler import Sampler
 from napari_dala.analysis.schedule import Schedule
-from napari_dala.results.store import AnalysisStore, Setting, TileResults, TileStatus, create_store
-from napari_dala.inference.streams import Streams
 from napari_dala.analysis.writing import Writer
-from napari_dala.slide.tiles import TileGrid
-from napari_dala.slide.tissue import tissue_mask
-from napari_dala.workspace import slide_folder
+from napari_dala.inference.predictor import Prediction, Predictor
+from napari_dala.inference.sampler import Sampler
+from napari_dala.inference.streams import Streams
+from napari_dala.results.analysis import Analysis
+from napari_dala.results.progress import Progress
+from napari_dala.results.store import TileResults, TileStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
-    from numpy.typing import NDArray
     from shapely import MultiPolygon, Polygon
     from torch import Tensor
 
     from napari_dala.model.bundle import ModelBundle
-    from napari_dala.model.bundle_file import Bundle
     from napari_dala.slide import Slide
-
-MIN_TISSUE = 0.1  # part of a tile that must be tissue
-_MASK_PX_PER_TILE, _MOST_MASK_PX = 16, 1024
 
 
 def analyze(
@@ -120,68 +112,6 @@ def analyze(
     return Analysis(work.store)
 
 
-@dataclass(frozen=True)
-class Work:
-    """Tiles to run a model on; every array is (rows, columns), one value a tile.
-
-    Attributes
-    ----------
-    store
-        Where the results go.
-    tissue, wanted
-        bool, tiles that hold tissue, and those of them that are asked for.
-    status, scored, exact
-        What the store said of them before; see `AnalysisStore`.
-    """
-
-    store: AnalysisStore
-    tissue: NDArray[np.bool_]
-    wanted: NDArray[np.bool_]
-    status: NDArray[np.uint8]
-    scored: NDArray[np.bool_]
-    exact: NDArray[np.bool_]
-
-    @classmethod
-    def on(
-        cls,
-        store: AnalysisStore,
-        tissue: NDArray[np.bool_],
-        wanted: NDArray[np.bool_],
-        blocks: Iterable[tuple[int, int]] | None = None,
-    ) -> Work:
-        """Ask the store what it has of all tiles, or, without reading the others, of those in some blocks."""
-        status, scored, exact = (store.read_blocks(name, blocks) for name in ("status", "scored", "exact"))
-        return cls(store, tissue, wanted, status, scored.astype(bool), exact.astype(bool))
-
-    @property
-    def todo(self) -> NDArray[np.bool_]:
-        """True where the network must run."""
-        # A process killed between two marks leaves a tile exact and not done: `status` is written last, and decides.
-        finished = (self.status == TileStatus.UNREADABLE) | ((self.status == TileStatus.DONE) & self.exact)
-        todo: NDArray[np.bool_] = self.wanted & ~finished
-        return todo
-
-
-def prepare(
-    slide: Slide,
-    predictor: Predictor,
-    out: str | Path | None = None,
-    *,
-    region: Sequence[Polygon | MultiPolygon] | None = None,
-    overlap: float = 0.0,
-    restart: bool = False,
-    on_progress: Callable[[Progress], None] | None = None,
-    control: RunControl | None = None,
-) -> Work:
-    """Make the store, score what is stored of tiles that the trunk has seen, find the tissue; see `analyze`."""
-    store = results_of(slide, predictor.bundle, predictor.precision, out, overlap=overlap, restart=restart)
-    rescore(store, predictor.bundle, control, on_progress)
-    grid = store.grid
-    tissue = tissue_tiles(slide, grid)
-    wanted = tissue if region is None else tissue & tiles_in(region, grid)
-    return Work(store, tissue, wanted, store.mark_background(tissue), store.scored, store.exact)
-
-
 def carry_out(
     slide: Slide,
     predictor: Predictor,
@@ -202,50 +132,6 @@ def carry_out(
         tally.begin()
         for predictions in _predicted(readers, streams, predictor.batch_size, control):
             writer.put(predictions)
-
-
-def results_of(
-    slide: Slide,
-    bundle: Bundle,
-    precision: str,
-    out: str | Path | None = None,
-    *,
-    overlap: float = 0.0,
-    restart: bool = False,
-) -> AnalysisStore:
-    """Open a bundle's results on a slide, creating what is not there; reads no pixel.
-
-    Parameters
-    ----------
-    precision
-        "fp32" or "bf16", that of the trunk.
-    slide, out, overlap, restart
-        See `analyze`.
-    """
-    card = bundle.card
-    return create_store(
-        (slide_folder(slide.fingerprint) / "analyses" if out is None else Path(out)) / "analysis.zarr",
-        Setting(slide.fingerprint, TileGrid.over(slide, card.tile_px, card.mpp, overlap), bundle.trunk_hash, precision),
-        slide={name: value for name, value in slide.properties.items() if name != "name"},  # may be a patient's
-        bundle_hash=bundle.hash,
-        card=card.model_dump(mode="json"),
-        components=0 if bundle.basis is None else bundle.basis.shape[1],
-        knows_unfamiliar=bundle.familiarity is not None,
-        restart=restart,
-    )
-
-
-def tissue_tiles(slide: Slide, grid: TileGrid) -> NDArray[np.bool_]:
-    """Return which tiles hold enough tissue, (rows, columns); of a photograph every tile does."""
-    inside = grid.inside_fraction() >= 0.5
-    inside[0, 0] |= grid.shape == (1, 1)  # a picture smaller than half a tile is still worth one
-    if slide.is_photograph:
-        return inside
-    left, top = grid.origins()
-    width, height = grid.tile_size
-    mask = tissue_mask(slide, min(_MOST_MASK_PX, max(512, _MASK_PX_PER_TILE * max(grid.shape))))
-    fraction = mask.fraction(left[None, :], top[:, None], width, height)
-    return inside & (fraction >= MIN_TISSUE)
 
 
 def _predicted(

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
-from napari_dala.inference.streams import begin_thread, wait_for
 from napari_dala.cores import usable_cores
 from napari_dala.errors import SlideError
+from napari_dala.inference.streams import begin_thread, wait_for
 from napari_dala.slide.tiles import BLOCK
-
-# isort: split
-import torch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,8 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from napari_dala.inference.sampler import Sampler
     from napari_dala.analysis.schedule import Schedule
+    from napari_dala.inference.sampler import Sampler
 
 _MOST_THREADS = 6  # more read no faster, and keep the others from the interpreter's lock
 _BLOCKS_AHEAD = 2  # read before they are needed; more would make the order slow to follow the view

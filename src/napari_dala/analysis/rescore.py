@@ -7,24 +7,23 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
-
-from napari_dala.analysis.control import Progress, RunControl
-from napari_dala.analysis.schedule import Schedule
-from napari_dala.results.store import RescoredTiles, TileStatus
-from napari_dala.model.gradcam import cam_weights
-from napari_dala.slide.tiles import BLOCK
-
-# isort: split
 import torch
 from torch import Tensor
+
+from napari_dala.analysis.control import RunControl
+from napari_dala.analysis.schedule import Schedule
+from napari_dala.model.gradcam import cam_weights
+from napari_dala.results.progress import Progress
+from napari_dala.results.store import RescoredTiles, TileStatus
+from napari_dala.slide.tiles import BLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
-    from napari_dala.results.store import AnalysisStore
     from napari_dala.model.bundle_file import Bundle
+    from napari_dala.results.store import AnalysisStore
 
     Task = tuple[tuple[int, int], list[tuple[int, int]]]
 

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from shapely import Polygon
 
-from napari_dala.analysis.engine import analyze, results_of, tissue_tiles
-from napari_dala.inference.predictor import Predictor, choose_device, choose_precision, devices
+from napari_dala.analysis.control import RunControl
+from napari_dala.analysis.engine import analyze
+from napari_dala.analysis.plan import results_of, tissue_tiles
 from napari_dala.analysis.rescore import rescore
-from napari_dala.analysis.control import Progress, RunControl
+from napari_dala.inference.devices import choose_device, choose_precision, devices
+from napari_dala.inference.predictor import Predictor
 from napari_dala.jobs.child import serve
 from napari_dala.model.bundle import ModelBundle, load_model
 from napari_dala.model.bundle_head import load_head
@@ -21,12 +24,10 @@ from napari_dala.model.catalog import find_model
 from napari_dala.slide import open_slide
 from napari_dala.slide.tiles import TileGrid
 
-# isort: split
-import torch
-
 if TYPE_CHECKING:
     from napari_dala.jobs.child import Request
     from napari_dala.model.bundle_file import Bundle
+    from napari_dala.results.progress import Progress
     from napari_dala.slide import Slide
 
 

@@ -8,25 +8,32 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from napari_dala.results.stored_tiles import read_scattered
-from napari_dala.results.store import TileStatus, open_store
-from napari_dala.errors import AnnotationError, DalaError
-from napari_dala.slide.tiles import BLOCK, TileGrid
 from napari_dala.annotations.document import AnnotationDocument
-from napari_dala.annotations.labels import Examples, concatenate, imbalance_warning, tiles_of
-from napari_dala.training.finetune.job import FinetuneSettings
-from napari_dala.training.finetune.held_out import hold_out
-from napari_dala.annotations.labelling import classes_to_learn, usable_tiles, with_names, without_empty
+from napari_dala.annotations.held_out import hold_out
+from napari_dala.annotations.labels import (
+    Examples,
+    classes_to_learn,
+    concatenate,
+    imbalance_warning,
+    tiles_of,
+    usable_tiles,
+    with_names,
+    without_empty,
+)
+from napari_dala.errors import AnnotationError, DalaError
+from napari_dala.results.store import TileStatus, open_store
+from napari_dala.results.stored_tiles import read_scattered
+from napari_dala.slide.tiles import BLOCK, TileGrid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from napari_dala.results.store import AnalysisStore
-    from napari_dala.model.card import ModelCard
-    from napari_dala.annotations.slides import AnnotatedSlide
     from napari_dala.annotations.document import Color
+    from napari_dala.annotations.slides import AnnotatedSlide
+    from napari_dala.model.card import ModelCard
+    from napari_dala.results.store import AnalysisStore
 
 _WHOLE = 3  # reading all blocks at once takes a third of the time that reading each by itself takes
 
@@ -141,8 +148,7 @@ def plan_of(examples: Examples, grids: Mapping[str, TileGrid], background: int =
     total = len(examples) + background + unreadable
     if not len(examples):
         return ""
-    defaults = FinetuneSettings()
-    held_out = hold_out(examples, grids, defaults.validation, defaults.seed)
+    held_out = hold_out(examples, grids)
     train, test, dropped = (len(part) for part in (held_out.split.train, held_out.split.test, held_out.split.dropped))
     said = f"Of {total} labelled tile{'s'[: total != 1]} {train} {'teach' if train != 1 else 'teaches'} the model"
     said += f", {test} of other {held_out.unit}s check it" if test else ", none checks it"

@@ -11,6 +11,10 @@ import numpy as np
 import shapely
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
 Area: TypeAlias = shapely.Polygon | shapely.MultiPolygon
@@ -154,3 +158,16 @@ def ellipse_polygon(corners: Iterable[Iterable[float]]) -> shapely.Polygon:
     angle = np.arange(ELLIPSE_POINTS) * (2 * np.pi / ELLIPSE_POINTS)
     along, across = (box[1] - box[0]) / 2, (box[3] - box[0]) / 2
     return shapely.Polygon(box.mean(0) + np.outer(np.cos(angle), along) + np.outer(np.sin(angle), across))
+
+
+def class_of_digit(classes: Sequence[AnnotationClass], digit: int) -> AnnotationClass | None:
+    """Return the class that a digit key stands for: 1 to 9 by order, 0 the tenth, or else the first to ignore."""
+    if digit == 0 and len(classes) < 10:
+        return next((info for info in classes if info.ignore), None)
+    index = (digit - 1) % 10
+    return classes[index] if index < len(classes) else None
+
+
+def digits_of(classes: Sequence[AnnotationClass], info: AnnotationClass) -> list[int]:
+    """Return the digit keys of a class."""
+    return [digit for digit in (*range(1, 10), 0) if class_of_digit(classes, digit) is info]

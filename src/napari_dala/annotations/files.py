@@ -13,9 +13,6 @@ from typing import TYPE_CHECKING, Any
 import shapely
 import shapely.geometry
 
-from napari_dala.annotations.geojson import features_of, open_geojson, refuse_infinite
-from napari_dala.errors import AnnotationError
-from napari_dala.files import replacing
 from napari_dala.annotations.document import (
     Annotation,
     AnnotationClass,
@@ -24,6 +21,9 @@ from napari_dala.annotations.document import (
     Corners,
     ellipse_polygon,
 )
+from napari_dala.annotations.geojson import features_of, open_geojson, refuse_infinite
+from napari_dala.errors import AnnotationError
+from napari_dala.files import replacing
 from napari_dala.workspace import slide_folder
 
 if TYPE_CHECKING:

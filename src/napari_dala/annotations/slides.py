@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from napari_dala.annotations.files import ANNOTATIONS_FILE, annotations_path, load_for
 from napari_dala.errors import AnnotationError, DalaError
 from napari_dala.files import write_text
 from napari_dala.slide.base import MppSource
-from napari_dala.annotations.files import ANNOTATIONS_FILE, annotations_path, load_for
 from napari_dala.workspace import slide_folder, workspace_folder
 
 if TYPE_CHECKING:
-    from napari_dala.slide import Slide
     from napari_dala.annotations.document import AnnotationDocument
+    from napari_dala.slide import Slide
 
 _NOTE_FILE = "slide.json"
 _DOCUMENTS = 256  # kept in memory

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from napari_dala.cli.console import report_failures, tell_no_tissue, warn_of
 from napari_dala.errors import DalaError
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
     from napari_dala.inference.predictor import Predictor
-    from napari_dala.model.card import ModelCard
 
 
 def analyze(
@@ -87,8 +87,8 @@ def analyze_slides(
 
     A slide that cannot be done is reported when the others are: exit code 1, or 2 when none could be done.
     """
-    from napari_dala.inference.predictor import Predictor
     from napari_dala.annotations.regions import read_regions
+    from napari_dala.inference.predictor import Predictor
     from napari_dala.model.bundle import load_model
 
     settings: dict[str, Any] = {"region": region and read_regions(region), "mpp": mpp, "overlap": overlap}
@@ -108,31 +108,10 @@ def analyze_slides(
     return folders
 
 
-def warn_of(card: ModelCard) -> None:
-    """Say of a model what must be known before its numbers are believed."""
-    if card.warning:
-        typer.secho(f"Model “{card.name}” is {card.warning}", fg="yellow", err=True)
-
-
-def tell_no_tissue(path: Path) -> None:
-    """Say that a slide has nothing to analyse."""
-    typer.secho(f"{path.name}: no tissue found; nothing was analysed", fg="yellow", err=True)
-
-
-def report_failures(failures: list[str], done: int) -> None:
-    """Say why slides could not be done, and exit: code 1, or 2 when none was."""
-    for failure in failures:
-        typer.secho(f"dala: {failure}", fg="red", err=True)
-    if failures:
-        if done + len(failures) > 1:
-            typer.echo(f"{done} of {done + len(failures)} slides done, {len(failures)} failed.", err=True)
-        raise typer.Exit(1 if done else 2)
-
-
 def _analyze_one(path: Path, predictor: Predictor, out: Path, settings: dict[str, Any], bar: Bar) -> Path:
     from napari_dala.analysis.engine import analyze
+    from napari_dala.results.progress import Progress
     from napari_dala.results.report.outputs import output_folder, write_outputs
-    from napari_dala.analysis.control import Progress
     from napari_dala.slide import open_slide
 
     start = time.perf_counter()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from napari_dala.cli.display import has_display
+from napari_dala.cli.console import has_display
 from napari_dala.errors import DalaError
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def bench(
 
 def _drawn_slides() -> Iterator[Path]:
     """Yield drawn slides of growing size, each drawn when it is asked for and kept for the next time."""
-    from napari_dala.slide.teaching.cache import cached_teaching_slide
+    from napari_dala.slide.teaching.slide import cached_teaching_slide
 
     return (cached_teaching_slide(cells * CELL_PX) for cells in SCALING_CELLS)
 

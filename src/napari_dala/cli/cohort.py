@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from napari_dala.cli.analyze import report_failures, tell_no_tissue, warn_of
+from napari_dala.cli.console import report_failures, tell_no_tissue, warn_of
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar

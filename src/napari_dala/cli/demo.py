@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from napari_dala.cli.display import has_display
+from napari_dala.cli.console import has_display
 from napari_dala.errors import DalaError
 
 
@@ -16,7 +16,7 @@ def demo(
     out: Path = typer.Option(Path("dala-demo"), "--out", help="Folder for the headless results."),
 ) -> None:
     """Draw the teaching slide and analyse it: in napari where there is a display, else into a folder."""
-    from napari_dala.slide.teaching.cache import cached_teaching_slide
+    from napari_dala.slide.teaching.slide import cached_teaching_slide
 
     typer.echo("Drawing the teaching slide (a drawing of tissue, not a patient's)...")
     slide = cached_teaching_slide(side)

@@ -6,30 +6,27 @@ from pathlib import Path
 
 import typer
 
-from napari_dala.cli import options as data_options
-from napari_dala.cli import recipe as recipe_options
+from napari_dala.cli import console, options
+from napari_dala.cli.recipe import NETWORKS
+from napari_dala.datasets.images import ImageDataset
 
 
+@options.with_options(images=options.labelled_images)
 def evaluate(
+    images: ImageDataset,
     model: str = typer.Argument(
         help="Name or file of a bundle. A bundle is a DALAResNet50; `dala compare` measures the other networks: "
-        f"{recipe_options.NETWORKS}."
+        f"{NETWORKS}."
     ),
-    dataset: list[str] = data_options.DATASET,
-    root: list[Path] = data_options.ROOT,
-    magnification: int | None = data_options.MAGNIFICATION,
-    mpp: list[float] = data_options.MPP,
-    group: str | None = data_options.GROUP,
     device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:1, mps."),
     out: Path | None = typer.Option(None, "--out", help="JSON file for the figures."),
 ) -> None:
     """Score a bundle on labelled photographs, at its own resolution and tile size, with intervals by patient."""
+    from napari_dala.evaluation.photographs import evaluate as measure
     from napari_dala.files import write_json
     from napari_dala.model.bundle import load_model
-    from napari_dala.evaluation.photographs import evaluate as measure
 
     bundle = load_model(model)
-    images = data_options.load(dataset, root, magnification, mpp, group)
     typer.echo(images.summary)
     evaluation = measure(bundle, images, device=device)
     if out:
@@ -38,5 +35,5 @@ def evaluate(
             {"model": bundle.card.name, "hash": bundle.hash, "dataset": images.name, **evaluation.table.as_json()}
             | {"by_set": {name: table.as_json() for name, table in evaluation.by_set.items()}},
         )
-    data_options.show_sets(evaluation.by_set)
-    data_options.show(evaluation.table, f"{bundle.card.name} on {images.name}: {len(images)} photographs")
+    console.show_sets(evaluation.by_set)
+    console.show(evaluation.table, f"{bundle.card.name} on {images.name}: {len(images)} photographs")

@@ -20,12 +20,12 @@ def explain(
 ) -> None:
     """Write original, Grad-CAM and DT Grad-CAM side by side, with threshold and kept fraction."""
     from napari_dala.analysis.patch import explain as explain_patch
-    from napari_dala.results.report.pictures import explain_figure
-    from napari_dala.inference.predictor import Predictor
     from napari_dala.errors import DalaError
     from napari_dala.files import replacing, write_json
+    from napari_dala.inference.predictor import Predictor
     from napari_dala.model.bundle import load_model
     from napari_dala.model.threshold import DynamicThreshold
+    from napari_dala.results.report.pictures import explain_figure
     from napari_dala.slide import open_slide
 
     predictor = Predictor(load_model(model), device, precision)

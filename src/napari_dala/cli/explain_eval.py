@@ -7,30 +7,27 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from napari_dala.cli import options as data_options
-from napari_dala.cli import recipe as recipe_options
+from napari_dala.cli import console, options
+from napari_dala.datasets.images import ImageDataset
+from napari_dala.datasets.splits import folds_of
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from napari_dala.model.bundle import ModelBundle
-    from napari_dala.datasets.images import ImageDataset
 
 
+@options.with_options(images=options.labelled_images)
 def explain_eval(
+    images: ImageDataset,
     model: str = typer.Option(..., help="Name or file of a bundle."),
-    dataset: list[str] = data_options.DATASET,
-    root: list[Path] = data_options.ROOT,
     out: Path = typer.Option(..., "--out", help="Folder for the tables and the plots."),
     slide: list[Path] = typer.Option(
         [], "--slide", help="A slide with its true outlines in NAME.truth.geojson beside it; may be repeated."
     ),
-    magnification: int | None = data_options.MAGNIFICATION,
-    mpp: list[float] = data_options.MPP,
-    group: str | None = data_options.GROUP,
-    protocol: str = recipe_options.PROTOCOL,
-    folds: int = recipe_options.FOLDS,
+    protocol: str = options.PROTOCOL,
+    folds: int = options.FOLDS,
     fold: int | None = typer.Option(
         None, min=1, help="The fold to measure on; by default the patients that the model's card says it never saw."
     ),
@@ -41,14 +38,13 @@ def explain_eval(
     precision: str = typer.Option("auto", help="auto, fp32 or bf16."),
 ) -> None:
     """Measure Grad-CAM and DT Grad-CAM: faithfulness on photographs, localisation on slides, and randomised weights."""
-    from napari_dala.model.bundle import load_model
+    from napari_dala.evaluation.explanations.maps import ExplainSettings
     from napari_dala.evaluation.explanations.photographs import explain_photographs
     from napari_dala.evaluation.explanations.report import ExplainEvaluation, tables, write_report
     from napari_dala.evaluation.explanations.slides import explain_slide
-    from napari_dala.evaluation.explanations.maps import ExplainSettings
+    from napari_dala.model.bundle import load_model
 
     bundle = load_model(model)
-    images = data_options.load(dataset, root, magnification, mpp, group)
     chosen = _held_out(bundle, images, protocol, folds, fold, seed)
     data = f"{images.summary}; {len(chosen)} photographs of {len(set(images.patients[chosen]))} patients held out"
     typer.echo(data)
@@ -68,13 +64,13 @@ def explain_eval(
     found = ExplainEvaluation(
         bundle,
         data,
-        recipe_options.command_line(),
+        console.command_line(),
         photographs,
         tuple(row for rows, _ in by_slide for row in rows),
         tuple(row for _, rows in by_slide for row in rows),
     )
     written = write_report(found, out)
-    data_options.show_tables(tables(found), found.notes)
+    console.show_tables(tables(found), found.notes)
     for path in written:
         typer.echo(str(path))
 
@@ -84,7 +80,7 @@ def _held_out(
 ) -> NDArray[np.intp]:
     """Return the photographs of a fold, or those of patients whom the model was not trained on."""
     if fold is not None:
-        return recipe_options.only(recipe_options.all_folds(images, protocol, folds, seed), fold)[fold].test
+        return folds_of(images, protocol, folds, seed, fold)[fold].test
 
     from napari_dala.evaluation.explanations.photographs import unseen
 

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
+from napari_dala.cli import options
 from napari_dala.errors import AnnotationError, JobError
+from napari_dala.training.finetune.job import (
+    RESULT_FILE,
+    FinetuneConfig,
+    FinetuneSettings,
+    SlideExamples,
+    create_finetune_job,
+)
+from napari_dala.validation import checked
 
-if TYPE_CHECKING:
-    from napari_dala.training.finetune.job import SlideExamples
 
-
+@options.with_options(
+    settings=options.options_of(FinetuneSettings, partial(checked, FinetuneSettings, JobError), without={"n_boot"})
+)
 def finetune(
+    settings: FinetuneSettings,
     slides: list[Path] | None = typer.Argument(
         None, help="Slides to learn from. Without any, the job in --out is run, or goes on."
     ),
@@ -33,48 +44,18 @@ def finetune(
         "Without it, the workspace's.",
     ),
     model: str = typer.Option("default", help="Name or file of the bundle to begin from (`dala models list`)."),
-    mode: str = typer.Option(
-        "quick", help="quick: attention and head, on cached features; deep: layer4 too; full: all layers."
-    ),
     name: str | None = typer.Option(None, help="Of the new model; by default the parent's and the mode."),
     mpp: float | None = typer.Option(
         None, min=0.01, max=100, help="Micrometres per pixel of the slides, where the file is silent or wrong."
     ),
-    epochs: int | None = typer.Option(None, min=1, help="Passes over the labelled tiles; by default the mode's."),
-    batch_size: int | None = typer.Option(None, min=2, help="Tiles in a step; by default the mode's."),
-    lr: float | None = typer.Option(None, help="Learning rate; by default the mode's."),
-    penalty: float | None = typer.Option(None, min=0, help="Pull back to the parent's weights; by default the mode's."),
-    replay: float | None = typer.Option(None, min=0, help="Weight of the parent's own tiles in the loss, 0 for none."),
-    validation: float | None = typer.Option(None, help="Part of the labelled tiles that is held out."),
-    min_cover: float | None = typer.Option(None, help="Part of a tile that its class must cover."),
-    seed: int = typer.Option(0, min=0),
-    precision: str = typer.Option("auto", help="auto, fp32 or bf16."),
-    device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:1, mps."),
-    threads: int | None = typer.Option(None, min=1, help="Of the processor; by default all."),
 ) -> None:
     """Retrain a model on regions drawn on slides; measure it before and after on held-out ones."""
     if slides:
-        from napari_dala.training.finetune.job import FinetuneConfig, checked_settings, create_finetune_job
-
-        asked = {
-            "mode": mode,
-            "epochs": epochs,
-            "batch_size": batch_size,
-            "lr": lr,
-            "penalty": penalty,
-            "replay": replay,
-            "validation": validation,
-            "min_cover": min_cover,
-            "seed": seed,
-            "precision": precision,
-            "device": device,
-            "threads": threads,
-        }
         config = FinetuneConfig(
-            name=name or f"{Path(model).stem if Path(model).suffix else model}-{mode}",
+            name=name or f"{Path(model).stem if Path(model).suffix else model}-{settings.mode}",
             model=model,
             slides=_examples(slides, annotations or [], analysis or [], mpp),
-            settings=checked_settings(**{key: value for key, value in asked.items() if value is not None}),
+            settings=settings,
         )
         create_finetune_job(out, config)
     elif not (out / "job.json").exists():
@@ -87,7 +68,6 @@ def _run(folder: Path) -> None:
     # napari), two of them need three times the processor's time for the same work.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from napari_dala.training.finetune.finetune import run_finetune
-    from napari_dala.training.finetune.job import RESULT_FILE
 
     teller = _Teller()
     bundle = run_finetune(folder, teller)
@@ -126,9 +106,8 @@ class _Teller:
 def _examples(
     slides: list[Path], annotations: list[Path], analyses: list[Path], mpp: float | None
 ) -> tuple[SlideExamples, ...]:
-    from napari_dala.slide import open_slide
     from napari_dala.annotations.files import annotations_path
-    from napari_dala.training.finetune.job import SlideExamples
+    from napari_dala.slide import open_slide
     from napari_dala.workspace import slide_folder
 
     for what, given in (("--annotations", annotations), ("--analysis", analyses)):

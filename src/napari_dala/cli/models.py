@@ -9,7 +9,9 @@ import typer
 
 _COLORS = ((70, 130, 180), (214, 39, 40), (44, 160, 44), (255, 127, 14), (148, 103, 189))
 
-app = typer.Typer(help="List, show and import model bundles.", no_args_is_help=True)
+app = typer.Typer(
+    help="List, show and import model bundles.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
+)
 
 
 @app.command("list", short_help="List the models by name.")

@@ -1,64 +1,139 @@
-"""What `dala train` and `dala evaluate` ask alike: the data set, and how its scores are shown."""
+"""Options that several commands have alike: a command says what it needs of them and gets what they come to."""
 
 from __future__ import annotations
 
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import typer
 
+from napari_dala.datasets.folders import GROUPS, GroupBy, Kind, load_dataset
+from napari_dala.datasets.images import ImageDataset, joined_datasets
 from napari_dala.errors import DatasetError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping
 
-    from napari_dala.evaluation.compare.report import Table as ReportTable
-    from napari_dala.datasets.folders import GroupBy, Kind
-    from napari_dala.datasets.images import ImageDataset
-    from napari_dala.metrics.scores import ScoreTable
-
-DATASET = typer.Option(
-    ...,
-    "--dataset",
-    help="breakhis, ucsb, bach, mini-ddsm or folder (one folder per class). Several times, each with its --root.",
-)
-ROOT = typer.Option(..., "--root", help="The data set's folder.")
-GROUP = typer.Option(
-    None, "--group", help="What a split keeps together. Of ucsb: file or array. Of folder: likeness of the images."
-)
-MAGNIFICATION = typer.Option(None, "--magnification", help="Of BreakHis: 40, 100, 200 or 400.")
-MPP = typer.Option(
-    [], "--mpp", min=0.01, max=100, help="Micrometres per pixel of images of which the data set does not say it."
-)
+    from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
 
 
-def load(
-    kinds: Sequence[str],
-    roots: Sequence[Path],
-    magnification: int | None,
-    mpp: Sequence[float],
-    group: str | None = None,
+PROTOCOL = typer.Option("patient", help="What the split keeps together: patient, or image as in the papers.")
+FOLDS = typer.Option(5, min=2, help="Folds of the cross-validation.")
+
+
+def with_options(**sources: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command further options behind its own.
+
+    Parameters
+    ----------
+    sources
+        By the command's parameter: a function whose parameters are the options and whose result the command gets.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = signature(command, eval_str=True).parameters
+        shared = {name: signature(source, eval_str=True).parameters for name, source in sources.items()}
+
+        @wraps(command)
+        def run(**values: Any) -> None:
+            found = {
+                name: source(**{option: values.pop(option) for option in shared[name]})
+                for name, source in sources.items()
+            }
+            command(**values, **found)
+
+        options = [option for name, option in own.items() if name not in sources]
+        options += [option for each in shared.values() for option in each.values()]
+        options.sort(key=lambda option: option.default.default is not ...)  # what must be given comes first
+        named = [option.replace(kind=Parameter.KEYWORD_ONLY) for option in options]
+        run.__signature__ = signature(run).replace(parameters=named)  # type: ignore[attr-defined]
+        run.__annotations__ = {option.name: option.annotation for option in named}
+        return run
+
+    return decorate
+
+
+def options_of(
+    settings: type[BaseModel],
+    read: Callable[..., Any],
+    names: Mapping[str, str] | None = None,
+    without: Collection[str] = (),
+) -> Callable[..., Any]:
+    """Return a source of options for `with_options`: one a field, with its default, limits and description.
+
+    Parameters
+    ----------
+    settings
+        The one place that knows its fields.
+    read
+        Gets the values by the fields' names.
+    names
+        Of options that are not called as their field is.
+    without
+        Fields that are no options.
+    """
+    names = names or {}
+    fields = {name: field for name, field in settings.model_fields.items() if name not in without}
+
+    def source(**values: Any) -> Any:
+        return read(**{name: values[names.get(name, name)] for name in fields})
+
+    parameters = [_option(names.get(name, name), field) for name, field in fields.items()]
+    source.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    return source
+
+
+def _option(name: str, field: FieldInfo) -> Parameter:
+    """Return the option of a field; limits that exclude their end are checked with the whole."""
+    limits = {"min": "ge", "max": "le"}
+    found = {
+        key: value
+        for key, attribute in limits.items()
+        for limit in field.metadata
+        if (value := getattr(limit, attribute, None)) is not None
+    }
+    choices = [choice for choice in get_args(field.annotation) if isinstance(choice, str)]
+    kind = str if choices else field.annotation
+    text = " ".join(f"{part.rstrip('.')}." for part in (", ".join(choices), field.description or "") if part)
+    option = typer.Option(field.default, help=text or None, **found)
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=option, annotation=kind)
+
+
+def labelled_images(
+    dataset: list[str] = typer.Option(
+        ...,
+        "--dataset",
+        help="breakhis, ucsb, bach, mini-ddsm or folder (one folder per class). Several times, each with its --root.",
+    ),
+    root: list[Path] = typer.Option(..., "--root", help="The data set's folder."),
+    magnification: int | None = typer.Option(None, "--magnification", help="Of BreakHis: 40, 100, 200 or 400."),
+    mpp: list[float] = typer.Option(
+        [], "--mpp", min=0.01, max=100, help="Micrometres per pixel of images of which the data set does not say it."
+    ),
+    group: str | None = typer.Option(
+        None, "--group", help="What a split keeps together. Of ucsb: file or array. Of folder: likeness of the images."
+    ),
 ) -> ImageDataset:
     """List the images of all data sets together.
 
     `magnification` is for BreakHis and `group` for sets that know it; `mpp` has a number for all sets that do not know
     theirs, or one for each of these in their order.
     """
-    from napari_dala.datasets.folders import GROUPS, load_dataset
-    from napari_dala.datasets.images import joined_datasets
-
-    if len(kinds) != len(roots):
-        raise DatasetError(f"--dataset is there {len(kinds)} times and --root {len(roots)} times; give each its own")
-    takes_power = [kind == "breakhis" for kind in kinds]
-    takes_group = [group in GROUPS.get(kind, ()) for kind in kinds]
+    if len(dataset) != len(root):
+        raise DatasetError(f"--dataset is there {len(dataset)} times and --root {len(root)} times; give each its own")
+    takes_power = [kind == "breakhis" for kind in dataset]
+    takes_group = [group in GROUPS.get(kind, ()) for kind in dataset]
     sets = [
         load_dataset(
             cast("Kind", kind),
-            root,
+            folder,
             magnification=magnification if power or not any(takes_power) else None,
             group=cast("GroupBy | None", group if grouped or not any(takes_group) else None),
         )
-        for kind, root, power, grouped in zip(kinds, roots, takes_power, takes_group, strict=True)
+        for kind, folder, power, grouped in zip(dataset, root, takes_power, takes_group, strict=True)
     ]
     unknown = [place for place, one in enumerate(sets) if one.mpp is None]
     if mpp and not unknown:
@@ -68,58 +143,3 @@ def load(
     for place, value in zip(unknown, mpp if len(mpp) > 1 else list(mpp) * len(unknown), strict=False):
         sets[place] = sets[place].with_mpp(value)
     return joined_datasets(sets)
-
-
-def show(table: ScoreTable, title: str) -> None:
-    """Print figures with their intervals, then patient by patient, then what must be read beside them."""
-    from rich.console import Console
-    from rich.table import Table
-
-    scores = table.scores
-    figures = Table("figure", "value (95 % interval)", title=title)
-    rows = [("accuracy", scores.accuracy), ("F1", scores.f1), ("IBA", scores.iba), ("GMean", scores.gmean)]
-    rows += [(f"recall {name}", value) for name, value in zip(table.classes, scores.recall, strict=True)]
-    rows += [("calibration error", scores.ece), ("AUROC", scores.auroc)]
-    for name, value in rows:
-        figures.add_row(name, str(value))
-    console = Console()
-    console.print(figures)
-    if table.patients:
-        patients = Table("patient", "class", "images", "right", title=f"{table.n_patients} patients")
-        for row in table.patients:
-            patients.add_row(row.patient, row.label, str(row.n), f"{row.accuracy:.0%}")
-        console.print(patients)
-    for note in table.notes:
-        console.print(f"Note: {note}", markup=False, highlight=False)
-
-
-def show_sets(tables: Mapping[str, ScoreTable]) -> None:
-    """Print the figures of each data set in a row."""
-    if not tables:
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    shown = Table("data set", "images", "patients", "accuracy", "GMean", "AUROC", title="by data set")
-    for name, table in tables.items():
-        scores = table.scores
-        figures = [str(figure) for figure in (scores.accuracy, scores.gmean, scores.auroc)]
-        shown.add_row(name, str(table.n), str(table.n_patients or "–"), *figures)
-    Console().print(shown)
-
-
-def show_tables(tables: Iterable[ReportTable], notes: Iterable[str]) -> None:
-    """Print the tables of a report, then what must be read beside them."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    for table in tables:
-        shown = Table(title=table.title)
-        for name in table.head:
-            shown.add_column(name, overflow="fold")  # narrow terminals lose nothing
-        for row in table.rows:
-            shown.add_row(*row)
-        console.print(shown)
-    for note in notes:
-        console.print(f"Note: {note}", markup=False, highlight=False)

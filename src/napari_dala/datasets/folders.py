@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, get_args
 
 import numpy as np
 
-from napari_dala.errors import DatasetError
 from napari_dala.datasets.images import ImageDataset, LabelledImage
+from napari_dala.errors import DatasetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from scipy import ndimage
 
 from napari_dala.errors import DatasetError
-from napari_dala.datasets.dealing import deal
+
+if TYPE_CHECKING:
+    from napari_dala.datasets.images import ImageDataset
+
+
+if TYPE_CHECKING:
+    from napari_dala.datasets.images import ImageDataset
+
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import ArrayLike, NDArray
+
+    Floats: TypeAlias = NDArray[np.float64]
+    Indices: TypeAlias = NDArray[np.intp]
+
 
 SAME_SLIDE = "same slide, optimistic"
 IMAGE_PROTOCOL_WARNING = (
@@ -271,3 +282,102 @@ class _Tally:
 def _two_sides(counts: NDArray[np.intp], fraction: float, rng: np.random.Generator) -> NDArray[np.bool_]:
     """Return which groups to set aside, (groups,); what only one side can have, training has."""
     return np.asarray(deal(counts, np.array([1 - fraction, fraction]), np.array([2.0, 1.0]), rng) == 1)
+
+
+UNCOVERED = 1e3  # cost of a class that a part lacks: far more than any imbalance
+REFINED_GROUPS = 500  # with more groups, dealing the largest first is balanced enough
+
+
+def deal(counts: Indices, parts: Floats, needs: Floats, rng: np.random.Generator) -> Indices:
+    """Give each group to one part.
+
+    Groups are dealt one by one to the part where that costs least, then exchanged while an exchange lowers the cost:
+    the squared distance of each part from its share of each class's groups, of its examples and of all examples, and
+    far more for a class that it lacks. A new group of a class thus goes to a part that lacks the class, so that
+    wherever no group has two classes, a class is missing somewhere only if it has fewer groups than there are parts.
+
+    Parameters
+    ----------
+    counts
+        (groups, classes) examples.
+    parts
+        (parts,) wished share of each, adding to 1.
+    needs
+        (parts,) how much it matters, relative to the others, that a part has every class.
+    rng
+        Chooses the order, hence among deals that are about as good.
+
+    Returns
+    -------
+    (groups,) index of the part
+    """
+    counts = counts[:, counts.any(0)]
+    groups, classes = counts.shape
+    holds = counts > 0
+    everything = counts.sum(1, keepdims=True) / counts.sum()
+    shares = np.hstack([holds / holds.sum(0), counts / counts.sum(0), everything])
+
+    def cost(filled: Floats, part: Indices) -> Floats:
+        off = filled - parts[part, None]
+        missing = (filled[:, :classes] < 1e-9).sum(1)
+        return np.asarray((off * off).sum(1) + UNCOVERED * needs[part] * missing)
+
+    order = rng.permutation(groups)
+    if groups > REFINED_GROUPS:
+        order = order[np.argsort(-shares[order].sum(1), kind="stable")]
+    every = np.arange(len(parts))
+    filled = np.zeros((len(parts), shares.shape[1]))
+    owner = np.empty(groups, np.intp)
+    for group in order:
+        owner[group] = np.argmin(cost(filled + shares[group], every) - cost(filled, every))
+        filled[owner[group]] += shares[group]
+    if groups > REFINED_GROUPS:
+        return owner
+
+    # An empty group in each part, so that a move is an exchange too.
+    shares = np.vstack([shares, np.zeros_like(filled)])
+    owner = np.append(owner, every)
+    better = True
+    while better:
+        better = False
+        for group in order:
+            here = owner[group]
+            change = shares - shares[group]
+            before = cost(filled, every)
+            after = cost(filled[here] + change, np.full_like(owner, here)) + cost(filled[owner] - change, owner)
+            gain = np.where(owner == here, 0.0, before[here] + before[owner] - after)
+            other = gain.argmax()
+            if gain[other] > 1e-9:
+                there = owner[other]
+                filled[here] += change[other]
+                filled[there] -= change[other]
+                owner[group] = there
+                if other < groups:
+                    owner[other] = here
+                better = True
+    return owner[:groups]
+
+
+def folds_of(images: ImageDataset, protocol: str, folds: int, seed: int, fold: int | None = None) -> dict[int, Split]:
+    """Return the split of each fold by its number, from 1, or that of one fold.
+
+    Raises
+    ------
+    DatasetError
+        If there is no such protocol ("patient" or "image") or fold, or there are fewer patients than folds.
+    """
+    if protocol not in ("patient", "image"):
+        raise DatasetError(f"protocol {protocol}: choose patient or image")
+    if fold is not None and not 1 <= fold <= folds:
+        raise DatasetError(f"fold {fold}: there are {folds} folds, 1 to {folds}")
+    splits = (
+        image_folds(images.labels, folds, seed)
+        if protocol == "image"
+        else patient_folds(images.labels, images.patients, folds, seed, class_names=images.classes)
+    )
+    return {number: split for number, split in enumerate(splits, start=1) if fold in (None, number)}
+
+
+def nothing_held_out(count: int) -> Split:
+    """Return the split of so many examples that has them all in training."""
+    return Split(np.arange(count), _no_index())

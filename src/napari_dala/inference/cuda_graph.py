@@ -10,7 +10,6 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
-# isort: split
 import torch
 from torch import Tensor
 

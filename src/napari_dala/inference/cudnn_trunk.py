@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-# isort: split
 import torch
 from torch import Tensor, nn
 

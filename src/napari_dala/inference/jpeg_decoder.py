@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-# isort: split
 import torch
 from torch import Tensor
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-# isort: split
 import torch
 from torch import Tensor, nn
 

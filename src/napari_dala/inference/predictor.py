@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import os
 import threading
 import weakref
 from dataclasses import dataclass
@@ -12,18 +11,17 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-
-from napari_dala.inference.cuda_graph import captured, to_host
-from napari_dala.inference.cudnn_trunk import cudnn_trunk
-from napari_dala.inference.onednn_trunk import fused_trunk
-from napari_dala.inference.streams import begin_thread, wait_for
-from napari_dala.errors import DalaError
-from napari_dala.model.gradcam import head_grad_cam
-
-# isort: split
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from napari_dala.errors import DalaError
+from napari_dala.inference.cuda_graph import captured, to_host
+from napari_dala.inference.cudnn_trunk import cudnn_trunk
+from napari_dala.inference.devices import choose_device, choose_precision
+from napari_dala.inference.onednn_trunk import fused_trunk
+from napari_dala.inference.streams import begin_thread, wait_for
+from napari_dala.model.gradcam import head_grad_cam
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 Tiles: TypeAlias = "NDArray[np.uint8] | Tensor | list[Tensor]"
-PRECISIONS = ("auto", "fp32", "bf16")
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _BATCH = {"cpu": 8, "cuda": 128, "mps": 64}
 _BATCH_FP32 = 4  # on the processor: as fast as 8, and the first tiles are there in half the time
@@ -177,47 +174,6 @@ class Predictor:
         layer4 = None if self._basis is None else (maps.permute(0, 2, 3, 1) @ self._basis).half()
         ratio = None if self._known is None else self._known.ratio(means)
         return self.bundle.probabilities(logits), cams, means, layer4, ratio
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the torch device for "auto" or a name; DalaError when it is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        there = ", ".join(entry["name"] for entry in devices())
-        raise DalaError(f"device “{name}” is not to be had here; there is: {there}") from error
-    return device
-
-
-def choose_precision(name: str, device: torch.device) -> str:
-    """Return "fp32" or "bf16"; "auto" takes bf16 only where the hardware computes in it."""
-    if name not in PRECISIONS:
-        raise DalaError(f"precision “{name}”: choose one of {', '.join(PRECISIONS)}")
-    if name != "auto":
-        return name
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if device.type == "cpu" and processor_has_bf16() else "fp32"
-
-
-def processor_has_bf16() -> bool:
-    """Return True where the processor multiplies bf16 itself (AVX-512 BF16 or AMX)."""
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-def devices() -> list[dict[str, Any]]:
-    """Return the devices to choose from: `name` for torch, `kind` for people."""
-    found = [{"name": "cpu", "kind": f"processor, {os.cpu_count()} cores"}]
-    found += [
-        {"name": f"cuda:{index}", "kind": torch.cuda.get_device_name(index)}
-        for index in range(torch.cuda.device_count())
-    ]
-    if torch.mps.is_available():
-        found.append({"name": "mps", "kind": "Apple GPU"})
-    return found
 
 
 def fold_batch_norm(trunk: nn.Module) -> nn.Module:

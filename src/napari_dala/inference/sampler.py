@@ -5,7 +5,6 @@ from __future__ import annotations
 from math import ceil
 from typing import TYPE_CHECKING
 
-# isort: split
 import torch
 from torch import Tensor
 from torch.nn import functional

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 from safetensors import SafetensorError, safe_open
 
 from napari_dala.errors import BundleError
+from napari_dala.validation import first_problem
 
 Byte = Annotated[int, Field(ge=0, le=255)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -158,13 +159,6 @@ def parse_card(metadata: dict[str, str], path: Path) -> ModelCard:
         raise BundleError(f"{path.name}: its model card is not JSON ({error})") from None
     except ValidationError as error:
         raise BundleError(f"{path.name}: its model card is not valid: {first_problem(error)}") from None
-
-
-def first_problem(error: ValidationError) -> str:
-    """Return the first thing wrong with a card, in a few words."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"]) or "the whole"
-    return f"{where}: {first['msg'].removeprefix('Value error, ')}"
 
 
 def _what_is_wrong(path: Path, error: Exception) -> str:

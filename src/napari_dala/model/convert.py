@@ -14,9 +14,10 @@ from torch import Tensor
 from napari_dala.errors import BundleError
 from napari_dala.files import replacing
 from napari_dala.model.bundle import ModelBundle, load_bundle, network_from, seeded_network
-from napari_dala.model.card import IMAGENET_MEAN, IMAGENET_STD, ClassInfo, ModelCard, first_problem
+from napari_dala.model.card import IMAGENET_MEAN, IMAGENET_STD, ClassInfo, ModelCard
 from napari_dala.model.catalog import SUFFIX, installed_path
 from napari_dala.model.weights import weights_of
+from napari_dala.validation import first_problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

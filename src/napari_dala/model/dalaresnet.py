@@ -7,9 +7,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from napari_dala.model import triton_first  # noqa: F401  (before torchvision)
-
-# isort: split
 from torch import Tensor, nn
 from torchvision.models import resnet50
 

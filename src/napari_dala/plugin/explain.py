@@ -12,14 +12,15 @@ from qtpy.QtGui import QImage, QPixmap
 from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QLabel, QWidget
 from superqt import QLabeledDoubleSlider
 
-from napari_dala.results.report.pictures import cut_of, heat
 from napari_dala.errors import SlideError
 from napari_dala.model.threshold import DynamicThreshold, Method, Scope
-from napari_dala.plugin.viewer.cam_picture import Explanation
-from napari_dala.plugin.parts.legend import Legend, Note
+from napari_dala.plugin.parts.legend import Legend
+from napari_dala.plugin.parts.notes import Note
 from napari_dala.plugin.parts.scrolling import scrolling_layout
+from napari_dala.plugin.viewer.cam_picture import Explanation
 from napari_dala.plugin.viewer.session import session_of
 from napari_dala.plugin.warm_child import warm_child
+from napari_dala.results.report.pictures import cut_of, heat
 from napari_dala.slide.tiles import read_tiles
 
 if TYPE_CHECKING:

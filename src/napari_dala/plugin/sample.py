@@ -18,7 +18,7 @@ from napari_dala.errors import DalaError
 from napari_dala.files import replacing
 from napari_dala.plugin.reader import slide_layer
 from napari_dala.slide.open import open_slide
-from napari_dala.slide.teaching.cache import cached_teaching_slide
+from napari_dala.slide.teaching.slide import cached_teaching_slide
 from napari_dala.workspace import cache_folder
 
 if TYPE_CHECKING:

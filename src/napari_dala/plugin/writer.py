@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_dala.results.report.export import write_regions
 from napari_dala.errors import DalaError
+from napari_dala.results.report.export import write_regions
 
 if TYPE_CHECKING:
     from napari_dala.plugin.reader import LayerData

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_dala.results.store import AnalysisStore, TileStatus, open_store
 from napari_dala.model.card import ModelCard
+from napari_dala.results.store import AnalysisStore, TileStatus, open_store
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_dala.results.report.pictures import DT_DEFAULT
 from napari_dala.results.analysis import Analysis, overlay_mean
+from napari_dala.results.report.pictures import DT_DEFAULT
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_dala.results.store import AnalysisStore
     from napari_dala.model.threshold import ThresholdedMap
+    from napari_dala.results.store import AnalysisStore
 
 
 @dataclass

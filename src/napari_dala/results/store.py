@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 import zarr
 
-from napari_dala.results.chunks import COMPRESSOR, TILES_LAST, ChunkWriter
 from napari_dala.errors import DalaError
+from napari_dala.results.chunks import COMPRESSOR, TILES_LAST, ChunkWriter
 from napari_dala.slide.tiles import BLOCK, TileGrid
 
 if TYPE_CHECKING:

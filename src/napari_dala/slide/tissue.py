@@ -11,6 +11,10 @@ import numpy as np
 from scipy import ndimage
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     Bools = NDArray[np.bool_]
@@ -289,3 +293,6 @@ def _without_small(mask: Bools, area: float) -> Bools:
     keep = np.bincount(labels.ravel()) >= area
     keep[0] = False
     return np.asarray(keep[labels])
+
+
+MIN_TISSUE = 0.1  # part of a tile that must be tissue

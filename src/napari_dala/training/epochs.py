@@ -7,6 +7,8 @@ import io
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -32,3 +34,8 @@ def as_csv(rows: Sequence[Epoch]) -> str:
     writer.writerow([field.name for field in fields(Epoch)])
     writer.writerows(asdict(row).values() for row in rows)
     return text.getvalue()
+
+
+def derived(*numbers: int) -> int:
+    """Return a seed for torch, 0 to 2^63 - 1, that differs for any other numbers (seed, epoch, batch...)."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -10,18 +10,15 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-
-from napari_dala.errors import DalaError
-from napari_dala.training.epochs import Epoch
-from napari_dala.evaluation.photographs import joined, means
-from napari_dala.training.seeds import derived
-
-# isort: split
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset
+
+from napari_dala.errors import DalaError
+from napari_dala.training.epochs import Epoch, derived
+from napari_dala.training.views import joined, means
 
 if TYPE_CHECKING:
     from collections.abc import Callable

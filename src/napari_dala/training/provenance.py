@@ -7,20 +7,19 @@ import platform
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from napari_dala.model.card import ClassInfo, ModelCard
-from napari_dala.metrics.anonymous import patient_key, without_names
-
-# isort: split
 import torch
+
+from napari_dala.metrics.anonymous import patient_key, without_names
+from napari_dala.model.card import ClassInfo, ModelCard
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from napari_dala.evaluation.photographs import Squares
     from napari_dala.datasets.images import ImageDataset
-    from napari_dala.metrics.scores import ScoreTable
-    from napari_dala.training.settings import TrainSettings
     from napari_dala.datasets.splits import Split
+    from napari_dala.metrics.scores import ScoreTable
+    from napari_dala.training.photographs.squares import Squares
+    from napari_dala.training.settings import TrainSettings
 
 _TARGETS = ("malignant", "invasive", "cancer")
 _COLORS = {"benign": (70, 130, 180), "normal": (44, 160, 44), "insitu": (255, 127, 14)} | dict.fromkeys(

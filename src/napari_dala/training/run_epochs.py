@@ -16,18 +16,16 @@ from shutil import rmtree
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from napari_dala.inference.predictor import choose_precision  # before torch: it sees to triton
-from napari_dala.errors import JobError
-from napari_dala.files import replacing, write_text
-from napari_dala.jobs.state import job_errors
-from napari_dala.training.epochs import Epoch, as_csv
-from napari_dala.training.learner import Learner
-
-# isort: split
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from safetensors.torch import save_model
+
+from napari_dala.errors import JobError
+from napari_dala.files import replacing, write_text
+from napari_dala.inference.devices import choose_precision
+from napari_dala.jobs.state import job_errors
+from napari_dala.training.epochs import Epoch, as_csv
+from napari_dala.training.learner import Learner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

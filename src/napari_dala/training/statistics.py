@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.linalg
-
-from napari_dala.model.bundle import BASIS_SHAPE, Replay  # before torch: it sees to triton
-from napari_dala.training.finetune.quick import MOST_REPLAYED
-
-# isort: split
 import torch
 from torch import Tensor
+
+from napari_dala.model.bundle import BASIS_SHAPE, Replay
+from napari_dala.training.finetune.quick import MOST_REPLAYED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

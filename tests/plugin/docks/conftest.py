@@ -11,14 +11,14 @@ import pytest
 from qtpy.QtCore import QObject, QPoint, Qt
 from qtpy.QtWidgets import QApplication
 
-from napari_dala.results.store import Setting, TileStatus, create_store
+from napari_dala.annotations.files import read_annotations
 from napari_dala.model.card import UNTRAINED_CARD
 from napari_dala.plugin.viewer.session import session_of
 from napari_dala.plugin.viewer.slide_layers import to_world
 from napari_dala.plugin.warm_child import warm_child
+from napari_dala.results.store import Setting, TileStatus, create_store
 from napari_dala.slide import open_slide
 from napari_dala.slide.teaching.slide import teaching_slide
-from napari_dala.annotations.files import read_annotations
 from napari_dala.workspace import slide_folder
 
 if TYPE_CHECKING:
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
     from napari.viewer import Viewer
 
-    from napari_dala.results.store import AnalysisStore
+    from napari_dala.annotations.document import Annotation
     from napari_dala.model.card import ModelCard
     from napari_dala.plugin.analyze.dock import AnalyzeWidget
-    from napari_dala.plugin.learn.dock import AnnotateWidget
     from napari_dala.plugin.explain import ExplainWidget
+    from napari_dala.plugin.learn.dock import AnnotateWidget
     from napari_dala.plugin.viewer.result_layers import ResultLayers
     from napari_dala.plugin.warm_child import WarmChild
+    from napari_dala.results.store import AnalysisStore
     from napari_dala.slide.tiles import TileGrid
-    from napari_dala.annotations.document import Annotation
 
 PATIENCE_MS = 120_000  # for a child on a busy machine
 TRAINED_CARD = UNTRAINED_CARD.model_copy(update={"trained": True, "name": "painted"})

@@ -11,12 +11,12 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QMovie
 from qtpy.QtWidgets import QLabel, QToolButton
 
-from napari_dala.results.analysis import Analysis
-from napari_dala.results.store import TileStatus
 from napari_dala.plugin.analyze.dock import SHAPE, VIEW
 from napari_dala.plugin.parts.model_box import CardDialog
 from napari_dala.plugin.viewer.session import session_of
 from napari_dala.plugin.viewer.slide_layers import to_slide, to_world, view_of
+from napari_dala.results.analysis import Analysis
+from napari_dala.results.store import TileStatus
 from napari_dala.slide import open_slide
 from napari_dala.slide.tiles import TileGrid
 from napari_dala.workspace import slide_folder

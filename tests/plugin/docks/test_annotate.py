@@ -10,10 +10,10 @@ import shapely
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 
+from napari_dala.annotations.document import Annotation, AnnotationClass, AnnotationDocument, ellipse_polygon
+from napari_dala.annotations.files import read_annotations, write_annotations
 from napari_dala.plugin.annotate.drawing import LASSO, MOVE, RECTANGLE, SELECT
 from napari_dala.plugin.viewer.slide_layers import shows_slide
-from napari_dala.annotations.files import read_annotations, write_annotations
-from napari_dala.annotations.document import Annotation, AnnotationClass, AnnotationDocument, ellipse_polygon
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,15 +12,14 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QApplication, QColorDialog, QLineEdit
 
+from napari_dala.annotations.document import Annotation, AnnotationClass, class_of_digit, digits_of
+from napari_dala.annotations.files import load_for
 from napari_dala.model.card import UNTRAINED_CARD, ClassInfo
 from napari_dala.plugin.annotate.class_list import COLOR, IGNORED, KEY, NAME
 from napari_dala.plugin.annotate.drawing import SELECT
-from napari_dala.plugin.annotate.keys import class_of_digit, digits_of
 from napari_dala.results.loaded import load
 from napari_dala.slide import open_slide
 from napari_dala.slide.tiles import TileGrid
-from napari_dala.annotations.files import load_for
-from napari_dala.annotations.document import Annotation, AnnotationClass
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,17 +9,17 @@ import pytest
 import shapely
 from qtpy.QtGui import QTextDocumentFragment
 
+from napari_dala.annotations.document import Annotation, AnnotationDocument
+from napari_dala.annotations.files import save_for
+from napari_dala.annotations.slides import annotated_slides, remember_slide
 from napari_dala.model.card import UNTRAINED_CARD, ClassInfo
-from napari_dala.plugin.bench.callback_times import CallbackTimes
 from napari_dala.plugin.annotate.counts_panel import CountsPanel
 from napari_dala.plugin.annotate.drawing import drawing_of
-from napari_dala.results.loaded import load
+from napari_dala.plugin.bench.callback_times import CallbackTimes
 from napari_dala.plugin.viewer.session import session_of
+from napari_dala.results.loaded import load
 from napari_dala.slide import open_slide
 from napari_dala.slide.tiles import TileGrid
-from napari_dala.annotations.slides import annotated_slides, remember_slide
-from napari_dala.annotations.files import save_for
-from napari_dala.annotations.document import Annotation, AnnotationDocument
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

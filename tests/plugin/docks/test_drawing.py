@@ -17,17 +17,16 @@ import pytest
 import shapely
 from qtpy.QtCore import Qt
 
+from napari_dala.annotations.document import Annotation, AnnotationDocument, class_of_digit, ellipse_polygon
+from napari_dala.annotations.files import annotations_path, load_for, previous_of, save_for
+from napari_dala.annotations.shapes import to_shapes
+from napari_dala.annotations.slides import annotated_slides
 from napari_dala.plugin.annotate import autosave
 from napari_dala.plugin.annotate.autosave import Autosave
 from napari_dala.plugin.annotate.drawing import CORNERS, ELLIPSE, LASSO, MOVE, POLYGON, RECTANGLE, SELECT, drawing_of
-from napari_dala.plugin.annotate.keys import class_of_digit
 from napari_dala.plugin.annotate.history import History
 from napari_dala.plugin.viewer.slide_layers import set_mpp
 from napari_dala.slide import open_slide
-from napari_dala.annotations.slides import annotated_slides
-from napari_dala.annotations.files import annotations_path, load_for, previous_of, save_for
-from napari_dala.annotations.document import Annotation, AnnotationDocument, ellipse_polygon
-from napari_dala.annotations.shapes import to_shapes
 
 if TYPE_CHECKING:
     from pathlib import Path

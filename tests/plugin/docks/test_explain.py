@@ -9,8 +9,8 @@ import pytest
 from qtpy.QtCore import QPoint, Qt
 from scipy.ndimage import gaussian_filter
 
-from napari_dala.results.loaded import load
 from napari_dala.plugin.viewer.slide_layers import to_world
+from napari_dala.results.loaded import load
 from napari_dala.slide import open_slide
 from napari_dala.slide.tiles import TileGrid
 

@@ -11,13 +11,13 @@ from napari.components import ViewerModel
 from napari.layers import Image
 from scipy.ndimage import gaussian_filter
 
-from napari_dala.results.analysis import Analysis
-from napari_dala.results.store import RescoredTiles, TileResults, TileStatus, create_store
 from napari_dala.model.card import UNTRAINED_CARD
 from napari_dala.model.threshold import DynamicThreshold, Scope
 from napari_dala.plugin.viewer.cam_picture import Explanation
 from napari_dala.plugin.viewer.result_layers import ResultLayers
+from napari_dala.results.analysis import Analysis
 from napari_dala.results.loaded import load, read_blocks
+from napari_dala.results.store import RescoredTiles, TileResults, TileStatus, create_store
 from napari_dala.slide.tiles import TileGrid
 
 if TYPE_CHECKING:

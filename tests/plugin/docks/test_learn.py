@@ -16,17 +16,17 @@ import pytest
 import shapely
 from qtpy.QtCore import Qt
 
-from napari_dala.results.analysis import Analysis
+from napari_dala.annotations.document import Annotation, AnnotationDocument
+from napari_dala.annotations.files import save_for
 from napari_dala.errors import DalaError
 from napari_dala.jobs.job import jobs_in
 from napari_dala.jobs.state import Status
 from napari_dala.model.card import read_card
-from napari_dala.plugin.viewer.overlays import PREVIEW
 from napari_dala.plugin.analyze.run import AnalysisRun
+from napari_dala.plugin.viewer.overlays import PREVIEW
 from napari_dala.plugin.viewer.session import session_of
+from napari_dala.results.analysis import Analysis
 from napari_dala.slide import open_slide
-from napari_dala.annotations.files import save_for
-from napari_dala.annotations.document import Annotation, AnnotationDocument
 from napari_dala.training.finetune.job import config_of
 from napari_dala.workspace import slide_folder
 

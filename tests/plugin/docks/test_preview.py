@@ -9,12 +9,12 @@ import pytest
 from napari.components import ViewerModel
 from napari.layers import Image
 
-from napari_dala.results.store import RescoredTiles, TileResults
 from napari_dala.model.threshold import DynamicThreshold
 from napari_dala.plugin.viewer.cam_picture import Explanation
-from napari_dala.results.loaded import load, read_blocks
 from napari_dala.plugin.viewer.overlays import PREVIEW
 from napari_dala.plugin.viewer.session import Session
+from napari_dala.results.loaded import load, read_blocks
+from napari_dala.results.store import RescoredTiles, TileResults
 from napari_dala.slide.tiles import TileGrid
 
 if TYPE_CHECKING:

@@ -11,14 +11,14 @@ import shapely
 from napari.layers import Shapes, Vectors
 from qtpy.QtCore import Qt
 
-from napari_dala.plugin.bench.callback_times import CallbackTimes
+from napari_dala.annotations.document import Annotation
 from napari_dala.plugin.annotate.drawing import POLYGON, drawing_of
-from napari_dala.results.loaded import load
+from napari_dala.plugin.annotate.suggest_panel import SuggestPanel
+from napari_dala.plugin.bench.callback_times import CallbackTimes
 from napari_dala.plugin.viewer.session import session_of
 from napari_dala.plugin.viewer.slide_layers import to_slide
-from napari_dala.plugin.annotate.suggest_panel import SuggestPanel
+from napari_dala.results.loaded import load
 from napari_dala.slide.tiles import TileGrid
-from napari_dala.annotations.document import Annotation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

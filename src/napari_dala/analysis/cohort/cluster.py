@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
+import torch
 
 from napari_dala.errors import ClusterError
-
-# isort: split
-import torch
 
 try:
     from dask.config import set as configured

@@ -13,21 +13,20 @@ from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
+import torch
 from distributed import get_worker
 
 from napari_dala import __version__
-from napari_dala.analysis.engine import Work, carry_out, prepare
-from napari_dala.results.report.outputs import output_folder, write_outputs
-from napari_dala.inference.predictor import Predictor
-from napari_dala.results.analysis import Analysis
-from napari_dala.results.store import open_store
+from napari_dala.analysis.engine import carry_out
+from napari_dala.analysis.plan import Work, prepare
 from napari_dala.errors import ClusterError, DalaError, SlideError
+from napari_dala.inference.predictor import Predictor
 from napari_dala.model.bundle import load_model
+from napari_dala.results.analysis import Analysis
+from napari_dala.results.report.outputs import output_folder, write_outputs
+from napari_dala.results.store import open_store
 from napari_dala.slide import open_slide
 from napari_dala.slide.tiles import BLOCK
-
-# isort: split
-import torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,14 +13,13 @@ import numpy as np
 
 from napari_dala.errors import DatasetError, JobError
 from napari_dala.evaluation.compare.cost import Cost, costs
-from napari_dala.evaluation.photographs import scored
-from napari_dala.training.photographs.fit import train
+from napari_dala.metrics.paired import paired_differences
 from napari_dala.metrics.scores import score
 from napari_dala.training.networks.catalogue import BUNDLED
-from napari_dala.metrics.paired import paired_differences
+from napari_dala.training.photographs.fit import train
+from napari_dala.training.photographs.run_folder import read_curves, read_predictions, read_result, run_config, state_of
+from napari_dala.training.photographs.squares import scored
 from napari_dala.training.provenance import circumstances
-from napari_dala.training.photographs.run_config import run_config
-from napari_dala.training.photographs.run_folder import read_curves, read_predictions, read_result, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -28,12 +27,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_dala.training.epochs import Epoch
     from napari_dala.datasets.images import ImageDataset
+    from napari_dala.datasets.splits import Split
     from napari_dala.metrics.scores import Estimate, ScoreTable
+    from napari_dala.training.epochs import Epoch
     from napari_dala.training.photographs.run_folder import State
     from napari_dala.training.settings import TrainSettings
-    from napari_dala.datasets.splits import Split
 
 
 @dataclass(frozen=True)
@@ -168,7 +167,7 @@ def compare(
     splits
         By number of the fold. A photograph is held out in at most one.
     models
-        Of `networks.NAMES`; the others are compared with the first.
+        Each a `settings.Network`; the others are compared with the first.
     settings
         The recipe, the same for all.
     out

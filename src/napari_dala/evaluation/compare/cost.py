@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from napari_dala.training.networks.catalogue import build  # before torch: it sees to triton
-
-# isort: split
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
+
+from napari_dala.training.networks.catalogue import build
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +62,7 @@ def costs(names: Sequence[str], num_classes: int, tile_px: int, *, repeats: int 
     Parameters
     ----------
     names
-        Of `networks.NAMES`.
+        A `settings.Network`.
     num_classes
         Number of classes.
     tile_px

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from napari_dala.metrics.bootstrap import ECE_BINS
 from napari_dala.evaluation.compare.cost import BATCH
 from napari_dala.evaluation.figures import axes_grid, color_of, legend_below, new_figure, numbers, write_figures
+from napari_dala.metrics.bootstrap import ECE_BINS
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from statistics import median
 from typing import TYPE_CHECKING
 
+from napari_dala.evaluation.compare.cost import BATCH
+from napari_dala.evaluation.compare.plots import write_plots
+from napari_dala.evaluation.tables import Table, signed
 from napari_dala.files import csv_text, write_json, write_text
 from napari_dala.metrics.bootstrap import FIGURES
-from napari_dala.evaluation.compare.plots import write_plots
-from napari_dala.evaluation.compare.cost import BATCH
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,20 +21,6 @@ if TYPE_CHECKING:
 
 _SCORES = {"accuracy": "Accuracy", "f1": "F1", "iba": "IBA", "gmean": "GMean"}
 _FURTHER = {"ece": "ECE", "auroc": "AUROC", "brier": "Brier"}
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table for people: the first column names the row."""
-
-    title: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-    def as_markdown(self) -> str:
-        """Return the table with its title."""
-        lines = [f"| {' | '.join(row)} |" for row in (self.head, *self.rows)]
-        return "\n".join([f"## {self.title}", "", lines[0], f"|---{'|---:' * (len(self.head) - 1)}|", *lines[1:], ""])
 
 
 def tables(comparison: Comparison) -> list[Table]:
@@ -184,11 +171,3 @@ def _costs(comparison: Comparison) -> Table:
 
 def _short(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
-
-
-def signed(estimate: Estimate) -> str:
-    """Return a difference and its interval with their signs."""
-    if estimate.value is None:
-        return "–"
-    interval = "" if estimate.low is None else f" ({estimate.low:+.3f} to {estimate.high:+.3f})"
-    return f"{estimate.value:+.3f}{interval}"

@@ -12,10 +12,10 @@ import numpy as np
 import shapely
 from skimage.draw import polygon
 
+from napari_dala.annotations.document import areas_of
+from napari_dala.annotations.files import read_annotations
 from napari_dala.errors import AnnotationError
 from napari_dala.slide.tiles import CELL_PX, TileGrid, read_tiles
-from napari_dala.annotations.files import read_annotations
-from napari_dala.annotations.document import areas_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -7,16 +7,14 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
-from napari_dala.inference.predictor import Predictor  # before torch: it sees to triton
 from napari_dala.errors import DalaError
+from napari_dala.inference.predictor import Predictor
 from napari_dala.model.bundle import seeded_network
 from napari_dala.model.threshold import DynamicThreshold, Method, Scope
 from napari_dala.slide.tiles import CELL_PX
-
-# isort: split
-import torch
-from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,9 +9,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from napari_dala.errors import DatasetError
-from napari_dala.metrics.anonymous import patient_key
-from napari_dala.training.photographs.augment import for_evaluation, read_photograph
-from napari_dala.evaluation.photographs import fitting, seen_before
+from napari_dala.evaluation.explanations.faithfulness import faithfulness
 from napari_dala.evaluation.explanations.maps import (
     GRAD_CAM,
     RANDOMISED,
@@ -21,17 +19,19 @@ from napari_dala.evaluation.explanations.maps import (
     randomised,
     with_thresholds,
 )
-from napari_dala.evaluation.explanations.faithfulness import faithfulness
+from napari_dala.evaluation.photographs import fitting, seen_before
+from napari_dala.metrics.anonymous import patient_key
 from napari_dala.metrics.scores import FEW_PATIENTS, Estimate, mean_estimates
+from napari_dala.training.photographs.augment import for_evaluation, read_photograph
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from napari_dala.model.bundle import ModelBundle
-    from napari_dala.evaluation.photographs import Squares
     from napari_dala.datasets.images import ImageDataset
+    from napari_dala.model.bundle import ModelBundle
+    from napari_dala.training.photographs.squares import Squares
 
     Floats: TypeAlias = NDArray[np.float32]
     Row: TypeAlias = dict[str, Any]

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from napari_dala.evaluation.explanations.photographs import MEASURES
 from napari_dala.evaluation.explanations.maps import GRAD_CAM, RANDOMISED, THRESHOLDS
+from napari_dala.evaluation.explanations.photographs import MEASURES
 from napari_dala.evaluation.figures import color_of, legend_below, new_figure, numbers
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from napari_dala.evaluation.explanations.photographs import PhotographFigures
     from napari_dala.evaluation.explanations.localisation import Localisation
+    from napari_dala.evaluation.explanations.photographs import PhotographFigures
 
 MOST_OUTSIDE, LEAST_INSIDE = 0.7, 0.8
 """What DT Grad-CAM is to keep of plain Grad-CAM's heat outside the class at most, and inside it at least."""

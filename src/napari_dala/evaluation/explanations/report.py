@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from napari_dala.files import csv_text, write_json, write_text
-from napari_dala.evaluation.compare.report import Table, signed
+from napari_dala.evaluation.explanations.maps import RANDOMISED, THRESHOLDS
 from napari_dala.evaluation.explanations.photographs import MEASURES
 from napari_dala.evaluation.explanations.plots import LEAST_INSIDE, MOST_OUTSIDE, explain_figures
-from napari_dala.evaluation.explanations.maps import RANDOMISED, THRESHOLDS
 from napari_dala.evaluation.figures import write_figures
+from napari_dala.evaluation.tables import Table, signed
+from napari_dala.files import csv_text, write_json, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from napari_dala.model.bundle import ModelBundle
-    from napari_dala.evaluation.explanations.photographs import PhotographFigures
     from napari_dala.evaluation.explanations.localisation import Heat, Localisation
+    from napari_dala.evaluation.explanations.photographs import PhotographFigures
+    from napari_dala.model.bundle import ModelBundle
 
 LOWER_IS_BETTER = ("deletion", "drop")
 _HEADINGS = {

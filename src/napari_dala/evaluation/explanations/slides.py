@@ -6,11 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from napari_dala.analysis.engine import MIN_TISSUE
 from napari_dala.errors import DatasetError
-from napari_dala.slide import open_slide
-from napari_dala.slide.tiles import TileGrid
-from napari_dala.evaluation.explanations.maps import GRAD_CAM, THRESHOLDS, Explainer, ExplainSettings, cell_um
 from napari_dala.evaluation.explanations.localisation import (
     MIXED,
     Localisation,
@@ -21,6 +17,10 @@ from napari_dala.evaluation.explanations.localisation import (
     shifted_tiles,
     truth_file,
 )
+from napari_dala.evaluation.explanations.maps import GRAD_CAM, THRESHOLDS, Explainer, ExplainSettings, cell_um
+from napari_dala.slide import open_slide
+from napari_dala.slide.tiles import TileGrid
+from napari_dala.slide.tissue import MIN_TISSUE
 
 if TYPE_CHECKING:
     from pathlib import Path

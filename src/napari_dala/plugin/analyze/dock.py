@@ -18,17 +18,17 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import create_worker, signals_blocked
 
-from napari_dala.results.store import has_results
 from napari_dala.errors import DalaError
-from napari_dala.plugin.parts.legend import RUN_STYLE, Bar, Note
-from napari_dala.results.loaded import LoadedAnalysis, load, make_ready
-from napari_dala.plugin.parts.model_box import ModelBox
 from napari_dala.plugin.analyze.result_panel import ResultPanel
 from napari_dala.plugin.analyze.run import AnalysisRun, analyses_folder, arguments_for, given_mpp, progress_text
+from napari_dala.plugin.parts.model_box import ModelBox
+from napari_dala.plugin.parts.notes import RUN_STYLE, Bar, Note
 from napari_dala.plugin.parts.scrolling import scrolling_layout
 from napari_dala.plugin.viewer.session import session_of
 from napari_dala.plugin.viewer.slide_layers import rectangle, selected_polygons, set_mpp, view_of
 from napari_dala.plugin.warm_child import warm_child
+from napari_dala.results.loaded import LoadedAnalysis, load, make_ready
+from napari_dala.results.store import has_results
 
 if TYPE_CHECKING:
     import napari

@@ -18,11 +18,12 @@ from qtpy.QtWidgets import (
 from superqt import QLabeledDoubleSlider
 from superqt.utils import QSignalThrottler, signals_blocked
 
-from napari_dala.plugin.parts.legend import Legend, Note, swatch
+from napari_dala.plugin.parts.legend import Legend, swatch
+from napari_dala.plugin.parts.notes import Note
 
 if TYPE_CHECKING:
-    from napari_dala.results.analysis import Analysis, Spot, Summary
     from napari_dala.plugin.viewer.session import Session
+    from napari_dala.results.analysis import Analysis, Spot, Summary
 
 _SPOTS_MS = 300  # between updates of the list
 

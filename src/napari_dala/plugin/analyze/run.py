@@ -10,10 +10,10 @@ from napari.utils import cancelable_progress
 from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 from superqt.utils import create_worker
 
-from napari_dala.results.loaded import Block, LoadedAnalysis, load, read_news
+from napari_dala.plugin.analyze.spinner import hold_spinner
 from napari_dala.plugin.preferences import load_preferences
 from napari_dala.plugin.viewer.slide_layers import file_of, view_of
-from napari_dala.plugin.analyze.spinner import hold_spinner
+from napari_dala.results.loaded import Block, LoadedAnalysis, load, read_news
 from napari_dala.workspace import slide_folder
 
 if TYPE_CHECKING:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from qtpy.QtCore import QCoreApplication, QObject, QTimer, Signal  # type: ignore[attr-defined]
 
-from napari_dala.errors import DalaError
-from napari_dala.annotations.slides import remember_slide
 from napari_dala.annotations.files import save_for
+from napari_dala.annotations.slides import remember_slide
+from napari_dala.errors import DalaError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_dala.slide import Slide
     from napari_dala.annotations.document import AnnotationDocument
+    from napari_dala.slide import Slide
 
     Batch: TypeAlias = dict[str, tuple[AnnotationDocument, Slide, Path]]
 

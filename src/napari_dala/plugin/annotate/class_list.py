@@ -20,18 +20,18 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import signals_blocked
 
-from napari_dala.plugin.annotate.keys import digits_of
-from napari_dala.plugin.parts.legend import Note, swatch
+from napari_dala.annotations.document import AnnotationClass, digits_of
 from napari_dala.annotations.files import PALETTE
-from napari_dala.annotations.document import AnnotationClass
+from napari_dala.plugin.parts.legend import swatch
+from napari_dala.plugin.parts.notes import Note
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from qtpy.QtGui import QShowEvent
 
-    from napari_dala.plugin.annotate.drawing import Drawing
     from napari_dala.annotations.document import Color
+    from napari_dala.plugin.annotate.drawing import Drawing
 
 KEY, COLOR, NAME, IGNORED = range(4)
 _HEADINGS = ("Key", "", "Class", "Ignore")

@@ -10,21 +10,21 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 from superqt.utils import QSignalThrottler, create_worker
 
-from napari_dala.model.catalog import find_card
-from napari_dala.plugin.parts.legend import Note
-from napari_dala.plugin.preferences import load_preferences
-from napari_dala.annotations.slides import annotated_slide
 from napari_dala.annotations.counts import KnownLabels, label_counts
+from napari_dala.annotations.slides import annotated_slide
+from napari_dala.model.catalog import find_card
+from napari_dala.plugin.parts.notes import Note
+from napari_dala.plugin.preferences import load_preferences
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from napari_dala.annotations.counts import ClassCount, Counts
+    from napari_dala.annotations.slides import AnnotatedSlide
     from napari_dala.model.card import ModelCard
     from napari_dala.plugin.annotate.drawing import Drawing
     from napari_dala.plugin.viewer.result_layers import ResultLayers
     from napari_dala.plugin.viewer.session import Session
-    from napari_dala.annotations.slides import AnnotatedSlide
-    from napari_dala.annotations.counts import ClassCount, Counts
 
 _COUNT_MS = 150  # between counts
 _HEADINGS = ("tiles", "slides", "patients")

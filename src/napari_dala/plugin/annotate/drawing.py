@@ -8,21 +8,21 @@ from weakref import WeakKeyDictionary, ref
 
 from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 
+from napari_dala.annotations.document import AnnotationClass, class_of_digit
+from napari_dala.annotations.files import set_aside
 from napari_dala.errors import DalaError
 from napari_dala.model.catalog import list_models
 from napari_dala.plugin.annotate.autosave import Autosave
-from napari_dala.plugin.annotate.keys import bind_keys, class_of_digit
+from napari_dala.plugin.annotate.keys import bind_keys
 from napari_dala.plugin.annotate.page import Page
 from napari_dala.plugin.preferences import load_preferences
-from napari_dala.annotations.files import set_aside
-from napari_dala.annotations.document import AnnotationClass
 
 if TYPE_CHECKING:
     from napari.layers import Image, Shapes
 
+    from napari_dala.annotations.document import AnnotationDocument
     from napari_dala.plugin.viewer.session import Session
     from napari_dala.slide import Slide
-    from napari_dala.annotations.document import AnnotationDocument
 
 MOVE, SELECT, CORNERS = "pan_zoom", "select", "direct"
 POLYGON, RECTANGLE, ELLIPSE, LASSO = "add_polygon", "add_rectangle", "add_ellipse", "add_polygon_lasso"

@@ -17,8 +17,8 @@ from napari.layers import Shapes
 from napari.layers.base import ActionType
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 
-from napari_dala.plugin.viewer.result_layers import PLACEMENT, lay
 from napari_dala.annotations.shapes import Shape, merge_edited, to_shapes
+from napari_dala.plugin.viewer.result_layers import PLACEMENT, lay
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

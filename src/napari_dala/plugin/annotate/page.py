@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 from superqt.utils import create_worker
 
-from napari_dala.errors import DalaError
-from napari_dala.plugin.annotate.layer import AnnotationLayer, make_shapes
-from napari_dala.plugin.annotate.history import History
-from napari_dala.annotations.slides import remember_slide
-from napari_dala.annotations.files import annotations_path, load_for
 from napari_dala.annotations.document import AnnotationDocument
+from napari_dala.annotations.files import annotations_path, load_for
+from napari_dala.annotations.slides import remember_slide
+from napari_dala.errors import DalaError
+from napari_dala.plugin.annotate.history import History
+from napari_dala.plugin.annotate.layer import AnnotationLayer, make_shapes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from napari.layers import Image, Shapes
 
-    from napari_dala.slide import Slide
     from napari_dala.annotations.document import AnnotationClass
+    from napari_dala.slide import Slide
 
 
 class Page(QObject):

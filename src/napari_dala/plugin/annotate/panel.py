@@ -26,16 +26,16 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import create_worker
 
+from napari_dala.annotations.files import read_annotations, write_annotations
 from napari_dala.plugin.annotate.class_list import ClassList
 from napari_dala.plugin.annotate.drawing import CORNERS, ELLIPSE, LASSO, MOVE, POLYGON, RECTANGLE, SELECT
-from napari_dala.plugin.parts.legend import Note
 from napari_dala.plugin.annotate.tool_icons import tool_icon
-from napari_dala.annotations.files import read_annotations, write_annotations
+from napari_dala.plugin.parts.notes import Note
 
 if TYPE_CHECKING:
+    from napari_dala.annotations.document import AnnotationDocument
     from napari_dala.plugin.annotate.drawing import Drawing
     from napari_dala.plugin.viewer.session import Session
-    from napari_dala.annotations.document import AnnotationDocument
 
 _TOOLS = {
     POLYGON: ("Polygon", "Click corner after corner; double-click ends, Escape too"),

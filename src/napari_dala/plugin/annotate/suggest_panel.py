@@ -10,19 +10,19 @@ import numpy as np
 from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
 from superqt.utils import create_worker
 
-from napari_dala.results.suggest import next_to_label
-from napari_dala.plugin.viewer.session import session_of
+from napari_dala.annotations.labels import drawn_tiles
 from napari_dala.plugin.annotate.tile_mark import TileMark
-from napari_dala.annotations.labelling import drawn_tiles
+from napari_dala.plugin.viewer.session import session_of
+from napari_dala.results.suggest import next_to_label
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from napari_dala.results.analysis import Analysis, Spot
+    from napari_dala.annotations.document import AnnotationDocument
     from napari_dala.plugin.annotate.drawing import Drawing
     from napari_dala.plugin.viewer.result_layers import ResultLayers
     from napari_dala.plugin.viewer.session import Session
-    from napari_dala.annotations.document import AnnotationDocument
+    from napari_dala.results.analysis import Analysis, Spot
 
 NEXT_KEY = "u"  # for unsure; napari has no use of its own for it
 ROUND = 20  # tiles, then the next round begins

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from napari.layers import Image
     from numpy.typing import NDArray
 
-    from napari_dala.results.analysis import Spot
     from napari_dala.plugin.viewer.session import Session
+    from napari_dala.results.analysis import Spot
 
 NAME = "Next to label"
 _COLOR = "cyan"  # of no tissue, stain or class

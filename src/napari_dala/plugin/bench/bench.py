@@ -16,14 +16,14 @@ import numpy as np
 import shapely
 from npe2 import PluginManager
 
+from napari_dala.annotations.document import Annotation, AnnotationClass, AnnotationDocument
+from napari_dala.annotations.files import write_annotations
 from napari_dala.errors import DalaError
 from napari_dala.plugin.bench.callback_times import CallbackTimes
 from napari_dala.plugin.bench.event_loop import TURN_S, Heart, Wanderer, failures, wait_until
-from napari_dala.plugin.viewer.session import session_of
 from napari_dala.plugin.preferences import PLUGIN
+from napari_dala.plugin.viewer.session import session_of
 from napari_dala.slide import open_slide
-from napari_dala.annotations.files import write_annotations
-from napari_dala.annotations.document import Annotation, AnnotationClass, AnnotationDocument
 from napari_dala.training.finetune.job import FinetuneConfig, FinetuneSettings, SlideExamples
 from napari_dala.workspace import slide_folder
 

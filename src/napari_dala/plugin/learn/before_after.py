@@ -8,7 +8,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QGridLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_dala.plugin.learn.curves import OPTIMISTIC
-from napari_dala.plugin.parts.legend import Note
+from napari_dala.plugin.parts.notes import Note
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

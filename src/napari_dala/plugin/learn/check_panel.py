@@ -21,10 +21,10 @@ from superqt import QLabeledDoubleSlider
 from superqt.utils import signals_blocked
 
 from napari_dala.errors import DalaError
-from napari_dala.plugin.learn.check_plots import UnitPlot, precision_of, reliability_of, roc_of
-from napari_dala.plugin.parts.legend import Note
-from napari_dala.training.model_check import PAGE_FILE, ModelCheck
 from napari_dala.metrics.operating import at_sensitivity
+from napari_dala.plugin.learn.check_plots import UnitPlot, precision_of, reliability_of, roc_of
+from napari_dala.plugin.parts.notes import Note
+from napari_dala.results.model_check import PAGE_FILE, ModelCheck
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from qtpy.QtGui import QPaintEvent
 
-    from napari_dala.training.model_check import ModelCheck
+    from napari_dala.results.model_check import ModelCheck
 
     Points = Sequence[tuple[float, float]]
 

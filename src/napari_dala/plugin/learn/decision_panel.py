@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QButtonGroup, QHBoxLayout, QPushButton, QVBoxLayout, 
 
 from napari_dala.plugin.learn.before_after import BeforeAfter
 from napari_dala.plugin.learn.check_panel import CheckPanel
-from napari_dala.plugin.parts.legend import RUN_STYLE, Note
+from napari_dala.plugin.parts.notes import RUN_STYLE, Note
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QWidget
 
-from napari_dala.plugin.annotate.panel import AnnotationPanel
 from napari_dala.plugin.annotate.counts_panel import CountsPanel
 from napari_dala.plugin.annotate.drawing import drawing_of
+from napari_dala.plugin.annotate.panel import AnnotationPanel
+from napari_dala.plugin.annotate.suggest_panel import SuggestPanel
 from napari_dala.plugin.learn.panel import LearnPanel
 from napari_dala.plugin.parts.scrolling import scrolling_layout
 from napari_dala.plugin.viewer.session import session_of
-from napari_dala.plugin.annotate.suggest_panel import SuggestPanel
 from napari_dala.plugin.warm_child import warm_child
 
 if TYPE_CHECKING:

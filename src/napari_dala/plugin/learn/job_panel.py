@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_dala.jobs.state import Status
-from napari_dala.plugin.parts.legend import Bar, Note
 from napari_dala.plugin.analyze.run import progress_text
+from napari_dala.plugin.parts.notes import Bar, Note
 
 if TYPE_CHECKING:
     from napari_dala.plugin.learn.learning import Learning

@@ -12,11 +12,11 @@ from superqt.utils import create_worker
 from napari_dala.errors import DalaError
 from napari_dala.jobs.state import Status
 from napari_dala.model.catalog import install_file
+from napari_dala.plugin.analyze.run import AnalysisRun, analyses_folder, arguments_for
 from napari_dala.plugin.learn.job_watch import JobWatch
 from napari_dala.plugin.learn.jobs import Learned, decide, new_job_folder, open_job
-from napari_dala.results.loaded import LoadedAnalysis, load
-from napari_dala.plugin.analyze.run import AnalysisRun, analyses_folder, arguments_for
 from napari_dala.plugin.preferences import load_preferences
+from napari_dala.results.loaded import LoadedAnalysis, load
 from napari_dala.training.finetune.job import FinetuneConfig, create_finetune_job
 
 if TYPE_CHECKING:

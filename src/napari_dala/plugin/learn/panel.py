@@ -8,22 +8,23 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
-from napari_dala.errors import DalaError
+from napari_dala.annotations.slides import annotated_slide
+from napari_dala.errors import DalaError, JobError
 from napari_dala.jobs.state import Status
 from napari_dala.plugin.learn.curves import LearningCurves
 from napari_dala.plugin.learn.decision_panel import DecisionPanel
 from napari_dala.plugin.learn.job_panel import JobPanel
-from napari_dala.plugin.learn.learning import Learning
 from napari_dala.plugin.learn.jobs import new_model_name
-from napari_dala.plugin.parts.legend import RUN_STYLE, Note
+from napari_dala.plugin.learn.learning import Learning
+from napari_dala.plugin.learn.slide_list import SlideList, region_count
 from napari_dala.plugin.parts.model_box import ModelBox
+from napari_dala.plugin.parts.notes import RUN_STYLE, Note
 from napari_dala.plugin.parts.scrolling import scroll_to
 from napari_dala.plugin.preferences import load_preferences
 from napari_dala.plugin.viewer.slide_layers import file_of
-from napari_dala.plugin.learn.slide_list import SlideList, region_count
 from napari_dala.plugin.warm_child import warm_child
-from napari_dala.annotations.slides import annotated_slide
-from napari_dala.training.finetune.job import FinetuneConfig, SlideExamples, checked_settings
+from napari_dala.training.finetune.job import FinetuneConfig, FinetuneSettings, SlideExamples
+from napari_dala.validation import checked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,12 +32,12 @@ if TYPE_CHECKING:
     from napari.layers import Image
     from qtpy.QtGui import QShowEvent
 
+    from napari_dala.annotations.slides import AnnotatedSlide
     from napari_dala.model.catalog import ModelEntry
     from napari_dala.plugin.annotate.drawing import Drawing
     from napari_dala.plugin.viewer.result_layers import ResultLayers
     from napari_dala.plugin.viewer.session import Session
     from napari_dala.slide import Slide
-    from napari_dala.annotations.slides import AnnotatedSlide
 
 MODES = {
     "quick": ("Quick", "Some seconds. Attention and head learn from what the analysis has stored; the map follows."),
@@ -206,7 +207,9 @@ class LearnPanel(QWidget):
             self.error.say("What is drawn is not saved, so that nothing can learn from it.")
             return
         try:
-            settings = checked_settings(
+            settings = checked(
+                FinetuneSettings,
+                JobError,
                 mode=mode,
                 device=preferences.device,
                 precision=preferences.precision,

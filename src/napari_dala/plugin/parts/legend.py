@@ -1,4 +1,4 @@
-"""Small drawn parts of the docks: what the colours mean, and notes that stand out in a dark or a light theme."""
+"""What the colours mean."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from qtpy.QtCore import QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QImage, QPainter, QPen, QPixmap
-from qtpy.QtWidgets import QLabel, QProgressBar, QSizePolicy, QWidget
+from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from napari_dala.results.report.pictures import colormap
 
@@ -19,13 +19,6 @@ if TYPE_CHECKING:
 
 _TISSUE = np.array((236, 214, 226)) / 255  # pale eosin: the low end lets the tissue through
 _BAR = 16  # px
-_NOTES = {"error": "#8c1d28", "warning": "#7a5200", "offer": "#1f4e79"}
-_RUN_STYLE = """
-QPushButton { background: #2e7d4f; color: white; font-weight: bold; min-height: 34px; border-radius: 4px; }
-QPushButton:hover { background: #37965f; }
-QPushButton:disabled { background: #4a5a51; color: #b5c0b9; border: 0px; }
-"""
-RUN_STYLE = _RUN_STYLE.replace("\n", " ")
 
 
 class Legend(QWidget):
@@ -75,37 +68,6 @@ class Legend(QWidget):
             middle = min(max(x, half + 16), self.width() - half - 16)
             painter.drawText(QRectF(middle - half, below.top(), 2 * half, line), Qt.AlignmentFlag.AlignCenter, caption)
         painter.end()
-
-
-class Note(QLabel):
-    """One line, or a few, on a coloured ground; not there while it has nothing to say.
-
-    Parameters
-    ----------
-    kind
-        "error", "warning" or "offer".
-    """
-
-    def __init__(self, kind: str) -> None:
-        super().__init__()
-        self.setWordWrap(True)
-        self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.setStyleSheet(f"background: {_NOTES[kind]}; color: white; border-radius: 3px; padding: 4px;")
-        self.say("")
-
-    def say(self, text: str) -> None:
-        """Show a text; nothing for none."""
-        self.setText(text)
-        self.setVisible(bool(text))
-
-
-class Bar(QProgressBar):
-    """A progress bar that is painted when the window next is; Qt's own has the whole window painted for each value."""
-
-    def setValue(self, value: int) -> None:  # noqa: D102
-        self.setUpdatesEnabled(False)
-        super().setValue(value)
-        self.setUpdatesEnabled(True)
 
 
 def swatch(color: Color, side: int = 12) -> QPixmap:

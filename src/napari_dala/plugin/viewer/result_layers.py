@@ -10,9 +10,9 @@ from napari.layers import Image, Labels
 from napari.utils.colormaps import Colormap, DirectLabelColormap
 from psygnal import Signal
 
-from napari_dala.results.report.pictures import colormap
 from napari_dala.plugin.viewer.cam_picture import Explainer, Explanation
 from napari_dala.plugin.viewer.slide_layers import to_slide
+from napari_dala.results.report.pictures import colormap
 from napari_dala.slide.tiles import BLOCK
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from napari.layers import Layer
     from numpy.typing import ArrayLike, NDArray
 
-    from napari_dala.results.analysis import Analysis
     from napari_dala.model.threshold import ThresholdedMap
+    from napari_dala.results.analysis import Analysis
     from napari_dala.results.loaded import Block, LoadedAnalysis
 
     Frame = tuple[tuple[float, float], tuple[float, float]]

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from napari.layers import Image, Layer
     from numpy.typing import ArrayLike, NDArray
 
+    from napari_dala.plugin.analyze.run import AnalysisRun
     from napari_dala.plugin.viewer.cam_picture import Explanation
     from napari_dala.plugin.viewer.result_layers import ResultLayers
     from napari_dala.results.loaded import Block, LoadedAnalysis
-    from napari_dala.plugin.analyze.run import AnalysisRun
     from napari_dala.slide import Slide
 
 TOGGLE_KEY = "h"

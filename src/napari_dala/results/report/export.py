@@ -14,8 +14,8 @@ import shapely
 import shapely.geometry
 from scipy import ndimage
 
-from napari_dala.results.store import TileStatus
 from napari_dala.files import write_text
+from napari_dala.results.store import TileStatus
 
 if TYPE_CHECKING:
     from pathlib import Path

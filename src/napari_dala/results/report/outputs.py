@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from napari_dala.results.report.export import write_regions, write_tiles
-from napari_dala.results.report.pictures import overview
-from napari_dala.results.report.page import write_report
 from napari_dala.files import replacing, write_json
+from napari_dala.results.report.export import write_regions, write_tiles
+from napari_dala.results.report.page import write_report
+from napari_dala.results.report.pictures import overview
 
 if TYPE_CHECKING:
     from pathlib import Path

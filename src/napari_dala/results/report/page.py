@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from napari_dala.results.report.pictures import DT_DEFAULT, cam_overview, cut_of, heat, overview, thresholded_cam
 from napari_dala.errors import SlideError
 from napari_dala.files import write_text
 from napari_dala.model.card_page import card_table, table
+from napari_dala.results.report.pictures import DT_DEFAULT, cam_overview, cut_of, heat, overview, thresholded_cam
 from napari_dala.slide.tiles import read_tiles
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from napari_dala.results.analysis import Analysis, Spot, Summary
     from napari_dala.model.threshold import DynamicThreshold, ThresholdedMap
+    from napari_dala.results.analysis import Analysis, Spot, Summary
     from napari_dala.slide.base import Slide
 
 NOTICE = "Research use only. Not for diagnosis."

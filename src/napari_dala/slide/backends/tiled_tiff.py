@@ -9,10 +9,10 @@ import numpy as np
 import tifffile
 
 from napari_dala.errors import SlideError
-from napari_dala.slide.base import Slide
 from napari_dala.slide.backends.jpeg_tiles import JpegTiles, SharedFile
 from napari_dala.slide.backends.openslide import OpenSlideSlide
 from napari_dala.slide.backends.tifffile import complaints
+from napari_dala.slide.base import Slide
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,6 +17,7 @@ from skimage.measure import approximate_polygon, find_contours, points_in_poly
 
 from napari_dala.files import replacing, write_json
 from napari_dala.slide.teaching.tissue import SLIDE_WHITE, DrawnTissue
+from napari_dala.workspace import cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_dala.slide.teaching.stamps import FloatArray
+
 
 CLASSES = ("Background", "Benign", "Malignant")
 COLORS = ((243, 243, 243), (60, 160, 90), (200, 40, 60))  # of CLASSES, as annotations show them
@@ -180,3 +182,11 @@ def _tiles(rows: Callable[[int, int], NDArray[np.uint8]], side: int, halved: IO[
 def _stored_rows(stored: IO[bytes], side: int, first: int, count: int) -> NDArray[np.uint8]:
     stored.seek(first * side * 3)
     return np.frombuffer(stored.read(count * side * 3), np.uint8).reshape(count, side, 3)
+
+
+def cached_teaching_slide(side_px: int = 4096, seed: int = 0) -> Path:
+    """Return the drawn teaching slide's file, drawing it on first use (about a second per 1000 px of side)."""
+    path = cache_folder() / f"teaching-slide-{side_px}-{seed}.tiff"
+    if not path.exists():
+        teaching_slide(path, side_px, seed)
+    return path

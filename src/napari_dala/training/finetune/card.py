@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_dala.model.card import ModelCard
 from napari_dala.metrics.anonymous import patient_key, without_names
 from napari_dala.metrics.scores import score
-from napari_dala.training.model_check import too_few
+from napari_dala.model.card import ModelCard
+from napari_dala.results.model_check import too_few
 from napari_dala.training.provenance import circumstances
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_dala.training.finetune.job import FinetuneConfig, FinetuneSettings
+    from napari_dala.annotations.held_out import HeldOut
     from napari_dala.training.finetune.gather import LabelledTiles
-    from napari_dala.training.finetune.held_out import HeldOut
+    from napari_dala.training.finetune.job import FinetuneConfig, FinetuneSettings
 
 TRAINED = "patients_trained"
 

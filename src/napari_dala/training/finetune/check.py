@@ -10,16 +10,16 @@ from PIL import Image
 from napari_dala.errors import SlideError
 from napari_dala.metrics.anonymous import patient_key
 from napari_dala.metrics.temperature import fit_temperature
-from napari_dala.training.model_check import FEWEST_SAMPLES, ModelCheck, Sample
+from napari_dala.results.model_check import FEWEST_SAMPLES, ModelCheck, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
+    from napari_dala.annotations.held_out import HeldOut
     from napari_dala.model.card import ModelCard
     from napari_dala.training.finetune.gather import LabelledTiles
-    from napari_dala.training.finetune.held_out import HeldOut
 
 Verdict: TypeAlias = Literal["better", "worse", "same"]
 

@@ -15,34 +15,32 @@ import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from napari_dala.inference.predictor import choose_device  # before torch: it sees to triton
-from napari_dala.model.bundle import ModelBundle
-from napari_dala.model.head import HeadNetwork
-from napari_dala.training.photographs.augment import for_tiles
-from napari_dala.training.finetune.cached_tiles import CachedTiles
-from napari_dala.training.learner import Learner, Stopped
-from napari_dala.training.finetune.quick import widened
-from napari_dala.training.run_epochs import Record, best_weights, clear_leftovers, last_checkpoint, run_epochs
-from napari_dala.training.settings import TrainSettings
-from napari_dala.training.statistics import balanced, statistics_of
-from napari_dala.training.finetune.tile_rows import RowFile, tile_rows
-
-# isort: split
 import numpy as np
 import torch
 from safetensors.torch import load_model
 from torch import Tensor, nn
+
+from napari_dala.inference.devices import choose_device
+from napari_dala.model.bundle import ModelBundle
+from napari_dala.model.head import HeadNetwork
+from napari_dala.training.finetune.quick import widened
+from napari_dala.training.finetune.tile_rows import CachedTiles, RowFile, tile_rows
+from napari_dala.training.learner import Learner, Stopped
+from napari_dala.training.photographs.augment import for_tiles
+from napari_dala.training.run_epochs import Record, best_weights, clear_leftovers, last_checkpoint, run_epochs
+from napari_dala.training.settings import TrainSettings
+from napari_dala.training.statistics import balanced, statistics_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
     from typing import Self
 
+    from napari_dala.datasets.splits import Split
     from napari_dala.model.dalaresnet import DALAResNet50
     from napari_dala.training.epochs import Epoch
-    from napari_dala.training.finetune.job import FinetuneSettings
     from napari_dala.training.finetune.gather import LabelledTiles
-    from napari_dala.datasets.splits import Split
+    from napari_dala.training.finetune.job import FinetuneSettings
     from napari_dala.training.finetune.tile_rows import Kind
 
 NOTES = (

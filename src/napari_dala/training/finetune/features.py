@@ -2,78 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
-import zarr
 
-from napari_dala.results.stored_tiles import read_scattered
-from napari_dala.results.store import FEATURES, Setting, TileStatus
 from napari_dala.errors import SlideError
-from napari_dala.slide.tiles import BLOCK
+from napari_dala.results.store import FEATURES, TileStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from napari_dala.model.bundle import ModelBundle
-    from napari_dala.slide.tiles import TileGrid
-    from napari_dala.training.finetune.job import FinetuneSettings
     from napari_dala.training.finetune.gather import LabelledTiles
-
-
-@dataclass(frozen=True, eq=False)
-class StoredFeatures:
-    """What a trunk made of one slide, whatever head came after it.
-
-    Attributes
-    ----------
-    setting
-        Slide, grid, trunk and precision.
-    status
-        (rows, columns) `TileStatus` of every tile.
-    """
-
-    setting: Setting
-    status: NDArray[np.uint8]
-    _group: zarr.Group
-
-    def read(self, row: NDArray[np.intp], column: NDArray[np.intp]) -> NDArray[np.float16]:
-        """Return the channel means of n tiles that are done, (n, 2048)."""
-        array = cast("zarr.Array[Any]", self._group["features"])
-
-        def block(position: tuple[int, int]) -> NDArray[Any]:
-            top, left = position[0] * BLOCK, position[1] * BLOCK
-            return np.asarray(array[top : top + BLOCK, left : left + BLOCK])
-
-        return read_scattered(block, row, column).reshape(-1, FEATURES)
-
-
-def find_stored(folder: Path, like: Setting) -> StoredFeatures | None:
-    """Return what an analysis of a slide has stored for a trunk; of several, the one with most tiles done.
-
-    Parameters
-    ----------
-    folder
-        Holds `analysis.zarr`; where it does not, there is nothing.
-    like
-        Slide, trunk and the tiles' size and resolution must be these, the precision too unless it is "auto"; the
-        tiles may overlap as they like.
-    """
-    try:
-        groups = [group for _, group in zarr.open_group(folder / "analysis.zarr", mode="r").groups()]
-        found = [(Setting.from_attributes(cast("Any", group.attrs["setting"])), group) for group in groups]
-        stored = [
-            StoredFeatures(setting, np.asarray(cast("zarr.Array[Any]", group["status"])[:]), group)
-            for setting, group in found
-            if _fits(setting, like)
-        ]
-    except (OSError, KeyError, TypeError, ValueError):  # absent, or no analysis
-        return None
-    return max(stored, key=lambda one: int((one.status == TileStatus.DONE).sum()), default=None)
+    from napari_dala.training.finetune.job import FinetuneSettings
 
 
 def features_of(
@@ -151,15 +94,3 @@ def readable(tiles: LabelledTiles, should_stop: Callable[[], bool] | None = None
 def _batches(indices: NDArray[np.intp], size: int) -> Iterator[NDArray[np.intp]]:
     for start in range(0, len(indices), size):
         yield indices[start : start + size]
-
-
-def _fits(found: Setting, like: Setting) -> bool:
-    def tile(grid: TileGrid) -> tuple[Any, ...]:
-        return grid.slide_size, grid.tile_px, *np.round(grid.scale, 9).tolist()
-
-    same = (found.fingerprint, found.trunk_hash, *tile(found.grid)) == (
-        like.fingerprint,
-        like.trunk_hash,
-        *tile(like.grid),
-    )
-    return same and like.precision in ("auto", found.precision)

@@ -14,8 +14,9 @@ import torch
 from napari_dala.errors import BundleError, JobError
 from napari_dala.jobs.run import JobRun
 from napari_dala.model.card import UNTRAINED_CARD
-from napari_dala.training.finetune.job import FinetuneConfig, checked_settings, config_of, create_finetune_job
+from napari_dala.training.finetune.job import FinetuneConfig, FinetuneSettings, config_of, create_finetune_job
 from napari_dala.training.finetune.run import FinetuneRun
+from napari_dala.validation import checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -82,7 +83,7 @@ def finetune(
         name=name or f"{getattr(parent, 'stem', parent)}-{mode}",
         model=str(parent),
         slides=tuple(examples),
-        settings=checked_settings(mode=mode, **settings),
+        settings=checked(FinetuneSettings, JobError, mode=mode, **settings),
     )
     create_finetune_job(out, config)
     path = run_finetune(out, on_event)

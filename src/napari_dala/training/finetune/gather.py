@@ -7,14 +7,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_dala.results.store import Setting, TileStatus
+from napari_dala.annotations.files import read_annotations
+from napari_dala.annotations.labels import (
+    Examples,
+    classes_to_learn,
+    concatenate,
+    imbalance_warning,
+    tiles_of,
+    usable_tiles,
+    with_names,
+    without_empty,
+)
 from napari_dala.errors import AnnotationError
+from napari_dala.results.store import Setting, TileStatus
+from napari_dala.results.stored_tiles import StoredFeatures, find_stored
 from napari_dala.slide import Slide, open_slide
 from napari_dala.slide.tiles import TileGrid, read_tiles
-from napari_dala.annotations.files import read_annotations
-from napari_dala.annotations.labels import Examples, concatenate, imbalance_warning, tiles_of
-from napari_dala.training.finetune.features import StoredFeatures, find_stored
-from napari_dala.annotations.labelling import classes_to_learn, usable_tiles, with_names, without_empty
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,8 +30,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_dala.model.card import ClassInfo, ModelCard
     from napari_dala.annotations.document import AnnotationDocument
+    from napari_dala.model.card import ClassInfo, ModelCard
     from napari_dala.training.finetune.job import FinetuneSettings, SlideExamples
 
 

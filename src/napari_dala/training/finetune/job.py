@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from napari_dala.annotations.files import read_annotations
+from napari_dala.annotations.held_out import HELD_OUT
 from napari_dala.errors import AnnotationError, JobError, SlideError
 from napari_dala.jobs.job import Job
-from napari_dala.model.card import first_problem
 from napari_dala.model.catalog import find_model
-from napari_dala.annotations.files import read_annotations
+from napari_dala.validation import first_problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,47 +62,37 @@ class SlideExamples(BaseModel):
 class FinetuneSettings(BaseModel):
     """How a model is retrained; None leaves the choice to the mode (`with_defaults`).
 
-    Attributes
-    ----------
-    mode
-        "quick" trains attention and head on cached features, "deep" layer4 too, "full" everything.
-    epochs, batch_size, lr
-        Passes over the labelled tiles, tiles in a step, learning rate.
-    seed
-        Of order, augmentation, dropout and split.
-    precision
-        Of the trunk: "fp32", "bf16" or "auto", bf16 where the device has it natively.
-    device
-        "auto", or torch's name of one.
-    threads
-        Of the processor; None for as many as torch takes.
-    min_cover
-        Part of a tile that its class must cover.
-    validation
-        Part of each class that is held out to measure before and after.
-    penalty
-        Weight of the squared distance from the parent's weights in the loss.
-    replay
-        Weight of the loss on the parent's own features, relative to that on the labelled tiles; 0 for no replay.
-    n_boot
-        Draws for the intervals of the figures before and after.
+    `dala finetune` makes its options of the fields, with the fields' docstrings as help.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     mode: Literal["quick", "deep", "full"] = "quick"
+    """quick trains attention and head on cached features, deep layer4 too, full all layers."""
     epochs: int | None = Field(default=None, ge=1)
+    """Passes over the labelled tiles; by default the mode's, of quick by the number of tiles."""
     batch_size: int | None = Field(default=None, ge=2)
+    """Tiles in a step; by default the mode's."""
     lr: Positive | None = None
+    """Learning rate; by default the mode's."""
     seed: int = Field(default=0, ge=0)
+    """Of order, augmentation, dropout and split."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of the trunk; auto is bf16 where the device has it natively."""
     device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
     threads: int | None = Field(default=None, ge=1)
+    """Of the processor; by default all."""
     min_cover: float = Field(default=0.5, gt=0, le=1)
-    validation: float = Field(default=0.25, gt=0, lt=1)
+    """Part of a tile that its class must cover."""
+    validation: float = Field(default=HELD_OUT, gt=0, lt=1)
+    """Part of each class that is held out to measure before and after."""
     penalty: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """Weight in the loss of the squared distance from the parent's weights; by default the mode's."""
     replay: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    """Weight in the loss of the parent's own tiles, relative to the labelled ones; 0 for none."""
     n_boot: int = Field(default=1000, ge=0)
+    """Draws for the intervals of the figures before and after."""
 
     def with_defaults(self) -> FinetuneSettings:
         """Return the settings with the mode's own choice where a value is None (quick's epochs go by the tiles)."""
@@ -188,11 +179,3 @@ def config_of(job: Job) -> FinetuneConfig:
         raise JobError(
             f"{job.folder / 'job.json'}: not the settings of a fine-tuning ({first_problem(error)})"
         ) from None
-
-
-def checked_settings(**values: Any) -> FinetuneSettings:
-    """Return settings from what a user typed; `JobError` in one line that names the first that cannot be used."""
-    try:
-        return FinetuneSettings.model_validate(values)
-    except ValidationError as error:
-        raise JobError(f"these settings cannot be used: {first_problem(error)}") from None

@@ -17,12 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from napari_dala.errors import DalaError
+from napari_dala.metrics.scores import score
 from napari_dala.model.bundle_file import Replay
 from napari_dala.model.head import HeadNetwork
-from napari_dala.training.epochs import Epoch
+from napari_dala.training.epochs import Epoch, derived
 from napari_dala.training.finetune.adam import FusedAdam
-from napari_dala.metrics.scores import score
-from napari_dala.training.seeds import derived
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from safetensors import SafetensorError
 
+from napari_dala.annotations.held_out import HeldOut, hold_out
 from napari_dala.errors import AnnotationError, JobError, SlideError
 from napari_dala.files import write_json
 from napari_dala.jobs.state import job_errors
 from napari_dala.model.bundle_head import load_head
-from napari_dala.training.finetune.features import features_of, readable
 from napari_dala.training.finetune.card import child_card, counts_of, figures, seen_before, with_figures
 from napari_dala.training.finetune.check import (
     NOT_REFITTED,
@@ -25,13 +26,10 @@ from napari_dala.training.finetune.check import (
     tempered,
     verdict,
 )
-from napari_dala.training.finetune.job import BUNDLE_FILE, RESULT_FILE, FinetuneConfig
+from napari_dala.training.finetune.features import features_of, readable
 from napari_dala.training.finetune.gather import gather
-from napari_dala.training.finetune.held_out import HeldOut, hold_out
+from napari_dala.training.finetune.job import BUNDLE_FILE, RESULT_FILE, FinetuneConfig
 from napari_dala.training.finetune.quick import Means, epochs_for, fit_head, mixed_replay, probabilities
-
-# isort: split
-import torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,8 +43,8 @@ if TYPE_CHECKING:
     from napari_dala.model.bundle_file import Bundle
     from napari_dala.model.bundle_head import BundleHead
     from napari_dala.training.epochs import Epoch
-    from napari_dala.training.finetune.job import FinetuneSettings
     from napari_dala.training.finetune.gather import LabelledTiles
+    from napari_dala.training.finetune.job import FinetuneSettings
 
     Event: TypeAlias = dict[str, Any]
 
@@ -271,7 +269,7 @@ class FinetuneRun:
             write_json(path.with_name(RESULT_FILE), result)
         self._report({"event": "finished"})
         if check is not None:
-            from napari_dala.training.check_page import write_check_page
+            from napari_dala.results.report.check_page import write_check_page
 
             with tiles:
                 at = held_out.split.test

@@ -5,21 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_dala.errors import BundleError
-from napari_dala.model.dalaresnet import DALAResNet50  # before torch: it sees to triton
-from napari_dala.training.networks.pretrained import Pretrained, load_pretrained
-from napari_dala.training.networks.timm import DINOV2, DinoV2, seresnet50
-from napari_dala.training.networks.vgg_inception import VGG16Inception
-
-# isort: split
 from torch import Tensor, nn
 from torchvision import models
 from torchvision.models.resnet import Bottleneck
+
+from napari_dala.errors import BundleError
+from napari_dala.model.dalaresnet import DALAResNet50
+from napari_dala.training.networks.pretrained import Pretrained, load_pretrained
+from napari_dala.training.networks.timm import DINOV2, DinoV2, seresnet50
+from napari_dala.training.networks.vgg_inception import VGG16Inception
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari_dala.model.bundle import ModelBundle
+    from napari_dala.training.settings import Network
 
 
 class DALAResNet50WithoutAttention(DALAResNet50):
@@ -69,7 +69,7 @@ def _torchvision(name: str, head: str, *, made_for_tile: bool = False) -> _Archi
     return _Architecture(make, Pretrained(name, left_out=(head,), own=(head,)), made_for_tile)
 
 
-_CATALOGUE: dict[str, _Architecture] = {
+_CATALOGUE: dict[Network, _Architecture] = {
     "dalaresnet50": _dala(DALAResNet50),
     "dalaresnet50-no-attention": _dala(DALAResNet50WithoutAttention),
     "resnet50": _torchvision("resnet50", "fc."),
@@ -96,7 +96,6 @@ _CATALOGUE: dict[str, _Architecture] = {
         one_size=True,
     ),
 }
-NAMES = tuple(_CATALOGUE)
 BUNDLED = "dalaresnet50"
 """The network that a bundle can hold."""
 
@@ -109,7 +108,7 @@ def build(
     Parameters
     ----------
     name
-        One of `NAMES`: ``dalaresnet50`` and ``dalaresnet50-no-attention`` (the same head, without the attention
+        A `settings.Network`: ``dalaresnet50`` and ``dalaresnet50-no-attention`` (the same head, without the attention
         module), ``resnet50`` (the paper's baseline: one linear layer), and the paper's comparisons: torchvision's
         ``densenet121``, ``vgg16``, ``vit_b_16`` and ``swin_t`` as they are, ``vgg16-inception`` (see
         `VGG16Inception`), and timm's ``seresnet50`` and ``dinov2_vitb14`` (see `DinoV2`).
@@ -184,5 +183,5 @@ def begin(
 
 def _find(name: str) -> _Architecture:
     if name not in _CATALOGUE:
-        raise BundleError(f"{name}: there is no network of this name; there are {', '.join(NAMES)}")
+        raise BundleError(f"{name}: there is no network of this name; there are {', '.join(_CATALOGUE)}")
     return _CATALOGUE[name]

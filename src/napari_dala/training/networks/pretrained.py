@@ -8,17 +8,15 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-from napari_dala.errors import BundleError
-from napari_dala.model import triton_first  # noqa: F401  (before torchvision)
-from napari_dala.training.networks.timm import DinoV2
-
-# isort: split
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision import models
 from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
+
+from napari_dala.errors import BundleError
+from napari_dala.training.networks.timm import DinoV2
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,10 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Any
 
-from napari_dala.errors import BundleError
-from napari_dala.model import triton_first  # noqa: F401  (before torch)
-
-# isort: split
 from torch import Tensor, nn
 from torch.nn import functional
+
+from napari_dala.errors import BundleError
 
 DINOV2 = "vit_base_patch14_dinov2.lvd142m"
 _PATCH = 14

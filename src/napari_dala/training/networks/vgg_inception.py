@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from napari_dala.model import triton_first  # noqa: F401  (before torchvision)
-
-# isort: split
 import torch
 from torch import Tensor, nn
 from torchvision.models.vgg import cfgs, make_layers

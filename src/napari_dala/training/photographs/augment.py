@@ -5,16 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
-
-from napari_dala.errors import DatasetError
-from napari_dala.model import triton_first  # noqa: F401  (before torchvision)
-
-# isort: split
 import torch
+from PIL import Image, UnidentifiedImageError
 from skimage.color import rgb_from_hed
 from torch import Tensor, nn
 from torchvision.transforms import v2
+
+from napari_dala.errors import DatasetError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_dala.training.photographs.augment import RandomSquare, for_training, mirrored, read_photograph
-from napari_dala.evaluation.photographs import FixedSquares, Squares
+from napari_dala.training.photographs.squares import FixedSquares, Squares
 
 if TYPE_CHECKING:
     import numpy as np

@@ -19,24 +19,33 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from napari_dala.inference.predictor import choose_device  # before torch: it sees to triton
+import numpy as np
+import torch
+from lightning.pytorch.utilities import rank_zero_only
+from PIL import Image
+from safetensors.torch import load_model, save_model
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from napari_dala.datasets.splits import Split, holdout
 from napari_dala.errors import DatasetError, JobError
 from napari_dala.files import replacing, write_json, write_text
+from napari_dala.inference.devices import choose_device
+from napari_dala.metrics.anonymous import patient_key
+from napari_dala.metrics.operating import best_gmean, operating_points
+from napari_dala.metrics.temperature import fit_temperature
 from napari_dala.model.bundle import ModelBundle
 from napari_dala.model.card import IMAGENET_MEAN, IMAGENET_STD
-from napari_dala.metrics.anonymous import patient_key
-from napari_dala.training.photographs.augment import read_photograph
-from napari_dala.metrics.temperature import fit_temperature
-from napari_dala.training.check_page import write_check_page
-from napari_dala.evaluation.photographs import FixedSquares, Squares, joined, predict, scored, scored_by_set, squares_at
-from napari_dala.training.learner import Learner
-from napari_dala.training.model_check import ModelCheck, Sample, too_few
-from napari_dala.training.networks.catalogue import BUNDLED, begin, build
-from napari_dala.metrics.operating import best_gmean, operating_points
-from napari_dala.training.photographs.examples import Photographs
-from napari_dala.training.provenance import circumstances, model_card, target_of
+from napari_dala.results.model_check import ModelCheck, Sample, too_few
+from napari_dala.results.report.check_page import write_check_page
 from napari_dala.training.finetune.quick import MOST_REPLAYED
-from napari_dala.training.photographs.run_config import disagreements, run_config
+from napari_dala.training.learner import Learner
+from napari_dala.training.networks.catalogue import BUNDLED, begin, build
+from napari_dala.training.photographs.augment import read_photograph
+from napari_dala.training.photographs.examples import Photographs
+from napari_dala.training.photographs.run_folder import disagreements, run_config
+from napari_dala.training.photographs.squares import FixedSquares, Squares, predict, scored, scored_by_set, squares_at
+from napari_dala.training.provenance import circumstances, model_card, target_of
 from napari_dala.training.run_epochs import (
     Record,
     best_weights,
@@ -47,17 +56,8 @@ from napari_dala.training.run_epochs import (
     run_epochs,
 )
 from napari_dala.training.settings import TrainSettings
-from napari_dala.datasets.splits import Split, holdout
 from napari_dala.training.statistics import balanced, statistics_of
-
-# isort: split
-import numpy as np
-import torch
-from lightning.pytorch.utilities import rank_zero_only
-from PIL import Image
-from safetensors.torch import load_model, save_model
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from napari_dala.training.views import joined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -65,12 +65,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_dala.model.dalaresnet import DALAResNet50
-    from napari_dala.training.epochs import Epoch
-    from napari_dala.evaluation.photographs import TileLogits
     from napari_dala.datasets.images import ImageDataset
     from napari_dala.metrics.scores import ScoreTable
-    from napari_dala.training.model_check import Unit
+    from napari_dala.model.dalaresnet import DALAResNet50
+    from napari_dala.results.model_check import Unit
+    from napari_dala.training.epochs import Epoch
+    from napari_dala.training.photographs.squares import TileLogits
 
 __all__ = ["TrainResult", "TrainSettings", "train"]
 
@@ -139,7 +139,7 @@ def train(
     out
         Folder of the run; new, unless `resume`.
     model
-        See `networks.NAMES`.
+        A `settings.Network`.
     init
         Bundle to begin from, for ``dalaresnet50`` only; its last layer is kept where the classes are the same.
     resume

@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_dala.slide.tiles import TileGrid
     from napari_dala.annotations.labels import Examples
+    from napari_dala.slide.tiles import TileGrid
 
 Unit: TypeAlias = Literal["patient", "slide", "region", "none"]
 
+HELD_OUT = 0.25  # of each class
 SAME_PATIENT = "same patients, optimistic"
 NOTHING_HELD_OUT = (
     "nothing is held out: draw two regions of a class, away from each other, or label another slide, to have figures"
@@ -48,7 +49,7 @@ class HeldOut:
     groups: NDArray[np.str_]
 
 
-def hold_out(examples: Examples, grids: Mapping[str, TileGrid], fraction: float = 0.25, seed: int = 0) -> HeldOut:
+def hold_out(examples: Examples, grids: Mapping[str, TileGrid], fraction: float = HELD_OUT, seed: int = 0) -> HeldOut:
     """Set labelled tiles aside to measure on.
 
     Parameters

@@ -7,10 +7,10 @@ import io
 from html import escape
 from typing import TYPE_CHECKING
 
-from napari_dala.results.report.page import NOTICE, STYLE
 from napari_dala.files import write_text
-from napari_dala.training.model_check import PAGE_FILE
 from napari_dala.metrics.operating import at_sensitivity, best_gmean
+from napari_dala.results.model_check import PAGE_FILE
+from napari_dala.results.report.page import NOTICE, STYLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-    from napari_dala.training.model_check import ModelCheck
+    from napari_dala.results.model_check import ModelCheck
 
 _MOST_OF_A_CELL = 24
 _PICTURE_PX = 150

@@ -16,8 +16,8 @@ from napari_dala.errors import JobError
 from napari_dala.files import write_json
 from napari_dala.jobs.state import read_json
 from napari_dala.metrics.bootstrap import FEWEST_UNITS
-from napari_dala.metrics.scores import predict
 from napari_dala.metrics.operating import OperatingPoint, at_threshold, operating_points, reliability
+from napari_dala.metrics.scores import predict
 
 if TYPE_CHECKING:
     from pathlib import Path

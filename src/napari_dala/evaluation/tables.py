@@ -1,0 +1,31 @@
+"""A table of a report, and figures as they stand in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari_dala.metrics.scores import Estimate
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table for people: the first column names the row."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def as_markdown(self) -> str:
+        """Return the table with its title."""
+        lines = [f"| {' | '.join(row)} |" for row in (self.head, *self.rows)]
+        return "\n".join([f"## {self.title}", "", lines[0], f"|---{'|---:' * (len(self.head) - 1)}|", *lines[1:], ""])
+
+
+def signed(estimate: Estimate) -> str:
+    """Return a difference and its interval with their signs."""
+    if estimate.value is None:
+        return "–"
+    interval = "" if estimate.low is None else f" ({estimate.low:+.3f} to {estimate.high:+.3f})"
+    return f"{estimate.value:+.3f}{interval}"

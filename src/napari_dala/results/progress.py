@@ -1,0 +1,40 @@
+"""How far an analysis is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an analysis is.
+
+    Attributes
+    ----------
+    done, total
+        Tiles, those of earlier runs and those scored from stored features counted in.
+    unreadable
+        Tiles that could not be decoded.
+    tiles_per_s
+        Mean rate of this run; 0 before its first tile.
+    seconds_left
+        Until every tile is done and no map approximate, estimated from that rate; None before the first tile.
+    blocks
+        (row, column) of the blocks of 4 x 4 tiles of which some were written since the last report.
+    approximate
+        Those of the done tiles whose Grad-CAM is approximate or not there yet.
+    stalled
+        Part of this run so far in which the network had no tiles to work on, 0 to 1.
+    queued
+        Blocks that were read and waiting when the network asked for the next, on average.
+    """
+
+    done: int
+    total: int
+    unreadable: int = 0
+    tiles_per_s: float = 0.0
+    seconds_left: float | None = None
+    blocks: tuple[tuple[int, int], ...] = field(default=())
+    approximate: int = 0
+    stalled: float = 0.0
+    queued: float = 0.0
