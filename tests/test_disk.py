@@ -24,7 +24,7 @@ from napari_dala.jobs.run import JobRun
 from napari_dala.model.card import UNTRAINED_CARD
 from napari_dala.results.store import Setting, TileResults, create_store, open_store
 from napari_dala.slide.tiles import BLOCK, TileGrid
-from napari_dala.training.finetune.job import FinetuneConfig, SlideExamples, checked_settings, create_finetune_job
+from napari_dala.training.finetune.job import FinetuneConfig, FinetuneSettings, SlideExamples, create_finetune_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -238,7 +238,7 @@ def test_an_analysis_in_a_read_only_workspace_can_be_looked_at(make_disk: Callab
 
 def finetuning(lesson: Lesson, folder: Path, epochs: int = 30) -> Job:
     examples = SlideExamples(slide=lesson.slide, annotations=lesson.annotations, analysis=lesson.analysis)
-    settings = checked_settings(epochs=epochs, threads=1, n_boot=20, device="cpu", precision="fp32")
+    settings = FinetuneSettings(epochs=epochs, threads=1, n_boot=20, device="cpu", precision="fp32")
     return create_finetune_job(
         folder, FinetuneConfig(name="pupil", model=str(lesson.model), slides=(examples,), settings=settings)
     )

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from napari_dala.analysis import engine
+from napari_dala.analysis import plan
 from napari_dala.analysis.worker import Worker
 from napari_dala.inference.predictor import Predictor
 from napari_dala.model.bundle_head import BundleHead
 from napari_dala.results.analysis import Analysis
+from napari_dala.results.request import AnalysisRequest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +28,13 @@ class _Request:
 
     def listen(self, hear: Any) -> None:
         pass
+
+
+def asked(**values: Any) -> dict[str, Any]:
+    """Return what the window sends."""
+    return AnalysisRequest.of(
+        **{name: str(value) if name == "model" else value for name, value in values.items()}
+    ).as_json()
 
 
 def test_a_new_head_keeps_the_trunk_and_is_scored_before_one_is_loaded(
@@ -50,7 +58,7 @@ def test_a_new_head_keeps_the_trunk_and_is_scored_before_one_is_loaded(
 
     monkeypatch.setattr(Predictor, "__init__", noted)
     request, worker = _Request(), Worker()
-    worker.analyze(request, slide=str(drawn_slide), out=str(folder), model=str(new))
+    worker.analyze(request, asked=asked(slide=drawn_slide, out=folder, model=str(new)))
     tiles = request.told[-1]["total"]
     assert scored == [tiles]
     assert request.told[0]["approximate"] == tiles
@@ -59,7 +67,7 @@ def test_a_new_head_keeps_the_trunk_and_is_scored_before_one_is_loaded(
 
     trunk = worker.predictor(str(new), "auto", "auto").trunk
     request.told.clear()
-    worker.analyze(request, slide=str(drawn_slide), out=str(folder), model=str(old))
+    worker.analyze(request, asked=asked(slide=drawn_slide, out=folder, model=str(old)))
     assert [told["event"] for told in request.told] == ["opened", "progress"]  # the latter, that all is there
     assert worker.predictor(str(old), "auto", "auto").trunk is trunk
     assert isinstance(worker.bundle(str(old)), BundleHead)
@@ -73,15 +81,15 @@ def test_the_store_can_be_read_before_the_tissue_is_sought(
 ) -> None:
     found: list[tuple[str, ...]] = []
     request = _Request()
-    seek = engine.tissue_tiles
+    seek = plan.tissue_tiles
 
     def noted(*arguments: Any) -> Any:
         found.append(tuple(told["event"] for told in request.told))
-        assert not Analysis.open(request.told[0]["path"]).analysed.any()
+        assert not Analysis.open(tmp_path).analysed.any()
         return seek(*arguments)
 
-    monkeypatch.setattr(engine, "tissue_tiles", noted)
-    Worker().analyze(request, slide=str(drawn_slide), out=str(tmp_path), model="untrained")
+    monkeypatch.setattr(plan, "tissue_tiles", noted)
+    Worker().analyze(request, asked=asked(slide=drawn_slide, out=tmp_path, model="untrained"))
     assert found == [("opened",)]
     assert request.told[1]["event"] == "progress"
     assert not request.told[1]["blocks"]  # by which the reader knows that the tissue is marked
@@ -92,19 +100,19 @@ def test_a_slide_that_was_looked_at_is_not_opened_or_searched_again(
     drawn_slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = Worker()
-    worker.look(_Request(), slide=str(drawn_slide), model="untrained")
+    worker.look(_Request(), asked=asked(slide=drawn_slide, model="untrained"))
     with monkeypatch.context() as patch:
         patch.setattr("napari_dala.analysis.worker.open_slide", None)
         patch.setattr("napari_dala.slide.tissue.tissue_in", None)
-        worker.analyze(_Request(), slide=str(drawn_slide), out=str(tmp_path / "seen"), model="untrained")
-    worker.look(_Request(), slide=str(drawn_slide), model="untrained")
+        worker.analyze(_Request(), asked=asked(slide=drawn_slide, out=tmp_path / "seen", model="untrained"))
+    worker.look(_Request(), asked=asked(slide=drawn_slide, model="untrained"))
     os.utime(drawn_slide)  # as one that was written anew
     with monkeypatch.context() as patch:
         patch.setattr("napari_dala.analysis.worker.open_slide", None)
         with pytest.raises(TypeError, match="not callable"):  # it would be opened again
-            worker.analyze(_Request(), slide=str(drawn_slide), out=str(tmp_path / "anew"), model="untrained")
-    worker.look(_Request(), slide=str(drawn_slide), model="untrained", mpp=1.0)  # of another resolution
-    worker.analyze(_Request(), slide=str(drawn_slide), out=str(tmp_path / "unseen"), model="untrained")
+            worker.analyze(_Request(), asked=asked(slide=drawn_slide, out=tmp_path / "anew", model="untrained"))
+    worker.look(_Request(), asked=asked(slide=drawn_slide, model="untrained", mpp=1.0))  # of another resolution
+    worker.analyze(_Request(), asked=asked(slide=drawn_slide, out=tmp_path / "unseen", model="untrained"))
     seen, unseen = Analysis.open(tmp_path / "seen"), Analysis.open(tmp_path / "unseen")
     assert seen.analysed.any()
     assert (seen.probability[:, seen.analysed] == unseen.probability[:, unseen.analysed]).all()

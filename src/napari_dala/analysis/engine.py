@@ -19,6 +19,7 @@ from napari_dala.inference.sampler import Sampler
 from napari_dala.inference.streams import Streams
 from napari_dala.results.analysis import Analysis
 from napari_dala.results.progress import Progress
+from napari_dala.results.request import AnalysisRequest
 from napari_dala.results.store import TileResults, TileStatus
 
 if TYPE_CHECKING:
@@ -95,41 +96,50 @@ def analyze(
     >>> slide = open_slide("slide.svs")  # doctest: +SKIP
     >>> analyze(slide, load_model("default"), "results").summary().area_mm2  # doctest: +SKIP
     """
-    predictor = model if isinstance(model, Predictor) else Predictor(model, device, precision)
-    control = control or RunControl()
-    work = prepare(
-        slide, predictor, out, region=region, overlap=overlap, restart=restart, on_progress=on_progress, control=control
-    )
-    carry_out(
-        slide,
-        predictor,
-        work,
+    request = AnalysisRequest.of(
+        out=out,
+        region=region,
+        overlap=overlap,
+        device=device,
+        precision=precision,
         workers=workers,
         decode_on_device=decode_on_device,
-        on_progress=on_progress,
-        control=control,
+        restart=restart,
     )
-    return Analysis(work.store)
+    return carry_out(slide, model, request, on_progress, control)
 
 
 def carry_out(
     slide: Slide,
+    model: ModelBundle | Predictor,
+    request: AnalysisRequest,
+    on_progress: Callable[[Progress], None] | None = None,
+    control: RunControl | None = None,
+) -> Analysis:
+    """Do what is asked of an open slide and a model; see `analyze`, which fills the request."""
+    predictor = model if isinstance(model, Predictor) else Predictor(model, request.device, request.precision)
+    control = control or RunControl()
+    work = prepare(slide, predictor, request, on_progress, control)
+    run_network(slide, predictor, work, request, on_progress, control)
+    return Analysis(work.store)
+
+
+def run_network(
+    slide: Slide,
     predictor: Predictor,
     work: Work,
-    *,
-    workers: int = 0,
-    decode_on_device: bool = False,
+    request: AnalysisRequest,
     on_progress: Callable[[Progress], None] | None = None,
     control: RunControl | None = None,
 ) -> None:
     """Run the network on what is to be done, and store what it finds; see `analyze`."""
     control = control or RunControl()
-    sampler = Sampler(slide, work.store.grid, predictor.device, decode_on_device=decode_on_device)
-    readers = Readers(sampler, work.tissue, Schedule(work.store.grid, work.todo, control), workers)
+    sampler = Sampler(slide, work.store.grid, predictor.device, decode_on_device=request.decode_on_device)
+    readers = Readers(sampler, work.tissue, Schedule(work.store.grid, work.todo, control), request.workers)
     streams: Streams[_Pieces, Prediction] = Streams(predictor.device, predictor)
-    tally = _Tally(work, readers, streams, on_progress)
-    with Writer(tally.write) as writer, readers, streams:
-        tally.begin()
+    writing = _ProgressWriter(work, readers, streams, on_progress)
+    with Writer(writing.write) as writer, readers, streams:
+        writing.begin()
         for predictions in _predicted(readers, streams, predictor.batch_size, control):
             writer.put(predictions)
 
@@ -228,7 +238,7 @@ def _results(blocks: list[_Predictions]) -> TileResults | None:
     return TileResults(row, column, **arrays)
 
 
-class _Tally:
+class _ProgressWriter:
     """Writes blocks, counts them and reports; used by the one writer thread."""
 
     def __init__(
@@ -282,5 +292,6 @@ class _Tally:
                 approximate=self._approximate,
                 stalled=self._streams.stalled,
                 queued=self._readers.queued,
+                device=str(self._streams.device),
             )
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_dala.analysis.rescore import rescore
@@ -14,16 +13,16 @@ from napari_dala.slide.tissue import MIN_TISSUE, tissue_mask
 from napari_dala.workspace import slide_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     import numpy as np
     from numpy.typing import NDArray
-    from shapely import MultiPolygon, Polygon
 
     from napari_dala.analysis.control import RunControl
     from napari_dala.inference.predictor import Predictor
     from napari_dala.model.bundle_file import Bundle
     from napari_dala.results.progress import Progress
+    from napari_dala.results.request import AnalysisRequest
     from napari_dala.slide import Slide
 
 
@@ -75,51 +74,38 @@ class Work:
 def prepare(
     slide: Slide,
     predictor: Predictor,
-    out: str | Path | None = None,
-    *,
-    region: Sequence[Polygon | MultiPolygon] | None = None,
-    overlap: float = 0.0,
-    restart: bool = False,
+    request: AnalysisRequest,
     on_progress: Callable[[Progress], None] | None = None,
     control: RunControl | None = None,
 ) -> Work:
     """Make the store, score what is stored of tiles that the trunk has seen, find the tissue; see `analyze`."""
-    store = results_of(slide, predictor.bundle, predictor.precision, out, overlap=overlap, restart=restart)
+    store = results_of(slide, predictor.bundle, predictor.precision, request)
     rescore(store, predictor.bundle, control, on_progress)
     grid = store.grid
     tissue = tissue_tiles(slide, grid)
-    wanted = tissue if region is None else tissue & tiles_in(region, grid)
+    wanted = tissue if request.region is None else tissue & tiles_in(request.region, grid)
     return Work(store, tissue, wanted, store.mark_background(tissue), store.scored, store.exact)
 
 
-def results_of(
-    slide: Slide,
-    bundle: Bundle,
-    precision: str,
-    out: str | Path | None = None,
-    *,
-    overlap: float = 0.0,
-    restart: bool = False,
-) -> AnalysisStore:
+def results_of(slide: Slide, bundle: Bundle, precision: str, request: AnalysisRequest) -> AnalysisStore:
     """Open a bundle's results on a slide, creating what is not there; reads no pixel.
 
     Parameters
     ----------
     precision
         "fp32" or "bf16", that of the trunk.
-    slide, out, overlap, restart
-        See `analyze`.
     """
     card = bundle.card
+    grid = TileGrid.over(slide, card.tile_px, card.mpp, request.overlap)
     return create_store(
-        (slide_folder(slide.fingerprint) / "analyses" if out is None else Path(out)) / "analysis.zarr",
-        Setting(slide.fingerprint, TileGrid.over(slide, card.tile_px, card.mpp, overlap), bundle.trunk_hash, precision),
+        (request.out or slide_folder(slide.fingerprint) / "analyses") / "analysis.zarr",
+        Setting(slide.fingerprint, grid, bundle.trunk_hash, precision),
         slide={name: value for name, value in slide.properties.items() if name != "name"},  # may be a patient's
         bundle_hash=bundle.hash,
         card=card.model_dump(mode="json"),
         components=0 if bundle.basis is None else bundle.basis.shape[1],
         knows_unfamiliar=bundle.familiarity is not None,
-        restart=restart,
+        restart=request.restart,
     )
 
 

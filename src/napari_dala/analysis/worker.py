@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from shapely import Polygon
 
 from napari_dala.analysis.control import RunControl
-from napari_dala.analysis.engine import analyze
+from napari_dala.analysis.engine import analyze, carry_out
 from napari_dala.analysis.plan import results_of, tissue_tiles
 from napari_dala.analysis.rescore import rescore
+from napari_dala.errors import DalaError
 from napari_dala.inference.devices import choose_device, choose_precision, devices
 from napari_dala.inference.predictor import Predictor
 from napari_dala.jobs.child import serve
 from napari_dala.model.bundle import ModelBundle, load_model
 from napari_dala.model.bundle_head import load_head
 from napari_dala.model.catalog import find_model
+from napari_dala.results.request import AnalysisRequest
 from napari_dala.slide import open_slide
 from napari_dala.slide.tiles import TileGrid
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from napari_dala.jobs.child import Request
     from napari_dala.model.bundle_file import Bundle
     from napari_dala.results.progress import Progress
@@ -73,83 +74,64 @@ class Worker:
         assert self._predictor is not None
         return self._predictor
 
-    def look(
-        self, request: Request, *, slide: str, model: str = "default", mpp: float | list[float] | None = None
-    ) -> dict[str, Any]:
+    def look(self, request: Request, *, asked: dict[str, Any]) -> dict[str, Any]:
         """Open a slide that may be analysed next, and find its tissue."""
-        opened = self._taken(slide, mpp)
-        self._slide = _known_by(slide, mpp), opened
-        card = self.bundle(model).card
+        wanted = AnalysisRequest.of(**asked)
+        opened = self._taken(wanted)
+        self._slide = _known_by(wanted), opened
+        card = self.bundle(wanted.model).card
         tissue_tiles(opened, TileGrid.over(opened, card.tile_px, card.mpp))
         return {}
 
-    def _taken(self, path: str, mpp: float | list[float] | None) -> Slide:
+    def _taken(self, wanted: AnalysisRequest) -> Slide:
         """Return a slide, the one that was looked at if it is that; another one that was is closed."""
         seen, self._slide = self._slide, None
-        if seen is not None and seen[0] == _known_by(path, mpp):
+        if seen is not None and seen[0] == _known_by(wanted):
             return seen[1]
         if seen is not None:
             seen[1].close()
-        return open_slide(path, mpp=(mpp[0], mpp[1]) if isinstance(mpp, list) else mpp)
+        return open_slide(_file_of(wanted), mpp=wanted.mpp)
 
-    def analyze(
-        self,
-        request: Request,
-        *,
-        slide: str,
-        out: str,
-        model: str = "default",
-        mpp: float | list[float] | None = None,
-        region: list[list[list[float]]] | None = None,
-        overlap: float = 0.0,
-        device: str = "auto",
-        precision: str = "auto",
-        threads: int = 0,
-        view: list[float] | None = None,
-    ) -> dict[str, Any]:
-        """Analyse a slide; its events name the store's folder, so that it can be read while it grows.
+    def analyze(self, request: Request, *, asked: dict[str, Any], view: list[float] | None = None) -> dict[str, Any]:
+        """Analyse a slide as an `AnalysisRequest` asks; its events are `Progress`.
 
         What is stored of tiles that the same trunk has seen is scored before the trunk is loaded. Then comes "opened":
         whoever shows the results can make ready for them while the tissue is being found.
-
-        `threads` are the processor's for the network, 0 for all of them; the rest is as in `engine.analyze`.
         """
+        wanted = AnalysisRequest.of(**asked)
         control = RunControl()
         if view:
             control.look_at((view[0], view[1], view[2], view[3]))
         request.listen(lambda verb, arguments: _steer(control, verb, arguments))
-        torch.set_num_threads(threads or self._all_threads)
-        chosen = choose_device(device)
-        bundle = self.bundle(model)
+        torch.set_num_threads(wanted.threads or self._all_threads)
+        chosen = choose_device(wanted.device)
+        bundle = self.bundle(wanted.model)
 
         def report(progress: Progress) -> None:
-            request.emit("progress", path=out, device=str(chosen), **asdict(progress))
+            request.emit("progress", **progress.as_json())
 
-        with self._taken(slide, mpp) as opened:
-            store = results_of(opened, bundle, choose_precision(precision, chosen), out, overlap=overlap)
+        with self._taken(wanted) as opened:
+            store = results_of(opened, bundle, choose_precision(wanted.precision, chosen), wanted)
             rescore(store, bundle, control, report)
-            request.emit("opened", path=out)
-            polygons = None if region is None else [Polygon(ring) for ring in region]
-            analyze(
-                opened,
-                self.predictor(model, device, precision),
-                out,
-                region=polygons,
-                overlap=overlap,
-                on_progress=report,
-                control=control,
-            )
-        return {"path": out, "cancelled": control.is_cancelled}
+            request.emit("opened")
+            carry_out(opened, self.predictor(wanted.model, wanted.device, wanted.precision), wanted, report, control)
+        return {"cancelled": control.is_cancelled}
 
     def devices(self, request: Request) -> dict[str, Any]:
         """List the devices to choose from."""
         return {"devices": devices()}
 
 
-def _known_by(path: str, mpp: float | list[float] | None) -> tuple[Any, ...]:
+def _known_by(wanted: AnalysisRequest) -> tuple[Any, ...]:
     """Return what tells whether a slide is the one that was opened: its file, when that was written, the given mpp."""
-    file = Path(path)
-    return path, file.stat().st_mtime_ns if file.exists() else 0, mpp
+    file = _file_of(wanted)
+    return file, file.stat().st_mtime_ns if file.exists() else 0, wanted.mpp
+
+
+def _file_of(wanted: AnalysisRequest) -> Path:
+    if wanted.slide is None:
+        raise DalaError("no slide was named")
+    return wanted.slide
 
 
 def _steer(control: RunControl, verb: str, arguments: dict[str, Any]) -> None:

@@ -188,15 +188,9 @@ def _drawn_on(slide: AnnotatedSlide, card: ModelCard) -> _Drawn:
         store = open_store(slide.analysis / "analysis.zarr") if slide.analysis else None
     except DalaError:
         store = None
-    if store is None or store.setting.fingerprint != slide.fingerprint or not _same_tiles(store.grid, grid):
+    if store is None or store.setting.fingerprint != slide.fingerprint or not store.grid.has_tiles_of(grid):
         return _Drawn(slide.fingerprint, document, grid, None)
     return _Drawn(slide.fingerprint, document, store.grid, store)
-
-
-def _same_tiles(stored: TileGrid, grid: TileGrid) -> bool:
-    """Return whether tiles are of the same size and resolution; they may overlap as they like."""
-    same = stored.tile_px == grid.tile_px and stored.slide_size == grid.slide_size
-    return same and bool(np.allclose(stored.scale, grid.scale))
 
 
 def _labels(drawn: _Drawn, names: tuple[str, ...], known: KnownLabels) -> Examples:

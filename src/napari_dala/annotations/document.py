@@ -75,8 +75,7 @@ class Annotation:
     @cached_property
     def area(self) -> Area:
         """The geometry made valid: 2-D, where it crosses itself by the even-odd rule; empty if it has no width."""
-        flat = shapely.force_2d(self.geometry)
-        return flat if flat.is_valid and flat.area else areas_of(shapely.make_valid(flat))
+        return repaired(shapely.force_2d(self.geometry))
 
 
 @dataclass(frozen=True)
@@ -144,6 +143,11 @@ class AnnotationDocument:
             patient=self.patient or other.patient,
             others=(*self.others, *other.others),
         )
+
+
+def repaired(area: Area) -> Area:
+    """Return a valid area; what has no width is gone, and the result may be empty."""
+    return area if area.is_valid and area.area else areas_of(shapely.make_valid(area))
 
 
 def areas_of(geometry: shapely.Geometry) -> Area:

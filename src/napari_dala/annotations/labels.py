@@ -225,8 +225,7 @@ def _nearest_tile(area: Area, grid: TileGrid) -> tuple[int, int] | None:
     if not on_slide.area:
         return None
     point = on_slide.representative_point()
-    (left, top), (width, height) = grid.origins(), grid.tile_size
-    return int(np.abs(top + height / 2 - point.y).argmin()), int(np.abs(left + width / 2 - point.x).argmin())
+    return grid.nearest(point.x, point.y)
 
 
 def classes_to_learn(card: ModelCard, documents: Iterable[AnnotationDocument]) -> tuple[ClassInfo, ...]:

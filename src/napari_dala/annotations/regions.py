@@ -10,6 +10,7 @@ import numpy as np
 import shapely
 import shapely.geometry
 
+from napari_dala.annotations.document import repaired
 from napari_dala.annotations.geojson import features_of, open_geojson, refuse_infinite
 from napari_dala.errors import AnnotationError
 
@@ -50,7 +51,7 @@ def read_regions(path: str | Path) -> list[Area]:
         shapes = [shapely.force_2d(shapely.geometry.shape(geometry)) for geometry in geometries]
         refuse_infinite(shapes)
     areas = [shape for shape in shapes if isinstance(shape, (shapely.Polygon, shapely.MultiPolygon))]
-    regions = [area for area in map(_repaired, areas) if not area.is_empty]
+    regions = [area for area in map(repaired, areas) if not area.is_empty]
     if not regions:
         kinds = ", ".join(sorted({shape.geom_type for shape in shapes})) or "no geometry"
         raise AnnotationError(f"{path.name}: no region in it; a Polygon with an area is needed, found {kinds}")
@@ -80,8 +81,7 @@ def tiles_in(regions: Sequence[Area], grid: TileGrid) -> NDArray[np.bool_]:
     AnnotationError
         When no region lies on the slide.
     """
-    left, top = grid.origins()
-    x, y = left + grid.tile_size[0] / 2, top + grid.tile_size[1] / 2
+    x, y = grid.middles()
     slide = shapely.box(0, 0, *grid.slide_size)
     chosen = np.zeros(grid.shape, np.bool_)
     for region in regions:
@@ -96,7 +96,7 @@ def tiles_in(regions: Sequence[Area], grid: TileGrid) -> NDArray[np.bool_]:
         chosen[rows, columns] |= inside
         if not inside.any():
             point = on_slide.representative_point()
-            chosen[np.abs(y - point.y).argmin(), np.abs(x - point.x).argmin()] = True
+            chosen[grid.nearest(point.x, point.y)] = True
     if not chosen.any():
         width, height = grid.slide_size
         raise AnnotationError(
@@ -114,11 +114,3 @@ def _parts(geometry: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
             yield from _parts(part)
     else:
         yield geometry
-
-
-def _repaired(area: Area) -> Area:
-    """Return a valid area; what has no width is gone, and the result may be empty."""
-    if area.is_valid and area.area:
-        return area
-    parts = shapely.get_parts(shapely.make_valid(area))
-    return shapely.union_all([part for part in parts if part.area])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 import shapely
 
-from napari_dala.annotations.document import Annotation, AnnotationDocument, areas_of, ellipse_polygon
+from napari_dala.annotations.document import Annotation, AnnotationDocument, areas_of, ellipse_polygon, repaired
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -164,12 +164,11 @@ def _corners(shape: Shape) -> Corners | None:
 
 def _region(shape: Shape) -> Area:
     if shape.kind == "ellipse":
-        return areas_of(shapely.make_valid(ellipse_polygon(_corners(shape) or ())))
+        return repaired(ellipse_polygon(_corners(shape) or ()))
     points = np.asarray(shape.vertices, np.float64)[:, ::-1]
     if len(points) < 3:
         return shapely.Polygon()
-    polygon = shapely.Polygon(points)
-    return polygon if polygon.is_valid else areas_of(shapely.make_valid(polygon))
+    return repaired(shapely.Polygon(points))
 
 
 def _joined(regions: list[Area]) -> Area:

@@ -13,23 +13,10 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
     from napari_dala.analysis.cohort.cohort import CohortProgress
+    from napari_dala.results.request import AnalysisRequest
 
 
-def analyze_on_cluster(
-    slides: list[Path],
-    out: Path,
-    *,
-    scheduler: str,
-    model: str,
-    mpp: float | None,
-    overlap: float,
-    region: Path | None,
-    device: str,
-    precision: str,
-    workers: int,
-    restart: bool,
-    anonymous: bool,
-) -> list[Path]:
+def analyze_on_cluster(slides: list[Path], request: AnalysisRequest, scheduler: str) -> list[Path]:
     """Analyse slides on a cluster, with a progress bar over all of them; return their folders.
 
     Failures and exit codes are those of `analyze_slides`; the code is 130 when interrupted.
@@ -37,29 +24,19 @@ def analyze_on_cluster(
     from napari_dala.analysis.cohort.cluster import connected
     from napari_dala.analysis.cohort.cohort import analyze_cohort
     from napari_dala.analysis.cohort.tasks import CohortSettings, Failure
-    from napari_dala.annotations.regions import read_regions
     from napari_dala.model.bundle_head import load_head
     from napari_dala.model.catalog import BUILT_IN, find_model
 
-    file = find_model(model)
-    bundle = load_head(model)  # its hash is wanted, its trunk is not
+    file = find_model(request.model)
+    bundle = load_head(request.model)  # its hash is wanted, its trunk is not
     warn_of(bundle.card)
     paths = list(dict.fromkeys(path.absolute() for path in slides))
-    settings = CohortSettings(
-        out=out.absolute(),
-        model=model if file is None or model in BUILT_IN else str(file.absolute()),
-        bundle_hash=bundle.hash,
-        mpp=mpp,
-        overlap=overlap,
-        region=tuple(read_regions(region)) if region else None,
-        device=device,
-        precision=precision,
-        workers=workers,
-        restart=restart,
-        anonymous=anonymous,
-    )
+    assert request.out is not None
+    model = request.model if file is None or request.model in BUILT_IN else str(file.absolute())
+    everywhere = request.model_copy(update={"out": request.out.absolute(), "model": model})
+    settings = CohortSettings(everywhere, bundle.hash)
     try:
-        with connected(scheduler, device) as client, _progress_bar(len(paths)) as bar:
+        with connected(scheduler, request.device) as client, _progress_bar(len(paths)) as bar:
             if not client.scheduler_info()["workers"]:
                 typer.echo("The cluster has no worker yet; waiting for one.", err=True)
             ends = analyze_cohort(client, paths, settings, lambda progress: _show(bar, progress))

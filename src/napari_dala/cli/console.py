@@ -113,7 +113,7 @@ def tell(row: Epoch, epochs: int) -> None:
     held_out = "" if row.val_loss is None else f", held out: loss {row.val_loss:.4f}, GMean {row.val_gmean:.3f}"
     typer.echo(
         f"epoch {row.epoch + 1}/{epochs}: loss {row.train_loss:.4f}, accuracy {row.train_accuracy:.3f}"
-        f"{held_out} ({row.seconds:.0f} s)"
+        f"{held_out} ({row.seconds:.1f} s)"
     )
 
 

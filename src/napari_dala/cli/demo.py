@@ -31,8 +31,9 @@ def demo(
         return
     from napari_dala.cli.analyze import analyze_slides
     from napari_dala.model.catalog import TEACHING
+    from napari_dala.results.request import AnalysisRequest
 
-    folders = analyze_slides([slide], out, model=TEACHING)
+    folders = analyze_slides([slide], AnalysisRequest(out=out, model=TEACHING))
     for folder in folders:
         for name in ("overview.png", "report.html", "tiles.csv", "regions.geojson"):
             typer.echo(str((folder / name).resolve()))

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from napari_dala.cli import options
+from napari_dala.cli import console, options
 from napari_dala.errors import AnnotationError, JobError
+from napari_dala.training.epochs import Epoch
 from napari_dala.training.finetune.job import (
     RESULT_FILE,
     FinetuneConfig,
+    FinetuneEvent,
     FinetuneSettings,
+    Prepared,
     SlideExamples,
     create_finetune_job,
 )
@@ -82,25 +86,17 @@ class _Teller:
     """Prints what a job reports, a line each."""
 
     def __init__(self) -> None:
-        self.epochs: int | None = None
+        self.epochs = 0
 
-    def __call__(self, event: dict[str, Any]) -> None:
-        if event["event"] == "prepared":
-            self.epochs = event["epochs"]
-            held_out = f"held out by {event['split']}: {_counted(event['held_out'])}"
-            typer.echo(f"train: {_counted(event['train'])}; {held_out}")
-            for note in event["notes"]:
+    def __call__(self, event: FinetuneEvent) -> None:
+        if isinstance(event, Prepared):
+            self.epochs = event.epochs
+            held_out = f"held out by {event.split}: {_counted(event.held_out)}"
+            typer.echo(f"train: {_counted(event.train)}; {held_out}")
+            for note in event.notes:
                 typer.secho(note, fg="yellow", err=True)
-        elif event["event"] == "epoch":
-            held_out = (
-                ""
-                if event["val_loss"] is None
-                else (f", held out: loss {event['val_loss']:.4f}, GMean {event['val_gmean']:.3f}")
-            )
-            typer.echo(
-                f"epoch {event['epoch'] + 1}/{self.epochs}: loss {event['train_loss']:.4f}, accuracy "
-                f"{event['train_accuracy']:.3f}{held_out} ({event['seconds']:.1f} s)"
-            )
+        elif isinstance(event, Epoch):
+            console.tell(event, self.epochs)
 
 
 def _examples(
@@ -154,5 +150,5 @@ def _estimate(figure: dict[str, float | None]) -> str:
     return str(Estimate(**figure))
 
 
-def _counted(tiles: dict[str, int]) -> str:
+def _counted(tiles: Mapping[str, int]) -> str:
     return ", ".join(f"{number} {name}" for name, number in tiles.items()) or "nothing"

@@ -32,22 +32,22 @@ class Streams(Generic[Tag, Result]):
     """
 
     def __init__(self, device: torch.device, run: Callable[[Any], Result]) -> None:
-        self._device, self._run = device, run
+        self.device, self._run = device, run
         self._threads = torch.get_num_threads()
         self.count = {"cpu": self._threads, "cuda": 2}.get(device.type, 1)
         self._running: deque[tuple[Tag, Future[Result]]] = deque()
         self._busy = 0.0  # seconds, of all threads together
 
     def __enter__(self) -> Streams[Tag, Result]:
-        if self._device.type == "cpu":
+        if self.device.type == "cpu":
             torch.set_num_threads(1)
-        self._pool = ThreadPoolExecutor(self.count, "dala-network", begin_thread, (self._device,))
+        self._pool = ThreadPoolExecutor(self.count, "dala-network", begin_thread, (self.device,))
         self._start = time.perf_counter()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)
-        if self._device.type == "cpu":
+        if self.device.type == "cpu":
             torch.set_num_threads(self._threads)
 
     def submit(self, tag: Tag, batch: Any) -> Iterator[tuple[Tag, Result]]:

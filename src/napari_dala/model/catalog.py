@@ -80,16 +80,22 @@ def install_file(
     card = read_card(source)
     target = installed_path(free_name(name, folder), folder)
     try:
-        with replacing(target) as temporary:
-            if threshold is None:
-                shutil.copyfile(source, temporary)
-            else:
-                card = card.model_copy(update={"operating_threshold": threshold})
-                metadata = {**read_metadata(source), "card": card.model_dump_json()}
+        if threshold is None:
+            copy_bundle(source, target)
+        else:
+            card = card.model_copy(update={"operating_threshold": threshold})
+            metadata = {**read_metadata(source), "card": card.model_dump_json()}
+            with replacing(target) as temporary:
                 save_file(load_file(source), temporary, metadata)
     except OSError as error:
         raise BundleError(f"{target}: the model cannot be written there ({error.strerror or error})") from error
     return ModelEntry(target.stem, target, card)
+
+
+def copy_bundle(source: Path, target: Path) -> None:
+    """Copy a bundle's file, byte by byte, whole or not at all."""
+    with replacing(target) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 def installed_path(name: str, folder: str | Path | None = None) -> Path:

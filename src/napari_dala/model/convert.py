@@ -12,10 +12,9 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from napari_dala.errors import BundleError
-from napari_dala.files import replacing
 from napari_dala.model.bundle import ModelBundle, load_bundle, network_from, seeded_network
 from napari_dala.model.card import IMAGENET_MEAN, IMAGENET_STD, ClassInfo, ModelCard
-from napari_dala.model.catalog import SUFFIX, installed_path
+from napari_dala.model.catalog import SUFFIX, copy_bundle, installed_path
 from napari_dala.model.weights import weights_of
 from napari_dala.validation import first_problem
 
@@ -116,8 +115,7 @@ def install_model(bundle_or_path: ModelBundle | str | Path, name: str | None = N
     source = Path(bundle_or_path)
     load_bundle(source)
     target = _free_path(name or source.stem)
-    with replacing(target) as temporary:
-        temporary.write_bytes(source.read_bytes())
+    copy_bundle(source, target)
     return target
 
 

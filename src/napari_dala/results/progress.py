@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,8 @@ class Progress:
         Those of the done tiles whose Grad-CAM is approximate or not there yet.
     stalled
         Part of this run so far in which the network had no tiles to work on, 0 to 1.
+    device
+        That the network runs on.
     queued
         Blocks that were read and waiting when the network asked for the next, on average.
     """
@@ -38,3 +44,18 @@ class Progress:
     approximate: int = 0
     stalled: float = 0.0
     queued: float = 0.0
+    device: str = ""
+
+    @property
+    def finished(self) -> int:
+        """Tiles that are done and whose Grad-CAM is exact."""
+        return self.done - self.approximate
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `from_json` takes."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Progress:
+        """Rebuild from what `as_json` gave, also by way of JSON."""
+        return cls(**{**values, "blocks": tuple((row, column) for row, column in values["blocks"])})

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_dala.slide.tiles import TileGrid
-
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,12 +107,5 @@ def find_stored(folder: Path, like: Setting) -> StoredFeatures | None:
 
 
 def _fits(found: Setting, like: Setting) -> bool:
-    def tile(grid: TileGrid) -> tuple[Any, ...]:
-        return grid.slide_size, grid.tile_px, *np.round(grid.scale, 9).tolist()
-
-    same = (found.fingerprint, found.trunk_hash, *tile(found.grid)) == (
-        like.fingerprint,
-        like.trunk_hash,
-        *tile(like.grid),
-    )
-    return same and like.precision in ("auto", found.precision)
+    same = (found.fingerprint, found.trunk_hash) == (like.fingerprint, like.trunk_hash)
+    return same and found.grid.has_tiles_of(like.grid) and like.precision in ("auto", found.precision)

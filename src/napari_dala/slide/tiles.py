@@ -149,6 +149,21 @@ class TileGrid:
         rows, columns = self.shape
         return np.arange(columns, dtype=np.float64) * self.stride[0], np.arange(rows, dtype=np.float64) * self.stride[1]
 
+    def middles(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Middles of the tiles, x (columns,) and y (rows,), level-0 px."""
+        left, top = self.origins()
+        return left + self.tile_size[0] / 2, top + self.tile_size[1] / 2
+
+    def nearest(self, x: float, y: float) -> tuple[int, int]:
+        """Return the tile (row, column) whose middle is nearest to a point, level-0 px."""
+        middle_x, middle_y = self.middles()
+        return int(np.abs(middle_y - y).argmin()), int(np.abs(middle_x - x).argmin())
+
+    def has_tiles_of(self, other: TileGrid) -> bool:
+        """Return whether tiles are of the same size and resolution on as large a slide; they may overlap otherwise."""
+        same = self.slide_size == other.slide_size and self.tile_px == other.tile_px
+        return same and bool(np.allclose(self.scale, other.scale, rtol=1e-6))
+
     def inside_fraction(self) -> NDArray[np.float64]:
         """Part of each tile's area that lies on the slide, (rows, columns)."""
         left, top = self.origins()

@@ -51,7 +51,7 @@ class TrainSettings(BaseModel):
     scale_variation: float = Field(0.75, gt=0, le=1)
     """The smallest squares, as part of a tile's side; the largest are as much larger; 1 for no variation."""
     balance: Literal["patient", "sampler", "loss", "none"] = "patient"
-    """What is drawn alike: classes and in each its patients; classes (sampler); else photographs, the classes weighed in
+    """What is drawn alike: classes and in each its patients; classes (sampler); else photographs, classes weighed in
     the loss (loss) or not."""
     averaging: float = Field(0.99, ge=0, lt=1)
     """Part that the exponential moving average of the weights, which counts in the end, keeps of itself at each step; 0

@@ -128,7 +128,8 @@ class _Cohort:
     def run(self) -> list[SlideDone | Failure]:
         first = self._client.submit(settle_precision, self._settings, key=f"dala-begin-{self._run_id}")
         try:
-            self._settings = replace(self._settings, precision=_result(first))
+            settled = self._settings.request.model_copy(update={"precision": _result(first)})
+            self._settings = replace(self._settings, request=settled)
         except KilledWorker as error:
             raise ClusterError("workers die when they load the model; see their memory and their logs") from error
         for slide in self._slides:

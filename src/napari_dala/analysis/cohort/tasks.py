@@ -17,7 +17,7 @@ import torch
 from distributed import get_worker
 
 from napari_dala import __version__
-from napari_dala.analysis.engine import carry_out
+from napari_dala.analysis.engine import run_network
 from napari_dala.analysis.plan import Work, prepare
 from napari_dala.errors import ClusterError, DalaError, SlideError
 from napari_dala.inference.predictor import Predictor
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
-    from shapely import MultiPolygon, Polygon
 
+    from napari_dala.results.request import AnalysisRequest
     from napari_dala.slide import Slide
 
 P = ParamSpec("P")
@@ -49,31 +49,18 @@ class CohortSettings:
 
     Attributes
     ----------
-    out
-        Folder for the results, one folder a slide.
-    model, bundle_hash
-        A bundle's path or built-in name, and what it must hold.
-    mpp, region, overlap, device, precision, workers, restart
-        See `engine.analyze`.
-    anonymous
-        Leave file names out of everything written.
+    request
+        What is asked for each; its model is a path or a built-in name, its `out` has one folder a slide.
+    bundle_hash
+        What the model must hold.
     batches
         Full batches of the network in a range of tiles, about.
     version
         Of napari-dala, which every worker must have.
     """
 
-    out: Path
-    model: str
+    request: AnalysisRequest
     bundle_hash: str
-    mpp: float | None = None
-    overlap: float = 0.0
-    region: tuple[Polygon | MultiPolygon, ...] | None = None
-    device: str = "auto"
-    precision: str = "auto"
-    workers: int = 0
-    restart: bool = False
-    anonymous: bool = False
     batches: int = 16
     version: str = __version__
 
@@ -176,15 +163,9 @@ def plan_slide(job: SlideJob) -> tuple[Plan, list[TileRange]]:
     settings = job.settings
     predictor = predictor_for(settings)
     with _opened(job) as slide:
-        folder = output_folder(settings.out, slide, anonymous=settings.anonymous)
-        work = prepare(
-            slide,
-            predictor,
-            folder,
-            region=settings.region,
-            overlap=settings.overlap,
-            restart=settings.restart,
-        )
+        assert settings.request.out is not None
+        folder = output_folder(settings.request.out, slide, anonymous=settings.request.anonymous)
+        work = prepare(slide, predictor, settings.request.model_copy(update={"out": folder}))
         plan = Plan(
             folder,
             slide.fingerprint,
@@ -212,7 +193,7 @@ def run_range(job: SlideJob, plan: Plan, tiles: TileRange) -> RangeDone:
     with _opened(job) as slide:
         if slide.fingerprint != plan.fingerprint:
             raise SlideError(f"{slide.name}: the file has changed, or is another one on another machine")
-        carry_out(slide, predictor, work, workers=job.settings.workers)
+        run_network(slide, predictor, work, job.settings.request)
     return RangeDone(todo, tiles.todo - todo, time.perf_counter() - start)
 
 
@@ -223,8 +204,7 @@ def write_slide(job: SlideJob, plan: Plan, done: list[RangeDone]) -> Path:
     run: dict[str, Any] = {
         "device": plan.device,
         "precision": plan.precision,
-        "overlap": job.settings.overlap,
-        "region": job.settings.region is not None,
+        **job.settings.request.record(),
         "tiles": plan.tiles,
         "tiles_per_s": round(new / seconds, 2) if seconds else 0.0,  # of one worker
         "seconds": round(seconds, 2),  # of all workers
@@ -232,7 +212,7 @@ def write_slide(job: SlideJob, plan: Plan, done: list[RangeDone]) -> Path:
     }
     store = open_store(plan.folder / "analysis.zarr", job.settings.bundle_hash, plan.setting)
     with _opened(job) as slide:
-        write_outputs(Analysis(store), slide, plan.folder, run, anonymous=job.settings.anonymous)
+        write_outputs(Analysis(store), slide, plan.folder, run, anonymous=job.settings.request.anonymous)
     return plan.folder
 
 
@@ -267,9 +247,9 @@ def predictor_for(settings: CohortSettings) -> Predictor:
         raise ClusterError(
             f"worker {worker.address} has napari-dala {__version__}, not {settings.version}; install the same on both"
         )
-    device = device_of(worker.name, settings.device, torch.cuda.device_count())
+    device = device_of(worker.name, settings.request.device, torch.cuda.device_count())
     try:
-        return _predictor(settings.model, settings.bundle_hash, device, settings.precision)
+        return _predictor(settings.request.model, settings.bundle_hash, device, settings.request.precision)
     except (DalaError, OSError) as error:
         raise ClusterError(f"worker {worker.address}: {error}") from None
 
@@ -290,4 +270,4 @@ def _predictor(model: str, bundle_hash: str, device: str, precision: str) -> Pre
 
 
 def _opened(job: SlideJob) -> AbstractContextManager[Slide]:
-    return open_slide(job.path, mpp=job.settings.mpp)
+    return open_slide(job.path, mpp=job.settings.request.mpp)

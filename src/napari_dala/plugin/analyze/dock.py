@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari.layers import Shapes
 from qtpy.QtCore import QTimer
@@ -16,18 +16,20 @@ from qtpy.QtWidgets import (
     QPushButton,
     QWidget,
 )
+from shapely import Polygon, box
 from superqt.utils import create_worker, signals_blocked
 
 from napari_dala.errors import DalaError
 from napari_dala.plugin.analyze.result_panel import ResultPanel
-from napari_dala.plugin.analyze.run import AnalysisRun, analyses_folder, arguments_for, given_mpp, progress_text
+from napari_dala.plugin.analyze.run import AnalysisRun, analyses_folder, given_mpp, progress_text, request_for
 from napari_dala.plugin.parts.model_box import ModelBox
 from napari_dala.plugin.parts.notes import RUN_STYLE, Bar, Note
 from napari_dala.plugin.parts.scrolling import scrolling_layout
 from napari_dala.plugin.viewer.session import session_of
-from napari_dala.plugin.viewer.slide_layers import rectangle, selected_polygons, set_mpp, view_of
+from napari_dala.plugin.viewer.slide_layers import selected_polygons, set_mpp, view_of
 from napari_dala.plugin.warm_child import warm_child
 from napari_dala.results.loaded import LoadedAnalysis, load, make_ready
+from napari_dala.results.request import AnalysisRequest
 from napari_dala.results.store import has_results
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from qtpy.QtGui import QShowEvent
 
     from napari_dala.model.catalog import ModelEntry
+    from napari_dala.results.progress import Progress
 
 WHOLE, VIEW, SHAPE = "Whole slide", "Field in view", "Selected shape"
 _SETTLED_MS = 1000  # after which the dock is there, and nobody will have pressed Run
@@ -57,7 +60,7 @@ class AnalyzeWidget(QWidget):
         self._child = warm_child()
         self._child.hold(self)
         self._run: AnalysisRun | None = None
-        self._looked_at: dict[str, Any] = {}
+        self._looked_at: AnalysisRequest | None = None
         self.model_box, self.layer_box, self.extent_box = ModelBox(), QComboBox(), QComboBox()
         self.extent_box.addItems([WHOLE, VIEW, SHAPE])
         self.model_summary = QLabel()
@@ -158,10 +161,10 @@ class AnalyzeWidget(QWidget):
         slide, entry = self._session.slide, self.entry
         if slide is None or slide.path is None or slide.mpp is None or slide.is_photograph or entry is None:
             return
-        wanted = {"slide": str(slide.path), "mpp": given_mpp(slide), "model": str(entry.path or entry.name)}
+        wanted = AnalysisRequest.of(slide=slide.path, mpp=given_mpp(slide), model=str(entry.path or entry.name))
         if wanted != self._looked_at:
             self._looked_at = wanted
-            self._child.request("look", **wanted)
+            self._child.request("look", asked=wanted.as_json())
 
     def _choose_layer(self, row: int) -> None:
         self._session.choose(self.layer_box.itemData(row))
@@ -177,8 +180,8 @@ class AnalyzeWidget(QWidget):
         try:
             if slide.mpp is None:
                 set_mpp(self._session.viewer, layer, self.mpp_box.value())
-            arguments = arguments_for(slide, entry.path or entry.name, self._region(layer))
-            self._run = AnalysisRun(self._session, self._child, layer, arguments)
+            asked = request_for(slide, entry.path or entry.name, self._region(layer))
+            self._run = AnalysisRun(self._session, self._child, layer, asked)
         except (DalaError, OSError) as error:
             self.error.say(str(error))
             return
@@ -196,10 +199,10 @@ class AnalyzeWidget(QWidget):
             self._run.cancel()
             self.progress_text.setText("Stopping…")
 
-    def _region(self, layer: Image) -> list[list[list[float]]] | None:
+    def _region(self, layer: Image) -> list[Polygon] | None:
         extent = self.extent_box.currentText()
         if extent == VIEW:
-            return [rectangle(view_of(self._session.viewer, layer))]
+            return [box(*view_of(self._session.viewer, layer))]
         if extent == WHOLE:
             return None
         shapes = [other for other in self._session.viewer.layers if isinstance(other, Shapes) and other.selected_data]
@@ -262,10 +265,10 @@ class AnalyzeWidget(QWidget):
         where = f"{about['device']} ({about['precision']})" if about else "the model is being loaded…"
         self.device.setText(f"Runs on: {where}")
 
-    def _show_progress(self, payload: dict[str, Any]) -> None:
-        self.progress.setRange(0, max(1, payload["total"]))
-        self.progress.setValue(payload["done"] - payload["approximate"])
-        self.progress_text.setText(progress_text(payload))
+    def _show_progress(self, progress: Progress) -> None:
+        self.progress.setRange(0, max(1, progress.total))
+        self.progress.setValue(progress.finished)
+        self.progress_text.setText(progress_text(progress))
 
     def _on_ended(self, outcome: str, message: str) -> None:
         if outcome == "cancelled":

@@ -14,15 +14,18 @@ from napari_dala.plugin.analyze.spinner import hold_spinner
 from napari_dala.plugin.preferences import load_preferences
 from napari_dala.plugin.viewer.slide_layers import file_of, view_of
 from napari_dala.results.loaded import Block, LoadedAnalysis, load, read_news
+from napari_dala.results.progress import Progress
+from napari_dala.results.request import AnalysisRequest
 from napari_dala.workspace import slide_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     import numpy as np
     from napari.layers import Image
     from numpy.typing import NDArray
+    from shapely import Polygon
 
     from napari_dala.plugin.viewer.result_layers import ResultLayers
     from napari_dala.plugin.viewer.session import Session
@@ -46,14 +49,14 @@ class AnalysisRun(QObject):
         The viewer's session; the process that computes.
     layer
         The slide's.
-    arguments
-        Of the worker's action "analyze", without the view; see `arguments_for`.
+    asked
+        Of the worker; see `request_for`.
     preview
         Show the results beside those that are there, see `Session.show`.
     """
 
     progressed = Signal(object)
-    """The latest progress event's payload, after its tiles were shown."""
+    """The latest `Progress`, after its tiles were shown."""
     ended = Signal(str, str)
     """An `Outcome`, and one line of what went wrong."""
 
@@ -62,7 +65,7 @@ class AnalysisRun(QObject):
         session: Session,
         child: WarmChild,
         layer: Image,
-        arguments: dict[str, Any],
+        asked: AnalysisRequest,
         *,
         preview: bool = False,
     ) -> None:
@@ -70,8 +73,9 @@ class AnalysisRun(QObject):
         self.layer, self.preview = layer, preview
         self.is_running = True
         self._session, self._child = session, child
-        self._path = ""  # of the store, once it is there
-        self._latest: dict[str, Any] = {}
+        self._folder = asked.out
+        self._opened = False  # the store is there
+        self._latest: Progress | None = None
         self._blocks: set[tuple[int, int]] = set()
         self._tissue_found = False  # since the layers were last brought up to date
         self._loading = False
@@ -89,7 +93,7 @@ class AnalysisRun(QObject):
             getattr(viewer.scene.camera.events, name).connect(self._on_camera)
         viewer.layers.events.removed.connect(self._on_removed)
         session.runs.append(self)
-        self._request = child.request("analyze", view=view_of(viewer, layer), **arguments)
+        self._request = child.request("analyze", view=view_of(viewer, layer), asked=asked.as_json())
 
     def cancel(self) -> None:
         """Stop after the batch in hand; what was computed stays."""
@@ -117,13 +121,13 @@ class AnalysisRun(QObject):
         elif number != self._request:
             return
         elif name == "opened":
-            self._path = payload["path"]
+            self._opened = True
             self._show_soon()
         elif name == "progress":
-            self._path, self._latest = payload["path"], payload
+            self._opened, self._latest = True, Progress.from_json(payload)
             if not self._dropped:
-                self._blocks.update((row, column) for row, column in payload["blocks"])
-                self._tissue_found |= not payload["blocks"]
+                self._blocks.update(self._latest.blocks)
+                self._tissue_found |= not self._latest.blocks
             self._show_soon()
         elif name == "error":
             self._stop("failed", payload["message"])
@@ -147,8 +151,8 @@ class AnalysisRun(QObject):
         """Bring layers and progress up to date; what is read from disk is read in a thread, however much is new."""
         if not self.is_running or self._loading:
             return
-        if self._path and not self._shown and not self._dropped:
-            self._read(load, self._path, returned=self._on_loaded)
+        if self._opened and not self._shown and not self._dropped:
+            self._read(load, self._folder, returned=self._on_loaded)
         elif self._has_news and self._results is not None:
             self._updated = time.monotonic()
             store, blocks, marks = self._results.analysis.store, self._blocks, self._tissue_found
@@ -190,8 +194,8 @@ class AnalysisRun(QObject):
 
     def _tell(self) -> None:
         """Say how far it is, and that it has ended once everything is shown."""
-        if self._latest:
-            self._show_progress()  # napari handles events meanwhile: it may have ended, or be reading again
+        if self._latest is not None:
+            self._show_progress(self._latest)  # napari handles events meanwhile: it may have ended, or be reading again
             if not self.is_running or self._loading:
                 return
             self.progressed.emit(self._latest)
@@ -200,7 +204,7 @@ class AnalysisRun(QObject):
         elif self._end is not None:
             self._finish(*self._end)
 
-    def _show_progress(self) -> None:
+    def _show_progress(self, progress: Progress) -> None:
         """Show the run in napari's activity dock too, now and then: each time napari paints its window."""
         if time.monotonic() - self._told < _TELL_S and self._end is None:
             return
@@ -209,21 +213,20 @@ class AnalysisRun(QObject):
             return
         if self._bar is None:
             self._bar = cancelable_progress(
-                total=self._latest["total"],
+                total=progress.total,
                 desc=f"Analysing {self.layer.name}",
                 cancel_callback=self.cancel,
                 leave=False,
             )
             hold_spinner(self._session.viewer)
-        about = "; Grad-CAM is approximate still" if self._latest["approximate"] else ""
+        about = "; Grad-CAM is approximate still" if progress.approximate else ""
         if about != self._about:  # napari handles events and draws for each change of its bar
             self._about = about
             self._bar.set_description(f"Analysing {self.layer.name}{about}")
-        if self._bar.total != self._latest["total"]:
-            self._bar.total = self._latest["total"]
-        finished = self._latest["done"] - self._latest["approximate"]
-        if finished > self._bar.n:
-            self._bar.update(finished - self._bar.n)
+        if self._bar.total != progress.total:
+            self._bar.total = progress.total
+        if progress.finished > self._bar.n:
+            self._bar.update(progress.finished - self._bar.n)
 
     def _on_camera(self) -> None:
         if not self._look_timer.isActive():
@@ -255,8 +258,8 @@ class AnalysisRun(QObject):
             self._session.runs.remove(self)
 
 
-def arguments_for(slide: Slide, model: Path | str, region: list[list[list[float]]] | None = None) -> dict[str, Any]:
-    """Return the arguments of the worker's action "analyze", as chosen under Preferences.
+def request_for(slide: Slide, model: Path | str, region: Sequence[Polygon] | None = None) -> AnalysisRequest:
+    """Return what is asked of the child, as chosen under Preferences.
 
     Parameters
     ----------
@@ -265,26 +268,24 @@ def arguments_for(slide: Slide, model: Path | str, region: list[list[list[float]
     model
         Name of a model, or its bundle's file.
     region
-        Polygons of [x, y], level-0 px; None for the whole slide.
+        Polygons in level-0 px; None for the whole slide.
     """
     preferences = load_preferences()
-    return {
-        "slide": str(file_of(slide, preferences.workspace)),
-        "mpp": given_mpp(slide),
-        "model": str(model),
-        "out": str(analyses_folder(slide)),
-        "region": region,
-        "device": preferences.device,
-        "precision": preferences.precision,
-        "threads": preferences.threads,
-    }
+    return AnalysisRequest.of(
+        slide=file_of(slide, preferences.workspace),
+        mpp=given_mpp(slide),
+        model=str(model),
+        out=analyses_folder(slide),
+        region=region,
+        device=preferences.device,
+        precision=preferences.precision,
+        threads=preferences.threads,
+    )
 
 
-def given_mpp(slide: Slide) -> float | list[float] | None:
-    """Return um per level-0 pixel, or [x, y], where the user gave it; None where the file says it."""
-    if slide.mpp is None or slide.mpp_source != "given":
-        return None
-    return slide.mpp[0] if slide.mpp[0] == slide.mpp[1] else list(slide.mpp)
+def given_mpp(slide: Slide) -> tuple[float, float] | None:
+    """Return um per level-0 pixel, (x, y), where the user gave it; None where the file says it."""
+    return slide.mpp if slide.mpp_source == "given" else None
 
 
 def analyses_folder(slide: Slide) -> Path:
@@ -292,16 +293,15 @@ def analyses_folder(slide: Slide) -> Path:
     return slide_folder(slide.fingerprint, load_preferences().workspace) / "analyses"
 
 
-def progress_text(payload: dict[str, Any]) -> str:
-    """Return how far an analysis is, in one line, from a progress event's payload."""
-    parts = [f"{payload['done']} of {payload['total']} tiles"]
-    if payload["tiles_per_s"]:
-        parts.append(f"{payload['tiles_per_s']:.1f} tiles/s")
-    left = payload["seconds_left"]
-    if left is not None and left >= 0.5:
-        parts.append(f"{duration(left)} left")
-    if payload["approximate"]:
-        parts.append(f"Grad-CAM still approximate on {payload['approximate']}")
+def progress_text(progress: Progress) -> str:
+    """Return how far an analysis is, in one line."""
+    parts = [f"{progress.done} of {progress.total} tiles"]
+    if progress.tiles_per_s:
+        parts.append(f"{progress.tiles_per_s:.1f} tiles/s")
+    if progress.seconds_left is not None and progress.seconds_left >= 0.5:
+        parts.append(f"{duration(progress.seconds_left)} left")
+    if progress.approximate:
+        parts.append(f"Grad-CAM still approximate on {progress.approximate}")
     return " · ".join(parts)
 
 

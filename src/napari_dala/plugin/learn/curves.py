@@ -7,11 +7,13 @@ Drawn here with the palette of napari's theme: to import pyqtgraph takes 0.27 s 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QPointF, QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QPainter, QPen, QPolygonF
 from qtpy.QtWidgets import QLabel, QSizePolicy, QVBoxLayout, QWidget
+
+from napari_dala.training.finetune.job import Epoch, FinetuneEvent, Prepared
 
 if TYPE_CHECKING:
     from qtpy.QtGui import QPaintEvent
@@ -33,7 +35,7 @@ class Curve:
     color
         As Qt reads it.
     key
-        Of the figure in an epoch's event.
+        Of the figure in an `Epoch`.
     dashed
         True for a figure that is derived of held-out tiles.
     """
@@ -68,18 +70,18 @@ class Plot(QWidget):
     def __init__(self, title: str, curves: tuple[Curve, ...], top: float | None = None) -> None:
         super().__init__()
         self._title, self._curves, self._top = title, curves, top
-        self._epochs: list[dict[str, Any]] = []
+        self._epochs: list[Epoch] = []
         self._total = 1
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
-    def draw(self, epochs: list[dict[str, Any]], total: int) -> None:
+    def draw(self, epochs: list[Epoch], total: int) -> None:
         """Show these epochs of `total`."""
         self._epochs, self._total = epochs, max(total, len(epochs), 1)
         self.update()
 
     def points(self, key: str) -> list[tuple[int, float]]:
         """Return (epoch from 1, value) of a figure, where it has a value."""
-        return [(one["epoch"] + 1, one[key]) for one in self._epochs if one.get(key) is not None]
+        return [(one.epoch + 1, value) for one in self._epochs if (value := getattr(one, key)) is not None]
 
     def sizeHint(self) -> QSize:  # noqa: D102
         return QSize(200, _HEIGHT + 2 * self.fontMetrics().height() + 6)
@@ -145,7 +147,7 @@ class LearningCurves(QWidget):
         super().__init__()
         self.title = QLabel()
         self.loss, self.accuracy = Plot("Loss", LOSS), Plot("Accuracy", ACCURACY, 1.0)
-        self._epochs: dict[int, dict[str, Any]] = {}
+        self._epochs: dict[int, Epoch] = {}
         self._total = 1
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -159,14 +161,14 @@ class LearningCurves(QWidget):
         self._total = 1
         self.setVisible(False)
 
-    def take(self, event: dict[str, Any]) -> None:
+    def take(self, event: FinetuneEvent) -> None:
         """Show what a job has reported; an epoch that comes again after a resume takes the earlier one's place."""
-        if event.get("event") == "prepared":
-            self._total = event["epochs"]
-            self.title.setText(f"Held-out tiles: {OPTIMISTIC}" if event["optimistic"] else "")
-            self.title.setVisible(event["optimistic"])
-        elif event.get("event") == "epoch":
-            self._epochs[event["epoch"]] = event
+        if isinstance(event, Prepared):
+            self._total = event.epochs
+            self.title.setText(f"Held-out tiles: {OPTIMISTIC}" if event.optimistic else "")
+            self.title.setVisible(event.optimistic)
+        elif isinstance(event, Epoch):
+            self._epochs[event.epoch] = event
         self._draw()
 
     def _draw(self) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_dala.jobs.state import Status
 from napari_dala.plugin.analyze.run import progress_text
 from napari_dala.plugin.parts.notes import Bar, Note
+from napari_dala.training.finetune.job import Epoch, FinetuneEvent, Prepared
 
 if TYPE_CHECKING:
     from napari_dala.plugin.learn.learning import Learning
+    from napari_dala.results.progress import Progress
 
 _SAYS = {
     Status.QUEUED: "Starting…",
@@ -93,20 +95,20 @@ class JobPanel(QWidget):
         else:
             self._learning.cancel()
 
-    def _on_event(self, event: dict[str, Any]) -> None:
-        if event.get("event") == "prepared":
-            self.bar.setRange(0, event["epochs"])
+    def _on_event(self, event: FinetuneEvent) -> None:
+        if isinstance(event, Prepared):
+            self.bar.setRange(0, event.epochs)
             self.bar.setVisible(True)
-        elif event.get("event") == "epoch":
-            self.bar.setValue(event["epoch"] + 1)
+        elif isinstance(event, Epoch):
+            self.bar.setValue(event.epoch + 1)
 
-    def _on_progress(self, payload: dict[str, Any]) -> None:
+    def _on_progress(self, progress: Progress) -> None:
         if self._learning.run is None:
             return  # accepted meanwhile
-        self.bar.setRange(0, max(1, payload["total"]))
+        self.bar.setRange(0, max(1, progress.total))
         self.bar.setVisible(True)
-        self.bar.setValue(payload["done"] - payload["approximate"])
-        self.status.setText(f"The new model's map: {progress_text(payload)}")
+        self.bar.setValue(progress.finished)
+        self.status.setText(f"The new model's map: {progress_text(progress)}")
 
     def _on_forgotten(self) -> None:
         self.bar.setRange(0, 0)

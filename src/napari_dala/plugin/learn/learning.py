@@ -12,12 +12,12 @@ from superqt.utils import create_worker
 from napari_dala.errors import DalaError
 from napari_dala.jobs.state import Status
 from napari_dala.model.catalog import install_file
-from napari_dala.plugin.analyze.run import AnalysisRun, analyses_folder, arguments_for
+from napari_dala.plugin.analyze.run import AnalysisRun, analyses_folder, request_for
 from napari_dala.plugin.learn.job_watch import JobWatch
 from napari_dala.plugin.learn.jobs import Learned, decide, new_job_folder, open_job
 from napari_dala.plugin.preferences import load_preferences
 from napari_dala.results.loaded import LoadedAnalysis, load
-from napari_dala.training.finetune.job import FinetuneConfig, create_finetune_job
+from napari_dala.training.finetune.job import FinetuneConfig, create_finetune_job, event_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,8 +53,8 @@ class Learning(QObject):
 
     changed = Signal()
     """Any of the attributes is another."""
-    reported = Signal(dict)
-    """The job has reported something."""
+    reported = Signal(object)
+    """The job has reported a `FinetuneEvent`."""
     forgotten = Signal()
     """What was reported before is no longer of interest: another job is followed, or none."""
     progressed = Signal(object)
@@ -197,7 +197,7 @@ class Learning(QObject):
     def _follow(self, job: Job) -> None:
         self._watch = JobWatch(job, self)
         self.status, self.message = Status.QUEUED, ""
-        self._watch.reported.connect(self.reported)
+        self._watch.reported.connect(self._on_reported)
         self._watch.state.connect(self._on_state)
         self._watch.ended.connect(self._on_ended)
 
@@ -260,14 +260,18 @@ class Learning(QObject):
             if run.layer is layer:
                 run.cancel()
         try:
-            arguments = arguments_for(slide, self.learned.bundle)
-            run = AnalysisRun(self._session, self._child, layer, arguments, preview=True)
+            asked = request_for(slide, self.learned.bundle)
+            run = AnalysisRun(self._session, self._child, layer, asked, preview=True)
         except (DalaError, OSError) as error:
             self.problem = str(error)
         else:
             run.progressed.connect(self.progressed)
             run.ended.connect(self._on_previewed)
         self.changed.emit()
+
+    def _on_reported(self, reported: dict[str, Any]) -> None:
+        if (event := event_of(reported)) is not None:
+            self.reported.emit(event)
 
     def _on_previewed(self, outcome: str, message: str) -> None:
         if outcome == "failed":
@@ -292,13 +296,13 @@ class Learning(QObject):
 
     # Threads
 
-    def _work(self, function: Any, *arguments: Any, then: Any, otherwise: Any = None) -> None:
+    def _work(self, function: Any, *asked: Any, then: Any, otherwise: Any = None) -> None:
         def tell(call: Any, result: Any) -> None:
             if not self._is_abandoned:
                 call(result)
 
         ends: dict[str, Any] = {"returned": partial(tell, then), "errored": partial(tell, otherwise or self._on_failed)}
-        create_worker(function, *arguments, _connect=ends)
+        create_worker(function, *asked, _connect=ends)
 
     def _on_failed(self, error: Exception) -> None:
         self.is_busy, self.problem = False, str(error)

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image
+from shapely import Polygon
 
+from napari_dala.annotations.document import ellipse_polygon
 from napari_dala.errors import SlideError
 from napari_dala.files import replacing
 from napari_dala.slide import open_slide
@@ -18,7 +20,6 @@ from napari_dala.slide.backends.tifffile import write_pixels
 from napari_dala.workspace import slide_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     import pint
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from napari_dala.slide import Slide
-
-_ELLIPSE_CORNERS = 64
 
 
 def shows_slide(layer: Layer) -> bool:
@@ -105,29 +104,15 @@ def view_of(viewer: ViewerModel, layer: Image) -> list[float]:
     return [float(left), float(top), float(right), float(bottom)]
 
 
-def rectangle(box: Sequence[float]) -> list[list[float]]:
-    """Return the corners [x, y] of [left, top, right, bottom]."""
-    left, top, right, bottom = box
-    return [[left, top], [right, top], [right, bottom], [left, bottom]]
-
-
-def selected_polygons(shapes: Shapes, layer: Image) -> list[list[list[float]]]:
-    """Return the selected shapes that enclose an area as polygons of [x, y], level-0 px of the layer's slide."""
+def selected_polygons(shapes: Shapes, layer: Image) -> list[Polygon]:
+    """Return the selected shapes that enclose an area as polygons in level-0 px of the layer's slide."""
     polygons = []
     for index in sorted(shapes.selected_data):
         kind, corners = shapes.shape_type[index], np.asarray(shapes.data[index])[:, -2:]
-        if kind == "ellipse":
-            corners = _ellipse(corners)
         if kind not in ("line", "path"):
-            polygons.append([list(to_slide(layer, shapes.data_to_world(corner))) for corner in corners])
+            points = [to_slide(layer, shapes.data_to_world(corner)) for corner in corners]
+            polygons.append(ellipse_polygon(points) if kind == "ellipse" else Polygon(points))
     return polygons
-
-
-def _ellipse(corners: Any) -> Any:
-    """Return a polygon for an ellipse given by the corners of its bounding box."""
-    angle = np.linspace(0, 2 * np.pi, _ELLIPSE_CORNERS, endpoint=False)[:, None]
-    axes = (corners[1] - corners[0]) / 2, (corners[3] - corners[0]) / 2
-    return corners.mean(axis=0) + np.cos(angle) * axes[0] + np.sin(angle) * axes[1]
 
 
 def _from_file(layer: Image) -> Slide | None:

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_dala.model.bundle import ModelBundle
-    from napari_dala.training.finetune.job import SlideExamples
-    from napari_dala.training.finetune.run import Event
+    from napari_dala.training.finetune.job import FinetuneEvent, SlideExamples
 
 
 def finetune(
@@ -34,7 +33,7 @@ def finetune(
     *,
     mode: str = "quick",
     name: str | None = None,
-    on_event: Callable[[Event], object] | None = None,
+    on_event: Callable[[FinetuneEvent], object] | None = None,
     **settings: Any,
 ) -> ModelBundle:
     """Retrain a model on what was drawn on slides.
@@ -52,7 +51,7 @@ def finetune(
     name
         Of the new model; the parent's and the mode by default.
     on_event
-        Told what the job reports (see `finetune_job`).
+        Told what the job reports: a `Prepared`, an `Epoch` after each, and `Finished`.
     **settings
         See `FinetuneSettings`.
 
@@ -92,7 +91,7 @@ def finetune(
     return load_bundle(path)
 
 
-def run_finetune(folder: str | Path, on_event: Callable[[Event], object] | None = None) -> Path | None:
+def run_finetune(folder: str | Path, on_event: Callable[[FinetuneEvent], object] | None = None) -> Path | None:
     """Run or resume a fine-tuning job in this process.
 
     Parameters

@@ -1,21 +1,15 @@
 """A fine-tuning as a job: what is asked for, checked and copied into the job's folder. No torch: napari starts it.
 
-progress.jsonl holds, one a line:
-
-    {"event": "prepared", "train": {class: tiles}, "held_out": {class: tiles}, "split": "patient", "slide", "region" or
-     "none", "optimistic": bool, "notes": [...], "epochs": N}
-    {"event": "epoch", "epoch": 0.., "train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_gmean", "seconds"}
-    {"event": "finished"}
-
-The validation figures are null where nothing is held out. After a resume epochs come again: the last one counts.
+progress.jsonl holds its events, one a line (`as_json`); after a resume epochs come again: the last one counts.
 result/ holds bundle.safetensors and result.json (see `training.finetune`).
 """
 
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -24,6 +18,7 @@ from napari_dala.annotations.held_out import HELD_OUT
 from napari_dala.errors import AnnotationError, JobError, SlideError
 from napari_dala.jobs.job import Job
 from napari_dala.model.catalog import find_model
+from napari_dala.training.epochs import Epoch as Epoch
 from napari_dala.validation import first_problem
 
 if TYPE_CHECKING:
@@ -34,6 +29,58 @@ MODES = ("quick", "deep", "full")
 BUNDLE_FILE, RESULT_FILE = "bundle.safetensors", "result.json"  # in the job's folder `result`
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The labelled tiles are read; training begins.
+
+    Attributes
+    ----------
+    train, held_out
+        Tiles of each class that teach and that check.
+    split
+        What is on one side only: "patient", "slide", "region", or "none" where nothing is held out.
+    optimistic
+        True where both sides share a slide or a patient.
+    notes
+        What the reader of a figure must be told, a sentence each.
+    epochs
+        How many there will be.
+    """
+
+    train: Mapping[str, int]
+    held_out: Mapping[str, int]
+    split: str
+    optimistic: bool
+    notes: tuple[str, ...]
+    epochs: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The result is written."""
+
+
+FinetuneEvent: TypeAlias = Prepared | Epoch | Finished
+_EVENTS: Mapping[str, type[FinetuneEvent]] = {"prepared": Prepared, "epoch": Epoch, "finished": Finished}
+
+
+def as_json(event: FinetuneEvent) -> dict[str, Any]:
+    """Return what a job reports of an event: `{"event": "prepared", "train": ...}`."""
+    name = next(name for name, kind in _EVENTS.items() if isinstance(event, kind))
+    return {"event": name, **asdict(event)}
+
+
+def event_of(reported: Mapping[str, Any]) -> FinetuneEvent | None:
+    """Return the event that a job has reported; None for what is none, or of a version that is not known."""
+    kind = _EVENTS.get(str(reported.get("event")))
+    if kind is None:
+        return None
+    try:
+        return kind(**{field.name: reported[field.name] for field in fields(kind)})
+    except KeyError:
+        return None
 
 
 class SlideExamples(BaseModel):

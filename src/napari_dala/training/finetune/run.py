@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,13 +28,20 @@ from napari_dala.training.finetune.check import (
 )
 from napari_dala.training.finetune.features import features_of, readable
 from napari_dala.training.finetune.gather import gather
-from napari_dala.training.finetune.job import BUNDLE_FILE, RESULT_FILE, FinetuneConfig
+from napari_dala.training.finetune.job import (
+    BUNDLE_FILE,
+    RESULT_FILE,
+    FinetuneConfig,
+    FinetuneEvent,
+    Finished,
+    Prepared,
+    as_json,
+)
 from napari_dala.training.finetune.quick import Means, epochs_for, fit_head, mixed_replay, probabilities
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-    from typing import TypeAlias
 
     from numpy.typing import NDArray
 
@@ -46,7 +53,6 @@ if TYPE_CHECKING:
     from napari_dala.training.finetune.gather import LabelledTiles
     from napari_dala.training.finetune.job import FinetuneSettings
 
-    Event: TypeAlias = dict[str, Any]
 
 NO_REPLAY = (
     "the parent brings no tiles to be shown again: what it knew of tissue that is not labelled here may be forgotten"
@@ -83,7 +89,7 @@ class FinetuneRun:
     run: JobRun
     config: FinetuneConfig
     settings: FinetuneSettings
-    on_event: Callable[[Event], object] | None
+    on_event: Callable[[FinetuneEvent], object] | None
     started: float = field(default_factory=time.perf_counter)
 
     def quick(self) -> Path | None:
@@ -204,17 +210,9 @@ class FinetuneRun:
         further = [seen_before(parent.card, tiles, held_out), NO_REPLAY if quick and not brings else None]
         further.append(parent.card.warning)
         notes = [*split.notes, *tiles.notes, *(note for note in further if note)]
-        self._report(
-            {
-                "event": "prepared",
-                "train": counts_of(tiles, split.train),
-                "held_out": counts_of(tiles, split.test),
-                "split": held_out.unit,
-                "optimistic": split.optimistic,
-                "notes": notes,
-                "epochs": self.settings.epochs,
-            }
-        )
+        assert self.settings.epochs is not None
+        sides = counts_of(tiles, split.train), counts_of(tiles, split.test)
+        self._report(Prepared(*sides, held_out.unit, split.optimistic, tuple(notes), self.settings.epochs))
         return held_out, notes
 
     def _finished(
@@ -267,7 +265,7 @@ class FinetuneRun:
         }
         with job_errors(path.with_name(RESULT_FILE)):
             write_json(path.with_name(RESULT_FILE), result)
-        self._report({"event": "finished"})
+        self._report(Finished())
         if check is not None:
             from napari_dala.results.report.check_page import write_check_page
 
@@ -286,10 +284,10 @@ class FinetuneRun:
 
     def _tell_epoch(self, row: Epoch) -> None:
         self.run.say(f"epoch {row.epoch + 1} of {self.settings.epochs}")
-        self._report({"event": "epoch", **asdict(row)})
+        self._report(row)
 
-    def _report(self, event: Event) -> None:
-        self.run.report(**event)
+    def _report(self, event: FinetuneEvent) -> None:
+        self.run.report(**as_json(event))
         if self.on_event:
             self.on_event(event)
 

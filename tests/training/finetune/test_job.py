@@ -16,10 +16,10 @@ from napari_dala.training.finetune.job import (
     FinetuneConfig,
     FinetuneSettings,
     SlideExamples,
-    checked_settings,
     config_of,
     create_finetune_job,
 )
+from napari_dala.validation import checked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,7 +98,7 @@ def test_settings_are_checked_in_a_line(config: FinetuneConfig, tmp_path: Path) 
         ({"speed": 3}, "speed"),
     ):
         with pytest.raises(JobError, match=f"these settings cannot be used: {expected}") as raised:
-            checked_settings(**wrong)
+            checked(FinetuneSettings, JobError, **wrong)
         assert "\n" not in str(raised.value)
     job = create_finetune_job(tmp_path / "job", config)
     stored = json.loads((job.folder / "job.json").read_text())
@@ -109,11 +109,11 @@ def test_settings_are_checked_in_a_line(config: FinetuneConfig, tmp_path: Path) 
 
 
 def test_none_leaves_the_choice_to_the_mode() -> None:
-    quick, deep = (checked_settings(mode=mode, penalty=3).with_defaults() for mode in ("quick", "deep"))
+    quick, deep = (FinetuneSettings(mode=mode, penalty=3).with_defaults() for mode in ("quick", "deep"))
     assert quick.lr is not None
     assert deep.epochs is not None
     assert quick.penalty == deep.penalty == 3
-    assert checked_settings(lr=0.5).with_defaults().lr == 0.5
+    assert FinetuneSettings(lr=0.5).with_defaults().lr == 0.5
 
 
 def test_making_a_job_needs_no_torch() -> None:

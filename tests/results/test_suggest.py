@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_dala.results.analysis import Analysis, Spot
-    from tests.analysis.conftest import PaintAnalysis
+    from tests.conftest import PaintAnalysis
 
 SIDE = 24  # tiles
 

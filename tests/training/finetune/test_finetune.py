@@ -27,7 +27,15 @@ from napari_dala.results.store import TileStatus
 from napari_dala.training.finetune.features import features_of
 from napari_dala.training.finetune.finetune import run_finetune
 from napari_dala.training.finetune.gather import gather
-from napari_dala.training.finetune.job import FinetuneConfig, SlideExamples, checked_settings, create_finetune_job
+from napari_dala.training.finetune.job import (
+    FinetuneConfig,
+    FinetuneEvent,
+    FinetuneSettings,
+    Finished,
+    Prepared,
+    SlideExamples,
+    create_finetune_job,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,14 +57,14 @@ def make(lesson: Lesson, folder: Path, *slides: SlideExamples, **settings: Any) 
         name="pupil",
         model=str(lesson.model),
         slides=slides or (examples_of(lesson),),
-        settings=checked_settings(**FAST | settings),
+        settings=FinetuneSettings(**FAST | settings),
     )
     return create_finetune_job(folder, config)
 
 
 def tiles_of(lesson: Lesson, *slides: SlideExamples) -> LabelledTiles:
     head = load_head(lesson.model)
-    return gather(slides or (examples_of(lesson),), head.card, head.trunk_hash, checked_settings(**FAST))
+    return gather(slides or (examples_of(lesson),), head.card, head.trunk_hash, FinetuneSettings(**FAST))
 
 
 def result_of(job: Job) -> dict[str, Any]:
@@ -152,7 +160,7 @@ def test_figures_are_of_the_stored_models_on_the_same_tiles(lesson: Lesson, done
 
 
 def test_what_an_analysis_lacks_is_read_from_the_pixels(lesson: Lesson, tmp_path: Path) -> None:
-    settings, tiles = checked_settings(**FAST), tiles_of(lesson)
+    settings, tiles = FinetuneSettings(**FAST), tiles_of(lesson)
     stored, had = features_of(tiles, settings, load=pytest.fail)
     assert had.all()
     assert stored.any(1).all()
@@ -185,8 +193,8 @@ def test_tiles_that_cannot_be_decoded_are_left_out(mosaic: Path, broken_mosaic: 
     card = UNTRAINED_CARD.model_copy(update={"tile_px": 64})
     write_annotations(AnnotationDocument("", (), tuple(drawn)), tmp_path / "drawn.geojson")
     one = SlideExamples(slide=path, annotations=tmp_path / "drawn.geojson")
-    with gather([one], card, "0", checked_settings(**FAST)) as tiles:
-        features, had = features_of(tiles, checked_settings(**FAST), lambda: ModelBundle(seeded_network(2), card))
+    with gather([one], card, "0", FinetuneSettings(**FAST)) as tiles:
+        features, had = features_of(tiles, FinetuneSettings(**FAST), lambda: ModelBundle(seeded_network(2), card))
     left, top = tiles.examples.column * 128, tiles.examples.row * 128  # 64 px at 0.5 um/px, level-0 px of 0.25
     near = 8  # px that resampling reads beside a tile
     inside = (left + 128 + near > x) & (left - near < x + 512) & (top + 128 + near > y) & (top - near < y + 512)
@@ -343,12 +351,13 @@ def test_no_room_for_the_result_leaves_nothing_half(lesson: Lesson, tmp_path: Pa
 
 
 def test_the_public_function_gives_the_model(lesson: Lesson, tmp_path: Path) -> None:
-    events: list[dict[str, Any]] = []
+    events: list[FinetuneEvent] = []
     parent = load_bundle(lesson.model)
     child = finetune(parent, [examples_of(lesson)], tmp_path / "job", on_event=events.append, **FAST)
     assert child.card.name == "teacher-quick"
     assert child.card.parent == parent.hash
-    assert events[-1] == {"event": "finished"}
+    assert isinstance(events[0], Prepared)
+    assert events[-1] == Finished()
     with open_slide(lesson.slide) as slide:
         assert slide.fingerprint == read_annotations(lesson.annotations).fingerprint
     card = parent.card.model_copy(update={"name": "in memory"})

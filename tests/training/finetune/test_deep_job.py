@@ -20,7 +20,7 @@ from napari_dala.training.finetune.deep import NOTES
 from napari_dala.training.finetune.features import readable
 from napari_dala.training.finetune.finetune import run_finetune
 from napari_dala.training.finetune.gather import gather
-from napari_dala.training.finetune.job import FinetuneConfig, SlideExamples, checked_settings, create_finetune_job
+from napari_dala.training.finetune.job import FinetuneConfig, FinetuneSettings, SlideExamples, create_finetune_job
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +33,7 @@ FAST: dict[str, Any] = {"epochs": 2, "threads": 1, "n_boot": 20, "device": "cpu"
 
 def make(lesson: Lesson, folder: Path) -> Job:
     one = SlideExamples(slide=lesson.slide, annotations=lesson.annotations)
-    settings = checked_settings(mode="deep", **FAST)
+    settings = FinetuneSettings(mode="deep", **FAST)
     return create_finetune_job(
         folder, FinetuneConfig(name="pupil", model=str(lesson.model), slides=(one,), settings=settings)
     )
@@ -88,7 +88,7 @@ def test_tiles_that_cannot_be_decoded_are_known_before(broken_mosaic: Any, tmp_p
     write_annotations(AnnotationDocument("", (), tuple(drawn)), tmp_path / "drawn.geojson")
     card = UNTRAINED_CARD.model_copy(update={"tile_px": 64})
     one = SlideExamples(slide=path, annotations=tmp_path / "drawn.geojson")
-    with gather([one], card, "0", checked_settings(**FAST)) as tiles:
+    with gather([one], card, "0", FinetuneSettings(**FAST)) as tiles:
         had = readable(tiles)
         assert had[tiles.examples.label == 1].all()
         assert not had[tiles.examples.label == 0].all()

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from napari_dala.results.analysis import Analysis
+from napari_dala.results.request import AnalysisRequest
 
 ARRAYS = ("status", "scored", "exact", "probability", "cam", "features", "layer4", "unfamiliarity")
 
@@ -65,14 +66,19 @@ def settings(with_basis: Predictor, tmp_path_factory: pytest.TempPathFactory) ->
     assert isinstance(whole, ModelBundle)
     ModelBundle(whole.network, card, whole.basis, whole.familiarity).as_stored().save(folder / "small.safetensors")
     file = str(folder / "small.safetensors")
-    return CohortSettings(folder, file, load_model(file).hash, precision="fp32", batches=4)
+    return CohortSettings(AnalysisRequest(out=folder, model=file, precision="fp32"), load_model(file).hash, batches=4)
+
+
+def asking(settings: CohortSettings, **values: Any) -> CohortSettings:
+    """Return the settings with something else asked for."""
+    return replace(settings, request=settings.request.model_copy(update=values))
 
 
 @pytest.fixture(scope="module")
 def alone(cohort: tuple[Path, Path], settings: CohortSettings, tmp_path_factory: pytest.TempPathFactory) -> Analysis:
     """The same slide in one process."""
     with open_slide(cohort[0]) as slide:
-        return analyze(slide, load_model(settings.model), tmp_path_factory.mktemp("alone"), precision="fp32")
+        return analyze(slide, load_model(settings.request.model), tmp_path_factory.mktemp("alone"), precision="fp32")
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +100,7 @@ def test_two_workers_give_the_arrays_of_one_process_and_a_bad_slide_stops_nothin
     client: Client, cohort: tuple[Path, Path], settings: CohortSettings, alone: Analysis, tmp_path: Path
 ) -> None:
     reports: list[CohortProgress] = []
-    settings = replace(settings, out=tmp_path)
+    settings = asking(settings, out=tmp_path)
     done, failed = analyze_cohort(client, cohort, settings, reports.append)
     assert isinstance(failed, Failure)
     assert failed.message.startswith("Jane_Doe.svs: not a slide")
@@ -129,8 +135,8 @@ def test_two_workers_give_the_arrays_of_one_process_and_a_bad_slide_stops_nothin
 def test_a_killed_worker_changes_nothing_and_only_its_range_is_done_again(
     client: Client, cohort: tuple[Path, Path], settings: CohortSettings, alone: Analysis, tmp_path: Path
 ) -> None:
-    settings = replace(settings, out=tmp_path, batches=16)
-    batch_size = Predictor(load_model(settings.model), precision=settings.precision).batch_size
+    settings = replace(asking(settings, out=tmp_path), batches=16)
+    batch_size = Predictor(load_model(settings.request.model), precision=settings.request.precision).batch_size
     ranges = list(tile_ranges(_nothing_done(alone), settings.batches * batch_size))
     killed: list[int] = []
     over = threading.Event()
@@ -193,14 +199,14 @@ def test_ranges_are_whole_chunks_and_hold_each_tile_once(alone: Analysis) -> Non
 def test_a_worker_that_does_not_fit_ends_the_cohort_with_one_line(
     client: Client, cohort: tuple[Path, Path], settings: CohortSettings, tmp_path: Path
 ) -> None:
-    settings = replace(settings, out=tmp_path)
+    settings = asking(settings, out=tmp_path)
     for other, words in (
-        ({"bundle_hash": "0" * 64}, "small.safetensors is another one there"),
-        ({"version": "0.0"}, "has napari-dala .*, not 0.0"),
-        ({"device": "cuda:9"}, "there is: cpu"),
+        (replace(settings, bundle_hash="0" * 64), "small.safetensors is another one there"),
+        (replace(settings, version="0.0"), "has napari-dala .*, not 0.0"),
+        (asking(settings, device="cuda:9"), "there is: cpu"),
     ):
         with pytest.raises(ClusterError, match=words) as caught:
-            analyze_cohort(client, cohort, replace(settings, **other))
+            analyze_cohort(client, cohort, other)
         assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
     with pytest.raises(ClusterError, match="no such file"), connected(str(tmp_path / "scheduler.json")):
@@ -234,7 +240,16 @@ def test_the_command_line_analyses_on_a_scheduler(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    options = ["--out", tmp_path, "--model", settings.model, "--scheduler", client.scheduler.address, "--mpp", 0.5]
+    options = [
+        "--out",
+        tmp_path,
+        "--model",
+        settings.request.model,
+        "--scheduler",
+        client.scheduler.address,
+        "--mpp",
+        0.5,
+    ]
     monkeypatch.setattr(sys, "argv", ["dala", "analyze", *map(str, (*cohort, *options))])
     with pytest.raises(SystemExit) as ended:
         main()

@@ -120,7 +120,7 @@ def test_learn_discard_learn_again_and_accept(
     assert config_of(room.learning.job).settings.mode == "quick"
     seen: list[int] = []
     if run := room.learning.run:
-        run.progressed.connect(lambda payload: seen.append(payload["approximate"]))
+        run.progressed.connect(lambda progress: seen.append(progress.approximate))
     room.wait_for_preview()
     new = session.results
     assert np.isfinite(new.probability.data).sum() == np.isfinite(old.probability.data).sum() > 100

@@ -1,0 +1,83 @@
+"""What is asked of an analysis, whoever asks: Python, the command line, the dock, a cluster or the warm child."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import shapely.geometry
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
+
+from napari_dala.errors import DalaError
+from napari_dala.validation import checked
+
+Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Area: TypeAlias = shapely.Polygon | shapely.MultiPolygon
+
+
+def _area(value: Any) -> Area:
+    found = value if isinstance(value, Area) else shapely.geometry.shape(value)
+    if not isinstance(found, Area):
+        raise ValueError(f"a polygon is needed, found {found.geom_type}")
+    return found
+
+
+class AnalysisRequest(BaseModel):
+    """How a slide is to be analysed.
+
+    `dala analyze` makes its options of most fields, with the fields' docstrings as help; `as_json` is what the warm
+    child is sent. Nothing of it is printed, since a file's name may be a patient's.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, use_attribute_docstrings=True)
+
+    slide: Path | None = None
+    """The slide's file or DICOM folder; None where the slide is open already."""
+    model: str = "default"
+    """Name or file of a bundle (`dala models list`)."""
+    out: Path | None = None
+    """Folder for `analysis.zarr`; by default the slide's folder in the workspace."""
+    mpp: Positive | tuple[Positive, Positive] | None = None
+    """Micrometres per pixel of the slides, where the file is silent or wrong."""
+    region: tuple[Annotated[Area, PlainValidator(_area), PlainSerializer(shapely.geometry.mapping)], ...] | None = None
+    """Polygons in level-0 px; only tiles whose centre lies in one are done. None for the whole slide."""
+    overlap: float = Field(default=0.0, ge=0, lt=1)
+    """Part of a tile's side shared with its neighbour."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+    precision: str = "auto"
+    """auto, fp32 or bf16."""
+    workers: int = Field(default=0, ge=0)
+    """Threads that read tiles; 0: as the device needs."""
+    threads: int = Field(default=0, ge=0)
+    """Of the processor for the network; 0 for all."""
+    decode_on_device: bool = False
+    """Decode JPEG tiles on the GPU; damage within a tile may go unnoticed."""
+    restart: bool = False
+    """Compute everything again."""
+    anonymous: bool = False
+    """Leave file names out of everything written."""
+
+    @classmethod
+    def of(cls, **values: Any) -> AnalysisRequest:
+        """Return a request of what a user gave.
+
+        Raises
+        ------
+        DalaError
+            In one line that names the first value that cannot be used.
+        """
+        return checked(cls, DalaError, **values)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `of` takes, as JSON knows it."""
+        return self.model_dump(mode="json")
+
+    def record(self) -> dict[str, Any]:
+        """Return what a run's record keeps of it: nothing that names a file."""
+        return {"overlap": self.overlap, "region": self.region is not None}
+
+    def __repr__(self) -> str:
+        return "AnalysisRequest(...)"
+
+    __str__ = __repr__
