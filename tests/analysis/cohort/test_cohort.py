@@ -69,7 +69,7 @@ def settings(with_basis: Predictor, tmp_path_factory: pytest.TempPathFactory) ->
     return CohortSettings(AnalysisRequest(out=folder, model=file, precision="fp32"), load_model(file).hash, batches=4)
 
 
-def asking(settings: CohortSettings, **values: Any) -> CohortSettings:
+def asking(settings: CohortSettings, **values: object) -> CohortSettings:
     """Return the settings with something else asked for."""
     return replace(settings, request=settings.request.model_copy(update=values))
 
