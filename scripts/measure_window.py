@@ -97,7 +97,7 @@ def dock(name: str) -> Callable[[Path], dict[str, float]]:
 def running(slide: Path) -> dict[str, float]:
     """Press Run over 1000 x 750 um in the slide's middle: to the layers, a coloured tile, all tiles of that view."""
     session, begun = _run(slide)
-    middle = np.array(session.slide.dimensions) / 2
+    middle = np.array(session.open_slide().dimensions) / 2
 
     def shown() -> np.ndarray:
         return np.zeros(1) if session.results is None else np.isfinite(session.results.probability.data)
@@ -110,7 +110,7 @@ def running(slide: Path) -> dict[str, float]:
     starts, sides = analysis.grid.origins(), analysis.grid.tile_size
     columns, rows = (
         np.nonzero(np.abs(start + side / 2 - at) < um / mpp / 2)[0]
-        for start, side, at, um, mpp in zip(starts, sides, middle, VIEW_UM, session.slide.mpp, strict=True)
+        for start, side, at, um, mpp in zip(starts, sides, middle, VIEW_UM, session.open_slide().mpp, strict=True)
     )
     view = np.ix_(rows, columns)
     _wait(lambda: bool((shown()[view] | (analysis.status[view] == 3)).all()))
@@ -139,7 +139,7 @@ def _run(slide: Path) -> tuple[Session, float]:
     height, width = viewer.canvas.size
     viewer.window.resize(SIZE[0], round(SIZE[1] - height + width * VIEW_UM[1] / VIEW_UM[0]))  # just this is in view
     rest(1)
-    middle = np.array(session.slide.dimensions) / 2
+    middle = np.array(session.open_slide().dimensions) / 2
     viewer.scene.camera.center = (0.0, *to_world(layer, *middle))
     viewer.scene.camera.zoom = min(np.array(viewer.canvas.size) / VIEW_UM[::-1])
     rest(3)
@@ -154,7 +154,7 @@ def thresholding(_: Path) -> dict[str, float]:
     from qtpy.QtCore import QEventLoop
 
     from napari_dala.model.threshold import DynamicThreshold, Method, Scope
-    from napari_dala.plugin.viewer.cam_picture import Explanation
+    from napari_dala.plugin.viewer.cam_picture import CamView
     from napari_dala.plugin.viewer.result_layers import ResultLayers
     from napari_dala.plugin.viewer.slide_layers import view_of
     from napari_dala.results.loaded import load
@@ -178,7 +178,7 @@ def thresholding(_: Path) -> dict[str, float]:
                 results._explainer.part_made.connect(note)
                 results._explainer.made.connect(loop.quit)
                 rule = DynamicThreshold(method, scope, strength)
-                results.explain(Explanation(1, rule=rule), view_of(viewer, layer))
+                results.explain(CamView(1, rule=rule), view_of(viewer, layer))
                 loop.exec()
                 figures[f"{change} {method} by {scope}, whole"] = time.perf_counter() - begun
                 results._explainer.part_made.disconnect(note)

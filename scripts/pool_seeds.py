@@ -19,7 +19,7 @@ import numpy as np
 
 from napari_dala.evaluation.tables import Table, signed
 from napari_dala.metrics.paired import paired_differences
-from napari_dala.metrics.scores import markdown_head, predict, score
+from napari_dala.metrics.scores import markdown_head, predicted_classes, score
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -101,7 +101,7 @@ def by_patient(runs: dict[str, list[Run]]) -> Table:
     known: dict[str, dict[str, float]] = defaultdict(dict)
     labels, patients, _ = runs[MODELS[0]][0]
     for model, its_runs in runs.items():
-        right = np.mean([predict(run[2]) == run[0] for run in its_runs], axis=0)
+        right = np.mean([predicted_classes(run[2]) == run[0] for run in its_runs], axis=0)
         for patient in np.unique(patients):
             known[patient][model] = float(right[patients == patient].mean())
     rows = [

@@ -13,7 +13,8 @@ from napari_dala.analysis.engine import analyze
 from napari_dala.analysis.rescore import approximate_cam, rescore
 from napari_dala.model.gradcam import cam_weights
 from napari_dala.results.analysis import Analysis
-from napari_dala.results.store import TileStatus, open_store
+from napari_dala.results.store import open_store
+from napari_dala.results.tile_results import TileStatus
 from napari_dala.slide import open_slide
 
 if TYPE_CHECKING:

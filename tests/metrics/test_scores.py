@@ -21,7 +21,7 @@ from sklearn.metrics import (
 )
 
 from napari_dala.metrics.bootstrap import FIGURES, draws
-from napari_dala.metrics.scores import Scores, markdown_head, predict, score
+from napari_dala.metrics.scores import Scores, markdown_head, predicted_classes, score
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -188,9 +188,14 @@ def test_patients_are_listed() -> None:
 
 def test_threshold() -> None:
     probability = np.array([[0.6, 0.1, 0.3], [0.2, 0.5, 0.3], [0.1, 0.7, 0.2], [0.1, 0.1, 0.8]])
-    assert predict(probability).tolist() == [0, 1, 1, 2]
-    assert predict(probability, 0.3).tolist() == [2, 2, 1, 2]
-    assert predict(probability, 0.9).tolist() == [0, 1, 1, 0]  # the likeliest of the others, the first of equals
+    assert predicted_classes(probability).tolist() == [0, 1, 1, 2]
+    assert predicted_classes(probability, 0.3).tolist() == [2, 2, 1, 2]
+    assert predicted_classes(probability, 0.9).tolist() == [
+        0,
+        1,
+        1,
+        0,
+    ]  # the likeliest of the others, the first of equals
     found = [score([0, 1, 1, 2], probability, threshold=value, n_boot=0).scores for value in (None, 0.3)]
     assert [scores.accuracy.value for scores in found] == [1.0, 0.5]
     assert found[0].auroc == found[1].auroc

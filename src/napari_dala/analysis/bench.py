@@ -85,7 +85,7 @@ def bench(
     Raises
     ------
     DalaError
-        If `against` is not to be had.
+        If `against` is not there.
     """
     card = predictor.bundle.card
     grid = TileGrid.over(slide, card.tile_px, card.mpp)

@@ -20,7 +20,7 @@ from napari_dala.inference.streams import Streams
 from napari_dala.results.analysis import Analysis
 from napari_dala.results.progress import Progress
 from napari_dala.results.request import AnalysisRequest
-from napari_dala.results.store import TileResults, TileStatus
+from napari_dala.results.tile_results import TileResults, TileStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -88,7 +88,7 @@ def analyze(
     SlideError
         When the slide has no mpp or does not fit the model.
     DalaError
-        When device or precision are not to be had.
+        When device or precision are not there.
 
     Examples
     --------

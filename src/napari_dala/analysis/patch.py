@@ -22,7 +22,7 @@ _LARGEST_PX = 2048  # model pixels; beyond that a picture is a slide
 
 
 @dataclass(frozen=True)
-class Explanation:
+class ExplainedPatch:
     """A patch as the network saw it and what it made of it.
 
     Attributes
@@ -51,7 +51,9 @@ class Explanation:
         }
 
 
-def explain(slide: Slide, predictor: Predictor, threshold: DynamicThreshold, *, whole: bool = False) -> Explanation:
+def explain_patch(
+    slide: Slide, predictor: Predictor, threshold: DynamicThreshold, *, whole: bool = False
+) -> ExplainedPatch:
     """Run the network on a whole picture as one patch.
 
     Parameters
@@ -86,4 +88,4 @@ def explain(slide: Slide, predictor: Predictor, threshold: DynamicThreshold, *, 
         threshold(cam, cell_um=None if whole else card.mpp * CELL_PX, tile_cells=card.tile_px // CELL_PX)
         for cam in prediction.cam[0]
     ]
-    return Explanation(image, prediction.probability[0], tuple(maps))
+    return ExplainedPatch(image, prediction.probability[0], tuple(maps))

@@ -29,7 +29,7 @@ _BLOCKS_AHEAD = 2  # read before they are needed; more would make the order slow
 
 
 @dataclass(frozen=True)
-class Block:
+class TileBlock:
     """Tiles of one block as they come from a reader.
 
     Attributes
@@ -66,7 +66,7 @@ class Readers:
     def __init__(self, sampler: Sampler, tissue: NDArray[np.bool_], schedule: Schedule, workers: int) -> None:
         workers = workers or reading_threads(sampler.device)
         self._sampler, self._tissue, self._schedule = sampler, tissue, schedule
-        self._queue: queue.Queue[Block | BaseException | None] = queue.Queue(max(_BLOCKS_AHEAD, workers))
+        self._queue: queue.Queue[TileBlock | BaseException | None] = queue.Queue(max(_BLOCKS_AHEAD, workers))
         self._stopped = threading.Event()
         self._asked = self._ready = 0
         self._threads = [threading.Thread(target=self._read, daemon=True, name="dala-reader") for _ in range(workers)]
@@ -84,7 +84,7 @@ class Readers:
             except queue.Empty:
                 continue
 
-    def __iter__(self) -> Iterator[Block]:
+    def __iter__(self) -> Iterator[TileBlock]:
         """Yield blocks until every reader has ended; a reader's failure is raised here."""
         running = len(self._threads)
         while running:
@@ -125,7 +125,7 @@ def reading_threads(device: torch.device) -> int:
 
 def read_block(
     sampler: Sampler, tissue: NDArray[np.bool_], position: tuple[int, int], tiles: list[tuple[int, int]]
-) -> Block:
+) -> TileBlock:
     """Read a block's tiles at once; where that fails, one by one, to find the unreadable ones.
 
     What is read is the rectangle around all of the block's `tissue`, whatever part of it is asked for: resampling
@@ -140,10 +140,10 @@ def read_block(
         return _read_one_by_one(sampler, position, tiles)
     step, side = sampler.grid.stride_px, sampler.grid.tile_px
     corners = [((row - top) * step, (column - left) * step) for row, column in tiles]
-    return Block(position, tiles, torch.stack([picture[y : y + side, x : x + side] for y, x in corners]), [])
+    return TileBlock(position, tiles, torch.stack([picture[y : y + side, x : x + side] for y, x in corners]), [])
 
 
-def _read_one_by_one(sampler: Sampler, position: tuple[int, int], tiles: list[tuple[int, int]]) -> Block:
+def _read_one_by_one(sampler: Sampler, position: tuple[int, int], tiles: list[tuple[int, int]]) -> TileBlock:
     pixels: list[Tensor] = []
     readable: list[tuple[int, int]] = []
     unreadable: list[tuple[int, int]] = []
@@ -155,4 +155,4 @@ def _read_one_by_one(sampler: Sampler, position: tuple[int, int], tiles: list[tu
             unreadable.append(tile)
     side = sampler.grid.tile_px
     none = torch.empty((0, side, side, 3), dtype=torch.uint8, device=sampler.device)
-    return Block(position, readable, torch.stack(pixels) if pixels else none, unreadable)
+    return TileBlock(position, readable, torch.stack(pixels) if pixels else none, unreadable)

@@ -14,7 +14,7 @@ from napari_dala.analysis.control import RunControl
 from napari_dala.analysis.schedule import Schedule
 from napari_dala.model.gradcam import cam_weights
 from napari_dala.results.progress import Progress
-from napari_dala.results.store import RescoredTiles, TileStatus
+from napari_dala.results.tile_results import RescoredTiles, TileStatus
 from napari_dala.slide.tiles import BLOCK
 
 if TYPE_CHECKING:

@@ -21,8 +21,9 @@ from napari_dala.annotations.labels import (
     without_empty,
 )
 from napari_dala.errors import AnnotationError, DalaError
-from napari_dala.results.store import TileStatus, open_store
+from napari_dala.results.store import open_store
 from napari_dala.results.stored_tiles import read_scattered
+from napari_dala.results.tile_results import TileStatus
 from napari_dala.slide.tiles import BLOCK, TileGrid
 
 if TYPE_CHECKING:

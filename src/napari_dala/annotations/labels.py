@@ -10,7 +10,7 @@ import shapely
 
 from napari_dala.annotations.document import areas_of
 from napari_dala.model.card import ClassInfo
-from napari_dala.results.store import TileStatus
+from napari_dala.results.tile_results import TileStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -18,7 +18,7 @@ import shapely
 from napari_dala.annotations.document import Annotation, AnnotationDocument, areas_of, ellipse_polygon, repaired
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -63,11 +63,6 @@ def to_shapes(annotation: Annotation) -> list[Shape]:
         Shape(keyhole(polygon)[:, ::-1], annotation.id, part, annotation.class_name)
         for part, polygon in enumerate(_polygons(annotation.area))
     ]
-
-
-def from_shapes(shapes: Iterable[Shape]) -> Area:
-    """Return the union of shapes, level-0 px (x, y): bridges are gone, holes are holes; empty if they have no area."""
-    return _joined([_region(shape) for shape in shapes])
 
 
 def merge_edited(document: AnnotationDocument, shapes: Sequence[Shape]) -> AnnotationDocument:

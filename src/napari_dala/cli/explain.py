@@ -19,7 +19,7 @@ def explain(
     precision: str = typer.Option("auto", help="auto, fp32 or bf16."),
 ) -> None:
     """Write original, Grad-CAM and DT Grad-CAM side by side, with threshold and kept fraction."""
-    from napari_dala.analysis.patch import explain as explain_patch
+    from napari_dala.analysis.patch import explain_patch
     from napari_dala.errors import DalaError
     from napari_dala.files import replacing, write_json
     from napari_dala.inference.predictor import Predictor

@@ -98,7 +98,7 @@ def patient_folds(
     """
     if n_folds < 2:
         raise ValueError(f"n_folds {n_folds}: must be at least 2")
-    tally = _Tally.of(labels, groups, class_names)
+    tally = _GroupCounts.of(labels, groups, class_names)
     if len(tally.counts) < n_folds:
         raise DatasetError(
             f"{n_folds} folds need at least {n_folds} patients, found {len(tally.counts)}; ask for fewer folds"
@@ -163,7 +163,7 @@ def holdout(
     """
     if not 0 < fraction < 1:
         raise ValueError(f"fraction {fraction}: must be above 0 and below 1")
-    tally = _Tally.of(labels, groups, class_names)
+    tally = _GroupCounts.of(labels, groups, class_names)
     side = _two_sides(tally.counts, fraction, np.random.default_rng(seed))
     return tally.split(side[tally.group])
 
@@ -209,7 +209,7 @@ def region_split(
     """
     if gap < 0:
         raise ValueError(f"gap {gap}: must not be negative")
-    tally = _Tally.of(labels, region_ids, class_names, unit="region")
+    tally = _GroupCounts.of(labels, region_ids, class_names, unit="region")
     rows, columns = (np.asarray(place) - np.min(place) for place in (tile_rows, tile_columns))
     rng = np.random.default_rng(seed)
     whole = tally.holds.sum(0) < 2  # classes that stay in training
@@ -237,7 +237,7 @@ def region_split(
 
 
 @dataclass(frozen=True, eq=False)
-class _Tally:
+class _GroupCounts:
     """Examples by group and class, numbered without holes."""
 
     label: NDArray[np.intp]
@@ -247,7 +247,9 @@ class _Tally:
     unit: str
 
     @classmethod
-    def of(cls, labels: ArrayLike, groups: ArrayLike, class_names: Sequence[str], unit: str = "patient") -> _Tally:
+    def of(
+        cls, labels: ArrayLike, groups: ArrayLike, class_names: Sequence[str], unit: str = "patient"
+    ) -> _GroupCounts:
         labels, groups = np.asarray(labels), np.asarray(groups)
         if not len(labels) or labels.shape != groups.shape:
             raise ValueError(f"labels and groups must be of one length above 0, found {labels.shape}, {groups.shape}")

@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_dala.errors import DatasetError
 from napari_dala.metrics.anonymous import patient_key
-from napari_dala.training.photographs.squares import Squares, predict, scored, scored_by_set, squares_at
+from napari_dala.training.photographs.squares import Squares, predict_photographs, scored, scored_by_set, squares_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -72,9 +72,9 @@ def evaluate(
     card = bundle.card
     squares, order, notes = fitting(card, dataset)
     everything = range(len(dataset))
-    found = predict(bundle.network, dataset, everything, squares, device=device, on_progress=on_progress)
+    found = predict_photographs(bundle.network, dataset, everything, squares, device=device, on_progress=on_progress)
     probabilities = found.of_photographs(card.temperature)[:, order]
-    notes += [note for note in (card.warning, seen_before(card.training, dataset, everything)) if note]
+    notes += [note for note in (card.warning, patients_seen_before(card.training, dataset, everything)) if note]
     threshold = card.operating_threshold, order.index(card.target_class)
     by_set = scored_by_set(dataset, everything, probabilities, threshold, n_boot=n_boot)
     table = scored(dataset, everything, probabilities, notes, threshold, n_boot=n_boot)
@@ -104,7 +104,7 @@ def _order(of_bundle: Sequence[str], of_dataset: Sequence[str], name: str) -> li
     return [places[known.casefold()] for known in of_dataset]
 
 
-def seen_before(
+def patients_seen_before(
     training: dict[str, Any], dataset: ImageDataset, indices: Sequence[int] | NDArray[np.intp]
 ) -> str | None:
     """Say how many of some photographs' patients the model was trained on, by its own card; None where it is none."""

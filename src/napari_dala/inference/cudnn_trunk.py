@@ -42,7 +42,7 @@ class CudnnTrunk(nn.Module):
 
 
 def cudnn_trunk(trunk: nn.Module, example: Tensor) -> nn.Module | None:
-    """Return a trunk that computes the same, or None where these operators are not to be had, or give other maps.
+    """Return a trunk that computes the same, or None where these operators are not there, or give other maps.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ def choose_device(name: str) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         there = ", ".join(entry["name"] for entry in devices())
-        raise DalaError(f"device “{name}” is not to be had here; there is: {there}") from error
+        raise DalaError(f"device “{name}” is not there; there is: {there}") from error
     return device
 
 

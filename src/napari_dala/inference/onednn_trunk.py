@@ -71,7 +71,7 @@ class FusedBottleneck(nn.Module):
 
 
 def fused_trunk(trunk: nn.Module, example: Tensor) -> nn.Sequential | None:
-    """Return a trunk that computes the same, layer for layer, or None where these operators are not to be had.
+    """Return a trunk that computes the same, layer for layer, or None where these operators are not there.
 
     Parameters
     ----------

@@ -69,7 +69,7 @@ class Predictor:
     Raises
     ------
     DalaError
-        When the device or precision is not to be had.
+        When the device or precision is not there.
     """
 
     def __init__(

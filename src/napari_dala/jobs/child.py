@@ -18,7 +18,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from napari_dala.errors import DalaError
-from napari_dala.jobs.process import stand_back
+from napari_dala.jobs.process import lower_priority
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -61,7 +61,7 @@ class Child:
             encoding="utf-8",
             env={**os.environ, **(environment or {})},
         )
-        stand_back(self._process.pid)  # from its imports on
+        lower_priority(self._process.pid)  # from its imports on
         self._thread = threading.Thread(target=self._listen, daemon=True, name="dala-child")
         self._thread.start()
 
@@ -117,9 +117,9 @@ class Child:
         code = self._process.wait()
         with self._errors as file:
             file.seek(0)
-            last_words = file.read().strip().splitlines()[-1:]
+            last_log_line = file.read().strip().splitlines()[-1:]
         if not self._closing:
-            self._on_event(0, "died", {"reason": last_words[0] if last_words else f"exit code {code}"})
+            self._on_event(0, "died", {"reason": last_log_line[0] if last_log_line else f"exit code {code}"})
 
 
 class Request:

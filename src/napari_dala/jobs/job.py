@@ -32,7 +32,7 @@ import psutil
 
 from napari_dala.errors import JobError
 from napari_dala.files import replacing, write_json, write_text
-from napari_dala.jobs.process import ProcessMark, last_words, start_detached
+from napari_dala.jobs.process import ProcessMark, last_log_line, start_detached
 from napari_dala.jobs.state import JobState, Status, job_errors, read_json, run_lock
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ class Job:
                 status, what = (
                     (Status.INTERRUPTED, "ended unexpectedly") if begun else (Status.FAILED, "could not start")
                 )
-                return replace(state, status=status, message=f"{what}: {last_words(self.folder / 'log.txt')}")
+                return replace(state, status=status, message=f"{what}: {last_log_line(self.folder / 'log.txt')}")
             state = again  # it ended well, or was started again, while its process was looked for
         return state
 

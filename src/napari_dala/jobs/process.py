@@ -87,11 +87,11 @@ def start_detached(command: Sequence[str], folder: Path, log: Path) -> subproces
             start_new_session=True,
             creationflags=_FLAGS,
         )
-    stand_back(process.pid)
+    lower_priority(process.pid)
     return process
 
 
-def stand_back(pid: int) -> None:
+def lower_priority(pid: int) -> None:
     """Let a process that was just started, and all that it will start, run where others leave the processor idle.
 
     The analysis and the learning jobs do so alike: neither starves the other, and the window comes before both.
@@ -102,7 +102,7 @@ def stand_back(pid: int) -> None:
             os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
 
 
-def last_words(log: Path) -> str:
+def last_log_line(log: Path) -> str:
     """Say what the last line of a log is."""
     try:
         with log.open("rb") as file:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_dala.metrics.bootstrap import FIGURES, PatientSums, draws, intervals
-from napari_dala.metrics.scores import Estimate, predict
+from napari_dala.metrics.scores import Estimate, predicted_classes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +47,7 @@ def paired_differences(
     truth = np.asarray(labels)
     names, patient = np.unique(np.arange(len(truth)) if groups is None else groups, return_inverse=True)
     sums = [
-        PatientSums.of(truth, predict(values), np.asarray(values, np.float64), patient)
+        PatientSums.of(truth, predicted_classes(values), np.asarray(values, np.float64), patient)
         for values in (probabilities, reference)
     ]
     columns = [FIGURES.index(figure) for figure in figures]

@@ -135,7 +135,9 @@ def markdown_head(classes: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |\n|---{'|---:' * (len(cells) - 1)}|"
 
 
-def predict(probabilities: ArrayLike, threshold: float | None = None, target: int | None = None) -> NDArray[np.intp]:
+def predicted_classes(
+    probabilities: ArrayLike, threshold: float | None = None, target: int | None = None
+) -> NDArray[np.intp]:
     """Return the class of each sample, (n,): the likeliest, or with a threshold the target wherever it reaches it.
 
     Below the threshold it is the likeliest of the others. The target is the last class where none is given.
@@ -174,7 +176,7 @@ def score(
     probabilities
         (n, C), each row adding to 1.
     threshold, target
-        See `predict`.
+        See `predicted_classes`.
     groups
         (n,) patient of each sample, or its slide. Without, samples are resampled singly and a note says so.
     classes
@@ -193,7 +195,7 @@ def score(
     names, patient = np.unique(np.arange(len(truth)) if groups is None else groups, return_inverse=True)
     _check(truth, probability, patient)
     class_names = tuple(map(str, range(probability.shape[1]))) if classes is None else tuple(classes)
-    predicted = predict(probability, threshold, target)
+    predicted = predicted_classes(probability, threshold, target)
     sums = PatientSums.of(truth, predicted, probability, patient)
     once = np.ones((1, len(names)))
     holds = np.zeros((len(names), len(class_names)), np.bool_)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from napari_dala.model.head import HeadNetwork
 
@@ -48,12 +47,12 @@ def grad_cam(network: DALAResNet50, images: Tensor, classes: Sequence[int] | Non
     Raises
     ------
     TypeError
-        If the network is not a DALAResNet50; `hook_grad_cam` serves those.
+        If the network is not a DALAResNet50.
     ValueError
         If the network is in training mode or a class does not exist.
     """
     if not isinstance(network, HeadNetwork) or not hasattr(network, "trunk"):
-        raise TypeError(f"grad_cam needs a DALAResNet50, not {type(network).__name__}; see hook_grad_cam")
+        raise TypeError(f"grad_cam needs a DALAResNet50, not {type(network).__name__}")
     _check_eval(network)
     with torch.no_grad():
         features = network.features(images)
@@ -151,58 +150,6 @@ def _logits_and_jacobian(head: Head, pooled: Tensor, classes: list[int]) -> tupl
     rows = torch.stack([head.fc3.weight[index] for index in classes])
     jacobian = (rows * slope2 @ head.fc2.weight * slope1) @ head.fc1.weight
     return logits, jacobian
-
-
-def hook_grad_cam(
-    network: nn.Module, layer: nn.Module, images: Tensor, classes: Sequence[int] | None = None
-) -> tuple[Tensor, Tensor]:
-    """Return logits and Grad-CAM maps of `layer` for any convolutional network, one backward pass per class.
-
-    Parameters
-    ----------
-    network : nn.Module
-        In eval mode; gives logits (B, C).
-    layer : nn.Module
-        A part of `network` that gives one map (B, channels, h, w).
-    images : Tensor
-        (B, 3, H, W) float, normalised.
-    classes : sequence of int, optional
-        The classes to explain, all by default.
-
-    Returns
-    -------
-    logits : Tensor
-        (B, C) float32.
-    cams : Tensor
-        (B, len(classes), h, w) float32, not negative, in units of the logit.
-
-    Raises
-    ------
-    ValueError
-        If the network is in training mode, a class does not exist, or the layer gives no such map.
-    """
-    _check_eval(network)
-    maps: list[Tensor] = []
-
-    def keep(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
-        maps.append(output.detach().requires_grad_())
-        return maps[-1].clone()  # what follows may work in place
-
-    handle = layer.register_forward_hook(keep)
-    try:
-        with torch.enable_grad():
-            logits: Tensor = network(images)
-    finally:
-        handle.remove()
-    if not maps or maps[-1].ndim != 4:
-        raise ValueError("Grad-CAM needs a layer that gives a map of shape (B, channels, h, w)")
-    features = maps[-1]
-    cams = []
-    for index in _chosen(classes, logits.shape[1]):
-        (gradient,) = torch.autograd.grad(logits[:, index].sum(), features, retain_graph=True)
-        weights = gradient.mean((2, 3), keepdim=True)
-        cams.append(functional.relu((weights * features.detach()).sum(1)))
-    return logits.detach().float(), torch.stack(cams, 1).float()
 
 
 def _check_eval(network: nn.Module) -> None:

@@ -72,7 +72,7 @@ class ThresholdedMap:
 
 
 @dataclass(frozen=True, eq=False)
-class Level:
+class MapLevel:
     """What the values of a map are held against; it does not depend on `strength` and `min_area_um2`.
 
     Attributes
@@ -86,11 +86,11 @@ class Level:
     top: float | Floats
     threshold: float | Floats
 
-    def of_tiles(self, rows: slice, columns: slice) -> Level:
+    def of_tiles(self, rows: slice, columns: slice) -> MapLevel:
         """Return the level of a part of the map, in whole tiles."""
         if isinstance(self.top, float) or isinstance(self.threshold, float):
             return self
-        return Level(self.top[rows, columns], self.threshold[rows, columns])
+        return MapLevel(self.top[rows, columns], self.threshold[rows, columns])
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ class DynamicThreshold:
         """
         return self.keep(cam, self.level(cam, tile_cells, valid), cell_um=cell_um, tile_cells=tile_cells, valid=valid)
 
-    def level(self, cam: NDArray[Any], tile_cells: int, valid: Bools | None = None) -> Level:
+    def level(self, cam: NDArray[Any], tile_cells: int, valid: Bools | None = None) -> MapLevel:
         """Find what a whole map is held against; the arguments are as in a call."""
         valid = _checked(cam, None, tile_cells, valid)
         values = _positive(cam, valid)
@@ -204,7 +204,7 @@ class DynamicThreshold:
     def keep(
         self,
         cam: NDArray[Any],
-        level: Level,
+        level: MapLevel,
         *,
         cell_um: float | None,
         tile_cells: int,
@@ -245,27 +245,27 @@ class DynamicThreshold:
     def _value(self) -> float:
         return _DEFAULT_PARAMETER[self.method] if self.parameter is None else self.parameter
 
-    def _whole(self, values: Floats, valid: Bools) -> Level:
+    def _whole(self, values: Floats, valid: Bools) -> MapLevel:
         """Return the level of the map as one; `values` are 0 where not valid."""
         known = values.ravel() if valid.all() else values[valid]
         top = float(known.max(initial=0))
         if known.size == 0 or top - float(known.min()) <= _FLAT * top:
-            return Level(top or 1.0, math.nan)
+            return MapLevel(top or 1.0, math.nan)
         in_place = self.method == "percentile"  # the others' sums depend on the order
         robust = float(np.percentile(known, _ROBUST_PERCENTILE, overwrite_input=in_place))
         top = robust if robust > _FLAT * top else top
         known = np.minimum(known / np.float32(top), 1, dtype=np.float32)
         if self.method == "otsu":
-            return Level(top, _otsu_of_histogram(known))
+            return MapLevel(top, _otsu_of_histogram(known))
         if self.method == "mean_std":
             threshold = float(known.mean(dtype=np.float64) + self._value * known.std(dtype=np.float64))
         elif self.method == "percentile":
             threshold = float(np.percentile(known, self._value, overwrite_input=True))
         else:
             threshold = self._value
-        return Level(top, min(max(threshold, 0.0), 1.0))
+        return MapLevel(top, min(max(threshold, 0.0), 1.0))
 
-    def _per_tile(self, values: Floats, valid: Bools, side: int) -> Level:
+    def _per_tile(self, values: Floats, valid: Bools, side: int) -> MapLevel:
         """Return each tile's level."""
         step = side * max(1, _BAND_TILES * side // max(1, values.shape[1]))
         bands = [
@@ -273,9 +273,9 @@ class DynamicThreshold:
             for top in range(0, max(1, len(values)), step)
         ]
         top, threshold = (np.concatenate([getattr(band, name) for band in bands]) for name in ("top", "threshold"))
-        return Level(top, threshold)
+        return MapLevel(top, threshold)
 
-    def _band(self, values: Floats, valid: Bools, side: int) -> Level:
+    def _band(self, values: Floats, valid: Bools, side: int) -> MapLevel:
         """Return the level of each tile of a few rows, all at once."""
         cells = _tiled(np.where(valid, values, np.float32(np.inf)), side)
         rows, cols = cells.shape[:2]
@@ -288,7 +288,7 @@ class DynamicThreshold:
 
         threshold = np.full(rows * cols, np.nan, np.float32)
         if not varied.any():
-            return Level(divisor.reshape(rows, cols), threshold.reshape(rows, cols))
+            return MapLevel(divisor.reshape(rows, cols), threshold.reshape(rows, cols))
         cells, count = cells[varied] / divisor[varied, None], count[varied]
         if self.method == "otsu":
             threshold[varied] = _otsu_of_rows(cells, count)
@@ -301,7 +301,7 @@ class DynamicThreshold:
             threshold[varied] = _percentile_of_rows(cells, count, self._value)
         else:
             threshold[varied] = self._value
-        return Level(divisor.reshape(rows, cols), threshold.reshape(rows, cols))
+        return MapLevel(divisor.reshape(rows, cols), threshold.reshape(rows, cols))
 
 
 def _positive(cam: NDArray[Any], valid: Bools) -> Floats:

@@ -17,7 +17,7 @@ from napari_dala.model.threshold import DynamicThreshold, Method, Scope
 from napari_dala.plugin.parts.legend import Legend
 from napari_dala.plugin.parts.notes import Note
 from napari_dala.plugin.parts.scrolling import scrolling_layout
-from napari_dala.plugin.viewer.cam_picture import Explanation
+from napari_dala.plugin.viewer.cam_picture import CamView
 from napari_dala.plugin.viewer.session import session_of
 from napari_dala.plugin.warm_child import warm_child
 from napari_dala.results.report.pictures import cut_of, heat
@@ -117,12 +117,12 @@ class ExplainWidget(QWidget):
         layout.addStretch()
 
     @property
-    def explanation(self) -> Explanation:
+    def explanation(self) -> CamView:
         """What the controls say."""
         rule = DynamicThreshold(
             self.method_box.currentData(), self.scope_box.currentData(), self.strength.value(), self.min_area.value()
         )
-        return Explanation(self.class_box.currentIndex(), self.show_box.currentIndex() == 0, rule)
+        return CamView(self.class_box.currentIndex(), self.show_box.currentIndex() == 0, rule)
 
     def refresh(self) -> None:
         """Show the current slide's results."""
@@ -146,7 +146,7 @@ class ExplainWidget(QWidget):
     def explain_at(self, world: tuple[float, ...]) -> None:
         """Explain the analysed tile at a world position, if there is one."""
         tile = None if self._results is None else self._results.tile_at(world)
-        slide = self._session.slide
+        slide = self._session.open_slide()
         if tile is None or slide is None or self._results is None:
             return
         self._tile, self._pixels = tile, None

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_dala.model.card import ModelCard
-from napari_dala.results.store import AnalysisStore, TileStatus, open_store
+from napari_dala.results.store import AnalysisStore, open_store, store_in
+from napari_dala.results.tile_results import TileArrays, TileStatus
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -68,16 +69,13 @@ class Analysis:
     store
         May still be growing: `refresh` reads it again.
 
+    tiles
+        What the store holds, where it was read already.
+
     Attributes
     ----------
-    probability
-        (classes, rows, columns) float32; NaN where a tile was not analysed.
-    status
-        (rows, columns) uint8, a `TileStatus` each.
-    approximate
-        (rows, columns) bool, True where the probability is there and the Grad-CAM is approximate or not there yet.
-    unfamiliar
-        (rows, columns) bool, True where an analysed tile is unlike what the model was trained on.
+    probability, status, approximate, unfamiliar
+        Read-only; see `TileArrays`.
     """
 
     probability: NDArray[np.float32]
@@ -85,11 +83,11 @@ class Analysis:
     approximate: NDArray[np.bool_]
     unfamiliar: NDArray[np.bool_]
 
-    def __init__(self, store: AnalysisStore) -> None:
+    def __init__(self, store: AnalysisStore, tiles: TileArrays | None = None) -> None:
         self.store = store
         self.card = ModelCard.model_validate(store.card)
         self.slide: dict[str, Any] = store.slide
-        self.refresh()
+        self._take(tiles or store.read_tiles())
 
     @classmethod
     def open(cls, path: str | Path, bundle_hash: str | None = None) -> Analysis:
@@ -100,8 +98,7 @@ class Analysis:
         DalaError
             When there is none.
         """
-        path = Path(path)
-        return cls(open_store(path / "analysis.zarr" if (path / "analysis.zarr").is_dir() else path, bundle_hash))
+        return cls(open_store(store_in(Path(path)), bundle_hash))
 
     @property
     def grid(self) -> TileGrid:
@@ -152,12 +149,13 @@ class Analysis:
 
     def refresh(self) -> None:
         """Read probability, status and marks again."""
-        self.status = self.store.status
-        scored, exact = self.store.scored, self.store.exact
-        self.probability = self.store.read("probability")
-        self.probability[:, ~scored] = np.nan  # a tile counts once its mark is written
-        self.approximate = scored & ~exact
-        self.unfamiliar = scored & self.store.unfamiliar()
+        self._take(self.store.read_tiles())
+
+    def _take(self, tiles: TileArrays) -> None:
+        for name, values in vars(tiles).items():
+            seen = values.view()
+            seen.flags.writeable = False
+            setattr(self, name, seen)
 
     @property
     def knows_unfamiliar(self) -> bool:
@@ -179,14 +177,7 @@ class Analysis:
         -------
         `grid.cam_shape` float32, in logits; NaN where no tile was analysed, or its map is not there yet.
         """
-        maps: NDArray[np.float32] = self.store.read("cam")[class_index].astype(np.float32)
-        rows, columns = self.grid.shape
-        cells, stride = self.grid.cells, self.grid.stride_cells
-        tiles = maps.reshape(rows, cells, columns, cells)
-        tiles[~np.broadcast_to(self.analysed[:, None, :, None], tiles.shape)] = np.nan
-        if stride == cells:
-            return maps
-        return overlay_mean(tiles, stride)
+        return joined_cams(self.store.read_cams()[class_index].astype(np.float32), self.grid)
 
     def class_map(self, threshold: float | None = None) -> NDArray[np.uint8]:
         """Return 0 where a tile was not analysed, else 1 + the index of its class, (rows, columns).
@@ -244,6 +235,14 @@ class Analysis:
 
     def _threshold(self, threshold: float | None) -> float:
         return self.card.operating_threshold if threshold is None else threshold
+
+
+def joined_cams(cams: NDArray[np.float32], grid: TileGrid) -> NDArray[np.float32]:
+    """Return a class's map over the grid, `grid.cam_shape`, of its tiles' own maps (rows * cells, columns * cells)."""
+    if grid.stride_cells == grid.cells:
+        return cams
+    rows, columns = grid.shape
+    return overlay_mean(cams.reshape(rows, grid.cells, columns, grid.cells), grid.stride_cells)
 
 
 def overlay_mean(tiles: NDArray[np.float32], stride: int) -> NDArray[np.float32]:

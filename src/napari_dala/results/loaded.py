@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_dala.results.analysis import Analysis, overlay_mean
+from napari_dala.results.analysis import Analysis, joined_cams
 from napari_dala.results.report.pictures import DT_DEFAULT
+from napari_dala.results.store import open_store, store_in
+from napari_dala.slide.tiles import BLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from napari_dala.model.threshold import ThresholdedMap
     from napari_dala.results.store import AnalysisStore
+    from napari_dala.results.tile_results import TileArrays
 
 
 @dataclass
@@ -35,16 +38,25 @@ class LoadedAnalysis:
 
     analysis: Analysis
     cams: NDArray[np.float16]
+    _tiles: TileArrays  # which the analysis shows, read-only
     _first: ThresholdedMap | None = None
 
     def raw_cam(self, class_index: int) -> NDArray[np.float32]:
         """Return a class' raw Grad-CAM over the whole grid, as `Analysis.cam` does, from memory."""
-        cams: NDArray[np.float32] = self.cams[class_index].astype(np.float32)
-        grid = self.analysis.grid
-        if grid.stride_cells == grid.cells:
-            return cams
-        rows, columns = grid.shape
-        return overlay_mean(cams.reshape(rows, grid.cells, columns, grid.cells), grid.stride_cells)
+        return joined_cams(self.cams[class_index].astype(np.float32), self.analysis.grid)
+
+    def grow(self, blocks: Iterable[StoredBlock]) -> None:
+        """Take in what is new; the analysis sees it."""
+        cells = self.analysis.grid.cells
+        for block in blocks:
+            self.cams[(slice(None), *_slices(block.position, BLOCK * cells))] = block.cams
+            tiles = _slices(block.position, BLOCK)
+            for name, values in vars(block.tiles).items():
+                getattr(self._tiles, name)[(..., *tiles)] = values
+
+    def mark(self, status: NDArray[np.uint8]) -> None:
+        """Take in what has become of every tile, (rows, columns)."""
+        self._tiles.status[...] = status
 
     def prepare_first(self) -> None:
         """Compute what `take_first` gives; not in the main thread."""
@@ -76,57 +88,44 @@ def load(path: str | Path, bundle_hash: str | None = None) -> LoadedAnalysis:
         When there is none.
     """
     make_ready()
-    analysis = Analysis.open(path, bundle_hash)
-    cams = analysis.store.read("cam")
-    rows, columns = analysis.grid.shape
-    cells = analysis.grid.cells
-    tiles = cams.reshape(len(cams), rows, cells, columns, cells).swapaxes(2, 3)
-    tiles[:, ~analysis.analysed] = np.nan  # a tile counts once its mark is written
-    loaded = LoadedAnalysis(analysis, cams)
+    store = open_store(store_in(Path(path)), bundle_hash)
+    tiles = store.read_tiles()
+    loaded = LoadedAnalysis(Analysis(store, tiles), store.read_cams(), tiles)
     loaded.prepare_first()
     return loaded
 
 
-@dataclass(frozen=True)
-class Block:
-    """What the store holds of one block of 4 x 4 tiles; NaN where a tile is not scored.
+@dataclass(frozen=True, eq=False)
+class StoredBlock:
+    """What the store holds of one block of 4 x 4 tiles, at the grid's edge fewer.
 
     Attributes
     ----------
     position
         Row and column of the block.
-    status, approximate, unfamiliar
-        (4, 4), at the grid's edge fewer; as in `Analysis`.
-    probability
-        (classes, 4, 4) float32.
+    tiles
+        As in `Analysis`.
     cams
-        (classes, 4 * cells, 4 * cells) float16.
+        (classes, 4 * cells, 4 * cells) float16; NaN where a tile is not scored.
     """
 
     position: tuple[int, int]
-    status: NDArray[np.uint8]
-    approximate: NDArray[np.bool_]
-    unfamiliar: NDArray[np.bool_]
-    probability: NDArray[np.float32]
+    tiles: TileArrays
     cams: NDArray[np.float16]
 
 
 def read_news(
     store: AnalysisStore, positions: Iterable[tuple[int, int]], marks: bool
-) -> Generator[list[Block], None, NDArray[np.uint8] | None]:
+) -> Generator[list[StoredBlock], None, NDArray[np.uint8] | None]:
     """Read blocks, then, with `marks`, what has become of every tile (see `AnalysisStore.status`), else None."""
     yield read_blocks(store, positions)
     return store.status if marks else None
 
 
-def read_blocks(store: AnalysisStore, positions: Iterable[tuple[int, int]]) -> list[Block]:
+def read_blocks(store: AnalysisStore, positions: Iterable[tuple[int, int]]) -> list[StoredBlock]:
     """Read blocks from disk; some milliseconds for each, so not in the main thread."""
-    blocks = []
-    for position in positions:
-        scored, exact = (store.read(name, position).astype(bool) for name in ("scored", "exact"))
-        cells = store.grid.cells
-        probability = np.where(scored, store.read("probability", position), np.nan)
-        cams = np.where(scored.repeat(cells, 0).repeat(cells, 1), store.read("cam", position), np.nan)
-        status, unfamiliar = store.read("status", position), scored & store.unfamiliar(position)
-        blocks.append(Block(position, status, scored & ~exact, unfamiliar, probability, cams))
-    return blocks
+    return [StoredBlock(position, store.read_tiles(position), store.read_cams(position)) for position in positions]
+
+
+def _slices(block: tuple[int, int], side: int) -> tuple[slice, slice]:
+    return slice(block[0] * side, (block[0] + 1) * side), slice(block[1] * side, (block[1] + 1) * side)

@@ -17,7 +17,7 @@ from napari_dala.files import write_json
 from napari_dala.jobs.state import read_json
 from napari_dala.metrics.bootstrap import FEWEST_UNITS
 from napari_dala.metrics.operating import OperatingPoint, at_threshold, operating_points, reliability
-from napari_dala.metrics.scores import predict
+from napari_dala.metrics.scores import predicted_classes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -115,8 +115,8 @@ class ModelCheck(BaseModel):
         return np.asarray(self.labels == self.target)
 
     def predicted(self, threshold: float | None = None) -> NDArray[np.intp]:
-        """Return the class that each sample is given, (n,); see `metrics.predict`."""
-        return predict(self.probabilities, self.threshold if threshold is None else threshold, self.target)
+        """Return the class that each sample is given, (n,); see `metrics.predicted_classes`."""
+        return predicted_classes(self.probabilities, self.threshold if threshold is None else threshold, self.target)
 
     def confusion(self, threshold: float | None = None) -> list[list[list[int]]]:
         """Return the samples of each true class (rows) by the class they are given (columns)."""

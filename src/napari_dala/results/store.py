@@ -14,7 +14,6 @@ import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass
-from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -23,6 +22,7 @@ import zarr
 
 from napari_dala.errors import DalaError
 from napari_dala.results.chunks import COMPRESSOR, TILES_LAST, ChunkWriter
+from napari_dala.results.tile_results import RescoredTiles, TileArrays, TileResults, TileStatus
 from napari_dala.slide.tiles import BLOCK, TileGrid
 
 if TYPE_CHECKING:
@@ -31,21 +31,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SCHEMA = 1
+STORE_FILE = "analysis.zarr"  # in the folder of an analysis
 FEATURES = 2048  # channels of ResNet-50's layer4
 CHUNK = 4 * BLOCK
 """Side, in tiles, of a chunk of what is read of a whole slide at once; for each zarr takes 0.1 ms, be it empty.
 
 Larger ones cost more to write, and are more than a small slide has for several workers (`docs/decisions.md`).
 """
-
-
-class TileStatus(IntEnum):
-    """What has become of a tile."""
-
-    TODO = 0
-    DONE = 1
-    UNREADABLE = 2
-    BACKGROUND = 3
 
 
 @dataclass(frozen=True)
@@ -81,58 +73,6 @@ class Setting:
             name: tuple(value) if isinstance(value, list) else value for name, value in values["grid"].items()
         }
         return cls(values["fingerprint"], TileGrid(**grid), values["trunk_hash"], values["precision"])
-
-
-@dataclass(frozen=True)
-class TileResults:
-    """What was computed for n tiles.
-
-    Attributes
-    ----------
-    row, column
-        (n,) int, positions in the grid.
-    probability
-        (n, classes) float32.
-    cam
-        (n, classes, cells, cells), raw Grad-CAM in logits.
-    features
-        (n, 2048), channel means of layer4 before attention.
-    layer4
-        (n, cells, cells, components) on the bundle's basis, or None.
-    unfamiliarity
-        (n,), above 1 where a tile is unlike what the model was trained on, or None; see `Familiarity.ratio`.
-    """
-
-    row: NDArray[np.intp]
-    column: NDArray[np.intp]
-    probability: NDArray[np.float32]
-    cam: NDArray[np.floating[Any]]
-    features: NDArray[np.floating[Any]]
-    layer4: NDArray[np.floating[Any]] | None = None
-    unfamiliarity: NDArray[np.floating[Any]] | None = None
-
-
-@dataclass(frozen=True)
-class RescoredTiles:
-    """What a head made of the stored features of n tiles.
-
-    Attributes
-    ----------
-    row, column
-        (n,) int, positions in the grid.
-    probability
-        (n, classes) float32.
-    cam
-        (n, classes, cells, cells), approximate Grad-CAM in logits; None where layer4 is not stored.
-    unfamiliarity
-        As in `TileResults`.
-    """
-
-    row: NDArray[np.intp]
-    column: NDArray[np.intp]
-    probability: NDArray[np.float32]
-    cam: NDArray[np.floating[Any]] | None
-    unfamiliarity: NDArray[np.floating[Any]] | None = None
 
 
 class AnalysisStore:
@@ -213,7 +153,7 @@ class AnalysisStore:
         """Let these be the results that `open_store` opens."""
         zarr.open_group(self.path, mode="r+").attrs["latest"] = [self.setting.key, self.bundle_hash[:12]]
 
-    def step_back(self) -> None:
+    def unset_latest(self) -> None:
         """Let these no longer be the results that `open_store` opens, where they are: then there are none."""
         root = zarr.open_group(self.path, mode="r+")
         if root.attrs.get("latest") == [self.setting.key, self.bundle_hash[:12]]:
@@ -229,6 +169,22 @@ class AnalysisStore:
         if not array.nchunks_initialized:  # at once, where zarr would look for each chunk in turn
             return np.full(array.shape, array.fill_value, array.dtype)
         return np.asarray(array[:])
+
+    def read_tiles(self, block: tuple[int, int] | None = None) -> TileArrays:
+        """Read what is known of all tiles, or of those of a block."""
+        status = self.read("status", block)
+        scored, exact = (self.read(name, block).astype(bool) for name in ("scored", "exact"))
+        probability = self.read("probability", block)
+        probability[:, ~scored] = np.nan  # a tile counts once its mark is written
+        return TileArrays(probability, status, scored & ~exact, scored & self.unfamiliar(block))
+
+    def read_cams(self, block: tuple[int, int] | None = None) -> NDArray[np.float16]:
+        """Read each tile's own raw Grad-CAM, (classes, rows * cells, columns * cells); NaN where there is none."""
+        cams = self.read("cam", block)
+        scored, cells = self.read("scored", block).astype(bool), self.grid.cells
+        tiles = cams.reshape(len(cams), scored.shape[0], cells, scored.shape[1], cells).swapaxes(2, 3)
+        tiles[:, ~scored] = np.nan
+        return cams
 
     def read_blocks(self, name: str, blocks: Iterable[tuple[int, int]] | None) -> NDArray[Any]:
         """Read an array of one mark a tile ("status", "scored", "exact"), 0 outside some blocks; None for all."""
@@ -385,6 +341,11 @@ def open_store(
         return AnalysisStore(Path(path), cast("zarr.Group", tiles), cast("zarr.Group", head))
     except (OSError, LookupError, TypeError, ValueError) as error:
         raise DalaError(f"{path}: not an analysis by napari-dala{' with this model' if bundle_hash else ''}") from error
+
+
+def store_in(path: Path) -> Path:
+    """Return the `analysis.zarr` in a folder; the path itself where that is one."""
+    return path / STORE_FILE if (path / STORE_FILE).is_dir() else path
 
 
 def has_results(path: Path) -> bool:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import zarr
 
-from napari_dala.results.store import FEATURES, Setting, TileStatus
+from napari_dala.results.store import FEATURES, Setting
+from napari_dala.results.tile_results import TileStatus
 from napari_dala.slide.tiles import BLOCK
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ import hashlib
 import os
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from math import floor
@@ -19,6 +20,7 @@ from napari_dala.errors import SlideError
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+    from typing import Self
 
     from numpy.typing import NDArray
 
@@ -102,16 +104,30 @@ class Slide(ABC):
         self.levels = facts.levels
         self.objective_power = facts.objective_power
         self._thumbnail: tuple[int, NDArray[np.uint8]] | None = None
-        self.mpp: tuple[float, float] | None
-        self.mpp_source: MppSource | None
+        self._same_file: Slide | None = None  # whose end would close the file
+        self._resolution: tuple[tuple[float, float], MppSource] | None = None
         if mpp is not None:
-            self.mpp, self.mpp_source = (mpp, mpp) if isinstance(mpp, (int, float)) else mpp, "given"
+            self._resolution = (mpp, mpp) if isinstance(mpp, (int, float)) else mpp, "given"
         elif facts.mpp is not None and all(PLAUSIBLE_MPP[0] <= side <= PLAUSIBLE_MPP[1] for side in facts.mpp):
-            self.mpp, self.mpp_source = facts.mpp, "file"
+            self._resolution = facts.mpp, "file"
         elif facts.objective_power:
-            self.mpp, self.mpp_source = (10 / facts.objective_power,) * 2, "objective power"
-        else:
-            self.mpp, self.mpp_source = None, None
+            self._resolution = (10 / facts.objective_power,) * 2, "objective power"
+
+    @property
+    def mpp(self) -> tuple[float, float] | None:
+        """Micrometres per level-0 pixel (x, y), None where they are not known."""
+        return self._resolution and self._resolution[0]
+
+    @property
+    def mpp_source(self) -> MppSource | None:
+        """Who says so."""
+        return self._resolution and self._resolution[1]
+
+    def with_mpp(self, mpp: tuple[float, float]) -> Self:
+        """Return the same open slide with another resolution (um per level-0 px, x and y); closing one closes both."""
+        other = copy(self)
+        other._same_file, other._resolution = self, (mpp, "given")
+        return other
 
     @abstractmethod
     def read(self, x: int, y: int, width: int, height: int, level: int = 0) -> NDArray[np.uint8]:

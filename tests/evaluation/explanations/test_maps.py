@@ -17,8 +17,8 @@ from napari_dala.evaluation.explanations import maps as explanations
 from napari_dala.evaluation.explanations.maps import (
     RANDOMISED,
     THRESHOLDS,
-    Explainer,
     ExplainSettings,
+    MapMaker,
     TileMaps,
     randomised,
     thresholded,
@@ -49,7 +49,7 @@ def tiles() -> NDArray[np.uint8]:
 
 @pytest.fixture(scope="module")
 def explained(bundle: ModelBundle, tiles: NDArray[np.uint8]) -> TileMaps:
-    return Explainer(bundle, SETTINGS)(tiles)
+    return MapMaker(bundle, SETTINGS)(tiles)
 
 
 def test_grad_cam_and_probability_are_the_networks(
@@ -87,7 +87,7 @@ def test_eigen_cam_is_that_of_all_channels_up_to_its_sign(
 def test_random_maps_depend_on_the_seed_alone(
     bundle: ModelBundle, tiles: NDArray[np.uint8], explained: TileMaps
 ) -> None:
-    other = Explainer(randomised(bundle, "head"), replace(SETTINGS, references=False))(tiles)
+    other = MapMaker(randomised(bundle, "head"), replace(SETTINGS, references=False))(tiles)
     assert list(other.maps) == ["Grad-CAM", "random"]
     np.testing.assert_array_equal(other.maps["random"], explained.maps["random"])
 
@@ -97,7 +97,7 @@ def test_without_pytorch_grad_cam_one_line_says_what_to_do(
 ) -> None:
     monkeypatch.setattr(explanations, "find_spec", lambda _name: None)
     with pytest.raises(DalaError, match=r'pip install "napari-dala\[explain-eval\]", or .*--no-references'):
-        Explainer(bundle, SETTINGS)
+        MapMaker(bundle, SETTINGS)
 
 
 @pytest.mark.parametrize("part", RANDOMISED)
@@ -112,7 +112,7 @@ def test_weights_are_randomised_in_one_part(bundle: ModelBundle, part: str) -> N
 
 
 def test_maps_change_with_the_weights_but_a_constant_one_does_not(bundle: ModelBundle, tiles, explained) -> None:
-    other = Explainer(randomised(bundle, "all"), SETTINGS)(tiles)
+    other = MapMaker(randomised(bundle, "all"), SETTINGS)(tiles)
     assert abs(mean_correlation(explained.maps["Grad-CAM"][:, 1], other.maps["Grad-CAM"][:, 1])) < 0.8
     constant = np.broadcast_to(np.arange(16, dtype=np.float32).reshape(4, 4), (3, 4, 4))
     assert mean_correlation(constant, constant) == pytest.approx(1)

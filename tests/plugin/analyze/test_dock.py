@@ -16,7 +16,7 @@ from napari_dala.plugin.parts.model_box import CardDialog
 from napari_dala.plugin.viewer.session import session_of
 from napari_dala.plugin.viewer.slide_layers import to_slide, to_world, view_of
 from napari_dala.results.analysis import Analysis
-from napari_dala.results.store import TileStatus
+from napari_dala.results.tile_results import TileStatus
 from napari_dala.slide import open_slide
 from napari_dala.slide.tiles import TileGrid
 from napari_dala.workspace import slide_folder
@@ -244,10 +244,10 @@ def test_a_photograph_that_napari_opened(qtbot: Any, docks: Any, tmp_path: Path,
     path = tmp_path / "field.png"
     Picture.fromarray(open_slide(small_slide).read(0, 0, 300, 260)).save(path)
     docks.viewer.open(path, plugin="napari")
-    slide = docks.analyze._session.slide
+    slide = docks.analyze._session.open_slide()
     assert slide.path == path
     docks.viewer.layers[0].scale, docks.viewer.layers[0].units = (250, 250), ("nm", "nm")
-    assert docks.analyze._session.slide.mpp == pytest.approx((0.25, 0.25))
+    assert docks.analyze._session.open_slide().mpp == pytest.approx((0.25, 0.25))
 
 
 def test_the_last_result_is_offered(qtbot: Any, docks: Any, small_slide: Path, painted: Any) -> None:

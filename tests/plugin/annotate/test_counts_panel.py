@@ -128,8 +128,8 @@ def test_classes_and_tiles_are_those_of_the_model_shown(
     classes = tuple(ClassInfo(name=name, color=(1, 2, 3)) for name in ("Fat", "Benign"))
     card = UNTRAINED_CARD.model_copy(update={"classes": classes, "tile_px": 448})
     session = panel._session
-    assert session.slide is not None
-    painted(tmp_path, TileGrid.over(session.slide, 448, 0.5), card)
+    assert session.open_slide() is not None
+    painted(tmp_path, TileGrid.over(session.open_slide(), 448, 0.5), card)
     session.show(session.layer, load(tmp_path))
     panel.set_card(None)
     counted({"Fat": ("1", "1", "1"), "Benign": ("2", "1", "1")})

@@ -124,7 +124,7 @@ def test_draw_with_each_tool_save_and_read_back(qtbot: Any, drawing: Drawing, ha
         assert (saved.id, saved.class_name, saved.ellipse) == (drawn.id, drawn.class_name, drawn.ellipse)
         assert shapely.equals_exact(saved.geometry, drawn.geometry, 0.01)
     (slide,) = annotated_slides()
-    assert slide.path == drawing.session.slide.path
+    assert slide.path == drawing.session.open_slide().path
 
 
 def test_a_shape_with_too_few_points_leaves_nothing(qtbot: Any, drawing: Drawing, hand: Any) -> None:

@@ -46,9 +46,9 @@ def panel(viewer: Viewer, large_slide: Path, qtbot: Any) -> Iterator[SuggestPane
 def analyse(panel: SuggestPanel, painted: Any, folder: Path, *unsure: tuple[int, int], name: str = "painted") -> None:
     """Show results that are sure of all but some tiles; those are ever surer."""
     session = panel._session
-    assert session.slide is not None
+    assert session.open_slide() is not None
     assert session.layer is not None
-    store = painted(folder, TileGrid.over(session.slide, TILE, 0.5), fingerprint=name)
+    store = painted(folder, TileGrid.over(session.open_slide(), TILE, 0.5), fingerprint=name)
     malignant = np.full(store.grid.shape, 0.99, np.float32)
     for number, tile in enumerate(unsure):
         malignant[tile] = 0.51 + 0.02 * number

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_dala.model.catalog import TEACHING
 from napari_dala.plugin.bench.callback_times import CallbackTimes
-from napari_dala.plugin.bench.event_loop import Heart, Wanderer, wait_until
+from napari_dala.plugin.bench.event_loop import CameraPath, LatencyProbe, wait_until
 from napari_dala.slide.teaching.slide import teaching_slide
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def test_events_that_are_handled_within_a_callback_are_not_its_own(qtbot: Any, m
 
 def test_the_bench_feels_a_slow_loop_and_draws_the_way_it_wanders(viewer: Any, small_slide: Path) -> None:
     (layer,) = viewer.open(small_slide, plugin="napari-dala")
-    heart, wanderer = Heart(), Wanderer(viewer, layer)
+    heart, wanderer = LatencyProbe(), CameraPath(viewer, layer)
     draws: list[object] = []
     viewer.window._qt_viewer.canvas._scene_canvas.events.draw.connect(draws.append)
     camera, places = viewer.scene.camera, set()

@@ -59,7 +59,7 @@ class Class:
 
     @property
     def folder(self) -> Path:
-        return slide_folder(self.session.slide.fingerprint)
+        return slide_folder(self.session.open_slide().fingerprint)
 
     def choose_teacher(self) -> None:
         self.panel.model_box.setCurrentText("teacher")
@@ -155,7 +155,7 @@ def test_learn_discard_learn_again_and_accept(
     check.tiles.setCurrentRow(0)
     hardest = check.check.samples[check.check.hardest()[0]]
     here = viewer.scene.camera.center[-2:]
-    mpp = session.slide.mpp[0]
+    mpp = session.open_slide().mpp[0]
     assert np.abs(np.array(here) - np.array([hardest.y, hardest.x]) * mpp).max() < 2 * mpp
     for name in ("ROC", "Precision and recall", "Reliability"):
         check.curve_box.setCurrentText(name)

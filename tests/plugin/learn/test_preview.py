@@ -10,11 +10,11 @@ from napari.components import ViewerModel
 from napari.layers import Image
 
 from napari_dala.model.threshold import DynamicThreshold
-from napari_dala.plugin.viewer.cam_picture import Explanation
+from napari_dala.plugin.viewer.cam_picture import CamView
 from napari_dala.plugin.viewer.overlays import PREVIEW
 from napari_dala.plugin.viewer.session import Session
 from napari_dala.results.loaded import load, read_blocks
-from napari_dala.results.store import RescoredTiles, TileResults
+from napari_dala.results.tile_results import RescoredTiles, TileResults
 from napari_dala.slide.tiles import TileGrid
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def test_drop_restores_everything(desk: Desk) -> None:
     session, layer = desk.session, desk.slide
     old = session.show(layer, desk.analysis(0.2))
     old.cam.visible, old.classes.visible = False, True
-    session.explain(Explanation(1, True, DynamicThreshold(min_area_um2=0)))
+    session.explain(CamView(1, True, DynamicThreshold(min_area_um2=0)))
     before, visible = shown(old), desk.visible
     new = session.show(layer, desk.analysis(0.8), preview=True)
     assert session.results is new is session.results_of(layer)
@@ -79,7 +79,7 @@ def test_drop_restores_everything(desk: Desk) -> None:
 
     # Sliders, the H key and the selection are the preview's.
     session.set_threshold(0.9)
-    session.explain(Explanation(0, thresholded=False))
+    session.explain(CamView(0, thresholded=False))
     assert (new.threshold, old.threshold) == (0.9, 0.5)
     for expected in (False, True):
         session.toggle_overlays()
@@ -107,7 +107,7 @@ def test_keep_removes_the_old(desk: Desk) -> None:
     session.keep_preview(layer)
     assert session.results is new
     assert desk.visible == {NAMES[0]: True, NAMES[1]: False, NAMES[2]: True}
-    session.explain(Explanation(0))
+    session.explain(CamView(0))
     assert new.cam.name == "DT Grad-CAM: benign"
     session.drop_preview(layer)
     assert session.results is new

@@ -13,11 +13,12 @@ from scipy.ndimage import gaussian_filter
 
 from napari_dala.model.card import UNTRAINED_CARD
 from napari_dala.model.threshold import DynamicThreshold, Scope
-from napari_dala.plugin.viewer.cam_picture import Explanation
+from napari_dala.plugin.viewer.cam_picture import CamView
 from napari_dala.plugin.viewer.result_layers import ResultLayers
 from napari_dala.results.analysis import Analysis
 from napari_dala.results.loaded import load, read_blocks
-from napari_dala.results.store import RescoredTiles, TileResults, TileStatus, create_store
+from napari_dala.results.store import create_store
+from napari_dala.results.tile_results import RescoredTiles, TileResults, TileStatus
 from napari_dala.slide.tiles import TileGrid
 
 if TYPE_CHECKING:
@@ -212,13 +213,13 @@ def test_threshold_and_explanation_need_no_model(tmp_path: Path, painted: Any, e
     assert (np.asarray(results.classes.data) == 2).sum() == 1
     results.set_threshold(0.05)
     assert (np.asarray(results.classes.data) == 2).all()
-    results.explain(Explanation(1, True, DynamicThreshold(min_area_um2=0)))
+    results.explain(CamView(1, True, DynamicThreshold(min_area_um2=0)))
     explained(results)
     assert results.cam.data[-1, -1] == 1
-    results.explain(Explanation(1, True, DynamicThreshold(min_area_um2=1000)))
+    results.explain(CamView(1, True, DynamicThreshold(min_area_um2=1000)))
     explained(results)
     assert not results.cam.data.any()
-    results.explain(Explanation(0, thresholded=False))
+    results.explain(CamView(0, thresholded=False))
     assert results.cam.name == "Grad-CAM: benign"
 
 
@@ -240,7 +241,7 @@ def test_what_is_in_view_is_explained_first_and_as_in_the_whole(tmp_path: Path, 
     for scope in get_args(Scope):
         seen: list[tuple[Any, ...]] = []
         results._explainer.part_made.connect(lambda *made, seen=seen: seen.append((*made, results.cam.data.copy())))
-        results.explain(Explanation(1, True, DynamicThreshold(scope=scope, strength=0.9)), (2300, 1200, 3200, 2000))
+        results.explain(CamView(1, True, DynamicThreshold(scope=scope, strength=0.9)), (2300, 1200, 3200, 2000))
         np.testing.assert_array_equal(results.cam.data, before, "the caller does not wait")
         explained(results)
         _, (rows, columns), picture, layer = seen.pop()
@@ -259,10 +260,10 @@ def test_of_many_moves_of_a_slider_the_last_one_is_shown(tmp_path: Path, painted
     store = painted(tmp_path, GRIDS["model's own mpp"])
     store._arrays["cam"][:] = np.random.default_rng(0).random(store._arrays["cam"].shape)
     results = laid_over(slide_layer(store.grid), tmp_path)
-    made: list[Explanation] = []
+    made: list[CamView] = []
     results._explainer.made.connect(lambda explanation, _: made.append(explanation))
     for strength in np.linspace(0.5, 1.5, 30):
-        results.explain(Explanation(1, True, DynamicThreshold(strength=float(strength))))
+        results.explain(CamView(1, True, DynamicThreshold(strength=float(strength))))
     explained(results)
     assert made[-1] == results.explanation
     assert len(made) < 30, "each was computed"
@@ -286,6 +287,6 @@ def test_10_000_tiles_are_shown_within_50_ms(tmp_path: Path, painted: Any) -> No
         return min(times)
 
     assert fastest(lambda: results.set_threshold(0.4)) < 0.05
-    assert fastest(lambda: results.explain(Explanation(1, True, DynamicThreshold(strength=1.2)))) < 0.05
+    assert fastest(lambda: results.explain(CamView(1, True, DynamicThreshold(strength=1.2)))) < 0.05
     every_block = read_blocks(store, np.ndindex(25, 25))  # as after re-scoring the whole slide
     assert fastest(lambda: results.add(every_block)) < 0.05

@@ -23,8 +23,8 @@ from napari_dala.model.bundle import ModelBundle, load_bundle, seeded_network
 from napari_dala.model.bundle_head import load_head
 from napari_dala.model.card import UNTRAINED_CARD
 from napari_dala.results.model_check import ModelCheck
-from napari_dala.results.store import TileStatus
-from napari_dala.training.finetune.features import features_of
+from napari_dala.results.tile_results import TileStatus
+from napari_dala.training.finetune.features import labelled_features
 from napari_dala.training.finetune.finetune import run_finetune
 from napari_dala.training.finetune.gather import gather
 from napari_dala.training.finetune.job import (
@@ -161,7 +161,7 @@ def test_figures_are_of_the_stored_models_on_the_same_tiles(lesson: Lesson, done
 
 def test_what_an_analysis_lacks_is_read_from_the_pixels(lesson: Lesson, tmp_path: Path) -> None:
     settings, tiles = FinetuneSettings(**FAST), tiles_of(lesson)
-    stored, had = features_of(tiles, settings, load=pytest.fail)
+    stored, had = labelled_features(tiles, settings, load=pytest.fail)
     assert had.all()
     assert stored.any(1).all()
 
@@ -174,7 +174,7 @@ def test_what_an_analysis_lacks_is_read_from_the_pixels(lesson: Lesson, tmp_path
     for one, missing in (({"analysis": tmp_path / "seen"}, int(undone.sum())), ({"analysis": None}, None)):
         others = tiles_of(lesson, examples_of(lesson, **one))
         told.clear()
-        read, had = features_of(
+        read, had = labelled_features(
             others, settings, lambda: load_bundle(lesson.model), on_progress=lambda *each: told.append(each)
         )
         others.close()
@@ -194,7 +194,7 @@ def test_tiles_that_cannot_be_decoded_are_left_out(mosaic: Path, broken_mosaic: 
     write_annotations(AnnotationDocument("", (), tuple(drawn)), tmp_path / "drawn.geojson")
     one = SlideExamples(slide=path, annotations=tmp_path / "drawn.geojson")
     with gather([one], card, "0", FinetuneSettings(**FAST)) as tiles:
-        features, had = features_of(tiles, FinetuneSettings(**FAST), lambda: ModelBundle(seeded_network(2), card))
+        features, had = labelled_features(tiles, FinetuneSettings(**FAST), lambda: ModelBundle(seeded_network(2), card))
     left, top = tiles.examples.column * 128, tiles.examples.row * 128  # 64 px at 0.5 um/px, level-0 px of 0.25
     near = 8  # px that resampling reads beside a tile
     inside = (left + 128 + near > x) & (left - near < x + 512) & (top + 128 + near > y) & (top - near < y + 512)

@@ -22,7 +22,7 @@ from napari_dala.training.finetune.job import (
 )
 from napari_dala.training.finetune.quick import (
     MOST_REPLAYED,
-    Means,
+    ChannelMeans,
     balanced_sample,
     epochs_for,
     fit_head,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from napari_dala.training.epochs import Epoch
     from tests.conftest import Lesson
 
-NONE = Means(torch.zeros(0, CHANNELS), torch.zeros(0, dtype=torch.int64))
+NONE = ChannelMeans(torch.zeros(0, CHANNELS), torch.zeros(0, dtype=torch.int64))
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def parent() -> HeadNetwork:
         return HeadNetwork(2).eval()
 
 
-def tiles(counts: tuple[int, ...], seed: int = 0, shift: float = 0.0) -> Means:
+def tiles(counts: tuple[int, ...], seed: int = 0, shift: float = 0.0) -> ChannelMeans:
     """Return tiles whose class is told by 30 of the channels; `shift` moves those to other channels."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
@@ -55,14 +55,14 @@ def tiles(counts: tuple[int, ...], seed: int = 0, shift: float = 0.0) -> Means:
     for place, label in enumerate(labels.tolist()):
         first = 40 * label + int(shift)
         features[place, first : first + 30] += 1.5
-    return Means(features, labels)
+    return ChannelMeans(features, labels)
 
 
 def recipe(**values: object) -> FinetuneSettings:
     return checked_settings(**{"epochs": 10, "penalty": 0.0, **values}).with_defaults()
 
 
-def accuracy(network: HeadNetwork, what: Means) -> float:
+def accuracy(network: HeadNetwork, what: ChannelMeans) -> float:
     return float((probabilities(network, what.features).argmax(1) == what.labels.numpy()).mean())
 
 
@@ -114,8 +114,10 @@ def test_replay_keeps_what_the_parent_knew(parent: HeadNetwork) -> None:
     taught = fit_head(parent, 2, known, NONE, NONE, recipe())
     assert taught is not None
     fresh = tiles((20, 20), seed=4)
-    swapped = Means(known.features[:0], known.labels[:0])
-    new = Means(torch.cat([fresh.features, known.features[:40]]), torch.cat([fresh.labels, 1 - known.labels[:40]]))
+    swapped = ChannelMeans(known.features[:0], known.labels[:0])
+    new = ChannelMeans(
+        torch.cat([fresh.features, known.features[:40]]), torch.cat([fresh.labels, 1 - known.labels[:40]])
+    )
     forgetful = fit_head(taught, 2, new, swapped, NONE, recipe())
     careful = fit_head(taught, 2, new, swapped, known, recipe(replay=4.0))
     assert forgetful is not None
@@ -186,10 +188,10 @@ def test_it_stops_within_a_batch_and_refuses_what_is_not_finite(parent: HeadNetw
 )
 @settings(max_examples=40, deadline=None)
 def test_the_new_replay_is_half_old_half_new_where_there_is_enough(old: list[int], new: list[int], seed: int) -> None:
-    def marked(labels: list[int], mark: float) -> Means:
+    def marked(labels: list[int], mark: float) -> ChannelMeans:
         features = torch.zeros(len(labels), CHANNELS)
         features[:, 0], features[:, 1] = mark, torch.tensor(labels, dtype=torch.float32)
-        return Means(features, torch.tensor(labels, dtype=torch.int64))
+        return ChannelMeans(features, torch.tensor(labels, dtype=torch.int64))
 
     replay = mixed_replay(marked(old, 1), marked(new, 2), seed)
     assert replay.features.dtype == torch.float16

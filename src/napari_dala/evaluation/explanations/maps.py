@@ -75,7 +75,7 @@ class ExplainSettings:
     seed: int = 0
 
 
-class Explainer:
+class MapMaker:
     """Makes Grad-CAM, the references and the random map of tiles; the trunk runs once for all of them.
 
     Parameters
@@ -88,7 +88,7 @@ class Explainer:
     Raises
     ------
     DalaError
-        If pytorch-grad-cam is asked for and not installed, or the device is not to be had.
+        If pytorch-grad-cam is asked for and not installed, or the device is not there.
     """
 
     def __init__(self, bundle: ModelBundle, settings: ExplainSettings) -> None:

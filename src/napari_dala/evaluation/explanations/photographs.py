@@ -13,13 +13,13 @@ from napari_dala.evaluation.explanations.faithfulness import faithfulness
 from napari_dala.evaluation.explanations.maps import (
     GRAD_CAM,
     RANDOMISED,
-    Explainer,
     ExplainSettings,
+    MapMaker,
     cell_um,
     randomised,
     with_thresholds,
 )
-from napari_dala.evaluation.photographs import fitting, seen_before
+from napari_dala.evaluation.photographs import fitting, patients_seen_before
 from napari_dala.metrics.anonymous import patient_key
 from napari_dala.metrics.scores import FEW_PATIENTS, Estimate, mean_estimates
 from napari_dala.training.photographs.augment import for_evaluation, read_photograph
@@ -134,12 +134,12 @@ def explain_photographs(
     DatasetError
         If the bundle's classes are not the data set's, or a photograph cannot be read.
     DalaError
-        See `Explainer`.
+        See `MapMaker`.
     """
     squares, _, notes = fitting(bundle.card, dataset)
-    notes += [note for note in (seen_before(bundle.card.training, dataset, indices),) if note]
+    notes += [note for note in (patients_seen_before(bundle.card.training, dataset, indices),) if note]
     chosen = _Chosen(dataset, indices, squares)
-    explainer = Explainer(bundle, settings)
+    explainer = MapMaker(bundle, settings)
     probability, maps = chosen.explained(explainer)
     classes = probability.argmax(1)
     by_method = chosen.maps_of(classes, maps, bundle)
@@ -147,7 +147,7 @@ def explain_photographs(
     correlations: dict[str, dict[str, float]] = {name: {} for name in by_method}
     for part in RANDOMISED:
         for seed in range(settings.seed, settings.seed + RANDOM_NETWORKS):
-            _, others = chosen.explained(Explainer(randomised(bundle, part, seed), settings))
+            _, others = chosen.explained(MapMaker(randomised(bundle, part, seed), settings))
             for name, changed in chosen.maps_of(classes, others, bundle).items():
                 sofar = correlations[name].get(part, 0.0)
                 correlations[name][part] = sofar + mean_correlation(by_method[name], changed) / RANDOM_NETWORKS
@@ -221,7 +221,7 @@ class _Chosen:
         tile = for_evaluation(image[..., top : top + rows, left : left + columns], side, self.squares.tile_px)[0]
         return np.ascontiguousarray(tile.permute(1, 2, 0).numpy())
 
-    def explained(self, explainer: Explainer) -> tuple[Floats, dict[str, Floats]]:
+    def explained(self, explainer: MapMaker) -> tuple[Floats, dict[str, Floats]]:
         """Return probabilities (n, classes) and maps (n, classes, h, w) by method."""
         parts = [explainer(np.stack(tiles)) for tiles in self._batches()]
         names = parts[0].maps

@@ -17,7 +17,7 @@ from napari_dala.evaluation.explanations.localisation import (
     shifted_tiles,
     truth_file,
 )
-from napari_dala.evaluation.explanations.maps import GRAD_CAM, THRESHOLDS, Explainer, ExplainSettings, cell_um
+from napari_dala.evaluation.explanations.maps import GRAD_CAM, THRESHOLDS, ExplainSettings, MapMaker, cell_um
 from napari_dala.slide import open_slide
 from napari_dala.slide.tiles import TileGrid
 from napari_dala.slide.tissue import MIN_TISSUE
@@ -59,14 +59,14 @@ def explain_slide(path: Path, bundle: ModelBundle, settings: ExplainSettings) ->
     DatasetError
         If no tile holds a class and other tissue.
     DalaError
-        See `Explainer`.
+        See `MapMaker`.
     """
     card = bundle.card
     with open_slide(path) as slide:
         grid = TileGrid.over(slide, card.tile_px, card.mpp)
         fractions = by_tile(class_fractions(truth_file(path), card.class_names, grid), grid.cells)
         tissue = fractions.sum(0).mean(2) >= MIN_TISSUE
-        explainer = Explainer(bundle, settings)
+        explainer = MapMaker(bundle, settings)
         bands = zip(shifted_tiles(slide, grid), tissue, strict=True)
         parts = [explainer(tiles[here]).maps for tiles, here in bands if here.any()]
     inside = fractions[:, tissue]

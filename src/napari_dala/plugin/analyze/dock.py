@@ -149,7 +149,9 @@ class AnalyzeWidget(QWidget):
             if self._session.layer in layers:
                 self.layer_box.setCurrentIndex(layers.index(self._session.layer))
         if not self.is_running:
-            self.error.say(self._session.problem if self._session.slide is None and self._session.problem else "")
+            self.error.say(
+                self._session.problem if self._session.open_slide() is None and self._session.problem else ""
+            )
         self._show_state()
 
     def _list_models(self, choose: str = "") -> None:
@@ -158,7 +160,7 @@ class AnalyzeWidget(QWidget):
 
     def _look_ahead(self) -> None:
         """Have the child find the tissue of the slide in hand, so that Run need not wait for it."""
-        slide, entry = self._session.slide, self.entry
+        slide, entry = self._session.open_slide(), self.entry
         if slide is None or slide.path is None or slide.mpp is None or slide.is_photograph or entry is None:
             return
         wanted = AnalysisRequest.of(slide=slide.path, mpp=given_mpp(slide), model=str(entry.path or entry.name))
@@ -173,7 +175,7 @@ class AnalyzeWidget(QWidget):
 
     def run(self) -> None:
         """Analyse the chosen extent; what was done before is not done again."""
-        layer, slide, entry = self._session.layer, self._session.slide, self.entry
+        layer, slide, entry = self._session.layer, self._session.open_slide(), self.entry
         if layer is None or slide is None or entry is None or self.is_running:
             return
         self.error.say("")
@@ -214,10 +216,11 @@ class AnalyzeWidget(QWidget):
         return polygons
 
     def _show_last(self) -> None:
-        if self._session.slide is not None and self._session.layer is not None:
+        slide = self._session.open_slide()
+        if slide is not None and self._session.layer is not None:
             self.offer_button.setEnabled(False)
             show = partial(self._on_loaded, self._session.layer)
-            folder = analyses_folder(self._session.slide)
+            folder = analyses_folder(slide)
             create_worker(load, folder, _connect={"returned": show, "errored": self._on_not_loaded})
 
     def _on_loaded(self, layer: Image, loaded: LoadedAnalysis) -> None:
@@ -240,7 +243,7 @@ class AnalyzeWidget(QWidget):
 
     def _show_state(self) -> None:
         """Let what can be done now be seen and pressed."""
-        slide, entry = self._session.slide, self.entry
+        slide, entry = self._session.open_slide(), self.entry
         unknown = slide is not None and slide.mpp is None
         self.ask_mpp.say(_ASK_MPP if unknown else "")
         self._form.setRowVisible(self.mpp_box, unknown)

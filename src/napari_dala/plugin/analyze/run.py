@@ -13,7 +13,7 @@ from superqt.utils import create_worker
 from napari_dala.plugin.analyze.spinner import hold_spinner
 from napari_dala.plugin.preferences import load_preferences
 from napari_dala.plugin.viewer.slide_layers import file_of, view_of
-from napari_dala.results.loaded import Block, LoadedAnalysis, load, read_news
+from napari_dala.results.loaded import LoadedAnalysis, StoredBlock, load, read_news
 from napari_dala.results.progress import Progress
 from napari_dala.results.request import AnalysisRequest
 from napari_dala.workspace import slide_folder
@@ -176,7 +176,7 @@ class AnalysisRun(QObject):
             self._results = self._session.show(self.layer, loaded, self.preview)
         self._show()
 
-    def _on_blocks(self, blocks: list[Block]) -> None:
+    def _on_blocks(self, blocks: list[StoredBlock]) -> None:
         if blocks and self.is_running and self._results is not None:
             self._session.add(self._results, blocks)
 

@@ -87,7 +87,7 @@ class CountsPanel(QWidget):
     @property
     def slides(self) -> list[AnnotatedSlide]:
         """The slides that are counted, the open one with what is drawn on it now."""
-        slide, drawn = self._session.slide, self._drawing.document
+        slide, drawn = self._session.open_slide(), self._drawing.document
         if drawn is not None and self._slides is not None:
             return [replace(one, drawn=drawn) if one.fingerprint == drawn.fingerprint else one for one in self._slides]
         if drawn is None or slide is None or slide.fingerprint != drawn.fingerprint:

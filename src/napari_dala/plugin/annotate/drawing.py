@@ -211,7 +211,7 @@ class Drawing(QObject):
     def _follow(self) -> None:
         """Turn to the current slide's page, and drop those of slides that are gone."""
         session, before = self.session, self._page
-        layers, slide, slide_layer = session.viewer.layers, session.slide, session.layer
+        layers, slide, slide_layer = session.viewer.layers, session.open_slide(), session.layer
         self._page = None
         if slide is not None and slide_layer is not None:
             self._page = self._pages.get(slide.fingerprint) or self._open(slide, slide_layer)
@@ -266,7 +266,7 @@ class Drawing(QObject):
 
     def _claim(self, page: Page) -> None:
         if page.view is not None:
-            self.session.claim(page.view.layer, page.slide_layer)
+            self.session.follow_slide(page.view.layer, page.slide_layer)
 
     def _first_classes(self) -> tuple[AnnotationClass, ...]:
         """Return the classes of the current results, or of the model that is built in, and one to ignore."""

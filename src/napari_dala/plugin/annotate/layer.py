@@ -1,6 +1,6 @@
 """What is drawn on one slide as a napari Shapes layer, and what the user made of that layer.
 
-The layer's data are level-0 edge coordinates (y, x), as the documents' are; `lay` puts them half a pixel off the
+The layer's data are level-0 edge coordinates (y, x), as the documents' are; `place_over` puts them half a pixel off the
 slide's own data coordinates, so that both meet on the tissue.
 """
 
@@ -18,7 +18,7 @@ from napari.layers.base import ActionType
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 
 from napari_dala.annotations.shapes import Shape, merge_edited, to_shapes
-from napari_dala.plugin.viewer.result_layers import PLACEMENT, lay
+from napari_dala.plugin.viewer.result_layers import PLACEMENT, place_over
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -195,7 +195,7 @@ class AnnotationLayer(QObject):
         self._remember(document)
 
     def _place(self) -> None:
-        lay(self.layer, ((1.0, 1.0), (0.0, 0.0)), self._slide_layer)
+        place_over(self.layer, ((1.0, 1.0), (0.0, 0.0)), self._slide_layer)
 
     @contextmanager
     def _quietly(self) -> Iterator[None]:

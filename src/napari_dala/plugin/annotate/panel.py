@@ -197,7 +197,7 @@ class AnnotationPanel(QWidget):
             button.setIcon(tool_icon(tool, QColor(red, green, blue)))
 
     def _why_nothing(self) -> str:
-        if self._session.slide is None:
+        if self._session.open_slide() is None:
             return self._session.problem or "Open a slide to draw on it."
         return "Reading what was drawn on this slide…"
 

@@ -66,7 +66,7 @@ class TileMark:
         self.layer = Vectors(
             sides, name=NAME, edge_width=width, edge_color=_COLOR, vector_style="line", units=slide_layer.units
         )
-        self._session.claim(self.layer, slide_layer)
+        self._session.follow_slide(self.layer, slide_layer)
         selection = set(layers.selection)
         layers.append(self.layer)
         layers.selection = selection  # adding selects what was added

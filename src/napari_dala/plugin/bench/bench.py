@@ -20,7 +20,7 @@ from napari_dala.annotations.document import Annotation, AnnotationClass, Annota
 from napari_dala.annotations.files import write_annotations
 from napari_dala.errors import DalaError
 from napari_dala.plugin.bench.callback_times import CallbackTimes
-from napari_dala.plugin.bench.event_loop import TURN_S, Heart, Wanderer, failures, wait_until
+from napari_dala.plugin.bench.event_loop import TURN_S, CameraPath, LatencyProbe, failures, wait_until
 from napari_dala.plugin.preferences import PLUGIN
 from napari_dala.plugin.viewer.session import session_of
 from napari_dala.slide import open_slide
@@ -71,10 +71,10 @@ class Bench:
         self.analyze.model_box.setCurrentText(model)
         if not self.analyze.run_button.isEnabled():
             raise DalaError(f"{slide.name}: cannot be analysed with {model}; choose a slide that says its resolution")
-        self._heart, self._wanderer = Heart(), Wanderer(self.viewer, self.layer)
+        self._heart, self._wanderer = LatencyProbe(), CameraPath(self.viewer, self.layer)
         self._draws = 0
         self.viewer.window._qt_viewer.canvas._scene_canvas.events.draw.connect(self._count)
-        opened = session_of(self.viewer).slide
+        opened = session_of(self.viewer).open_slide()
         assert opened is not None
         self._fingerprint = opened.fingerprint
 

@@ -28,7 +28,7 @@ _LOOK_MS = 50
 _PATIENCE_S = 300.0
 
 
-class Heart(QObject):
+class LatencyProbe(QObject):
     """Beats every 5 ms in the event loop and notes how late each beat comes."""
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class Heart(QObject):
         self._last = now
 
 
-class Wanderer(QObject):
+class CameraPath(QObject):
     """Pans and zooms a viewer over a slide layer, the same way each time, as fast as the event loop allows.
 
     Parameters
@@ -68,7 +68,7 @@ class Wanderer(QObject):
         self._camera = viewer.scene.camera
         viewer.reset_view()
         self._zoom = self._camera.zoom
-        width, height = session_of(viewer).slide.dimensions  # type: ignore[union-attr]
+        width, height = session_of(viewer).open_slide().dimensions  # type: ignore[union-attr]
         self._low = np.array(to_world(layer, 0, 0))
         self._side = np.array(to_world(layer, width, height)) - self._low
         self._begun = 0.0

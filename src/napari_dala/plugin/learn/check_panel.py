@@ -172,7 +172,7 @@ class CheckPanel(QWidget):
 
     def _go(self, row: int) -> None:
         """Show a tile where it lies, if its slide is the current one."""
-        slide, results = self._session.slide, self._session.results
+        slide, results = self._session.open_slide(), self._session.results
         if self.check is None or not 0 <= row < len(self._shown):
             return
         sample = self.check.samples[self._shown[row]]

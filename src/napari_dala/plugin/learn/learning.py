@@ -104,7 +104,7 @@ class Learning(QObject):
         if self._is_abandoned or self._session.layer is self._layer:
             return
         self._forget()
-        self._layer, slide = self._session.layer, self._session.slide
+        self._layer, slide = self._session.layer, self._session.open_slide()
         self.problem = ""
         if slide is not None:
             try:
@@ -118,7 +118,7 @@ class Learning(QObject):
 
     def begin(self, config: FinetuneConfig) -> None:
         """Make a job and start it, in a thread."""
-        slide = self._session.slide
+        slide = self._session.open_slide()
         assert slide is not None
         self._forget()
         self.is_busy, self.problem = True, ""
@@ -141,7 +141,7 @@ class Learning(QObject):
 
     def show_preview(self) -> None:
         """Let the new model score the slide, beside the results that are there; without any, the parent's are read."""
-        layer, slide = self._layer, self._session.slide
+        layer, slide = self._layer, self._session.open_slide()
         if layer is None or slide is None or self.learned is None or self._has_preview:
             return
         if self._session.results is None:
@@ -169,7 +169,7 @@ class Learning(QObject):
         before, after = (
             part and part.analysis.store for part in (overlays and overlays.standing, overlays and overlays.preview)
         )
-        restore = before.make_latest if before else after.step_back if after else None
+        restore = before.make_latest if before else after.unset_latest if after else None
         if run := self.run:
             if restore is not None:  # again once it has ended: it may be about to begin
                 run.ended.connect(partial(_quietly, restore))
@@ -253,7 +253,7 @@ class Learning(QObject):
 
     def _preview(self, layer: Image) -> None:
         """Start the analysis; one that runs on the slide gives way, for what it would do this one does too."""
-        slide = self._session.slide
+        slide = self._session.open_slide()
         if layer is not self._layer or slide is None or self.learned is None or self._has_preview:
             return
         for run in list(self._session.runs):

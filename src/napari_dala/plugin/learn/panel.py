@@ -131,7 +131,7 @@ class LearnPanel(QWidget):
     @property
     def obstacle(self) -> str:
         """Why Learn cannot be pressed, one line, or empty."""
-        slide, status = self._session.slide, self.learning.status
+        slide, status = self._session.open_slide(), self.learning.status
         if self.learning.is_busy:
             return "One moment…"
         if self.learning.learned is not None:
@@ -181,7 +181,7 @@ class LearnPanel(QWidget):
     @property
     def _current(self) -> AnnotatedSlide | None:
         """The open slide with what is drawn on it now."""
-        slide = self._session.slide
+        slide = self._session.open_slide()
         if slide is None:
             return None
         return annotated_slide(slide, self._drawing.document, load_preferences().workspace)
@@ -197,7 +197,7 @@ class LearnPanel(QWidget):
 
     def learn(self) -> None:
         """Save what is drawn, and start a job that learns from the ticked slides."""
-        slide, entry = self._session.slide, self.entry
+        slide, entry = self._session.open_slide(), self.entry
         if self.obstacle or slide is None or entry is None or entry.card is None:
             return
         preferences, mode = load_preferences(), self.mode_box.currentData()

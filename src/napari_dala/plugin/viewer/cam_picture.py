@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from napari_dala.model.threshold import DynamicThreshold, Level, ThresholdedMap
+    from napari_dala.model.threshold import DynamicThreshold, MapLevel, ThresholdedMap
     from napari_dala.results.loaded import LoadedAnalysis
 
     Part = tuple[slice, slice]
@@ -26,7 +26,7 @@ _REST = 9  # times as long as the last picture took, between two pictures of a m
 
 
 @dataclass(frozen=True)
-class Explanation:
+class CamView:
     """Which Grad-CAM is shown, and how.
 
     Attributes
@@ -48,7 +48,7 @@ class Explanation:
         return thresholded.map if self.thresholded else thresholded.scaled
 
 
-class Explainer(QObject):
+class CamPainter(QObject):
     """Makes pictures one at a time; of those asked for meanwhile only the last.
 
     Parameters
@@ -69,13 +69,13 @@ class Explainer(QObject):
     made = Signal(object, object)
     """(explanation, the whole `ThresholdedMap`)."""
 
-    def __init__(self, loaded: LoadedAnalysis, explanation: Explanation) -> None:
+    def __init__(self, loaded: LoadedAnalysis, explanation: CamView) -> None:
         super().__init__()
         self.explanation = explanation
         self._loaded = loaded
         self._wanted: Part | None = None
         self._is_wanted = self._is_busy = False
-        self._level: tuple[object, Level] | None = None
+        self._level: tuple[object, MapLevel] | None = None
         self._version = 0  # of the map
         self._begun = self._seconds = 0.0
         self._later = QTimer(self)
@@ -87,7 +87,7 @@ class Explainer(QObject):
         """True until what was asked for is there."""
         return self._is_busy or self._is_wanted
 
-    def ask(self, explanation: Explanation, tiles: Part | None = None) -> None:
+    def ask(self, explanation: CamView, tiles: Part | None = None) -> None:
         """Make a picture now, of some rows and columns of tiles first."""
         self.explanation, self._wanted, self._is_wanted = explanation, tiles, True
         self._begin()
@@ -118,7 +118,7 @@ class Explainer(QObject):
             _connect={"yielded": self._on_part, "returned": self._on_made, "errored": self._on_failed},
         )
 
-    def _on_part(self, made: tuple[Explanation, Part, NDArray[np.float32]]) -> None:
+    def _on_part(self, made: tuple[CamView, Part, NDArray[np.float32]]) -> None:
         self.part_made.emit(*made)
 
     def _on_made(self, made: _Made) -> None:
@@ -136,12 +136,12 @@ class Explainer(QObject):
         raise error
 
 
-_Made: TypeAlias = "tuple[Explanation, ThresholdedMap, tuple[object, Level]]"
+_Made: TypeAlias = "tuple[CamView, ThresholdedMap, tuple[object, MapLevel]]"
 
 
 def _steps(
-    loaded: LoadedAnalysis, explanation: Explanation, tiles: Part | None, about: object, level: Level | None
-) -> Generator[tuple[Explanation, Part, NDArray[np.float32]], None, _Made]:
+    loaded: LoadedAnalysis, explanation: CamView, tiles: Part | None, about: object, level: MapLevel | None
+) -> Generator[tuple[CamView, Part, NDArray[np.float32]], None, _Made]:
     """Give the picture of some rows and columns of tiles; return the whole map and its level."""
     raw = loaded.raw_cam(explanation.class_index)
     rule, cells = explanation.rule, loaded.analysis.grid.cells

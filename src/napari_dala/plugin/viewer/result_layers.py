@@ -10,10 +10,9 @@ from napari.layers import Image, Labels
 from napari.utils.colormaps import Colormap, DirectLabelColormap
 from psygnal import Signal
 
-from napari_dala.plugin.viewer.cam_picture import Explainer, Explanation
+from napari_dala.plugin.viewer.cam_picture import CamPainter, CamView
 from napari_dala.plugin.viewer.slide_layers import to_slide
 from napari_dala.results.report.pictures import colormap
-from napari_dala.slide.tiles import BLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     from napari_dala.model.threshold import ThresholdedMap
     from napari_dala.results.analysis import Analysis
-    from napari_dala.results.loaded import Block, LoadedAnalysis
+    from napari_dala.results.loaded import LoadedAnalysis, StoredBlock
 
     Frame = tuple[tuple[float, float], tuple[float, float]]
 
@@ -70,11 +69,11 @@ class ResultLayers:
         self._ending = ending
         self.slide_layer = slide_layer
         self.threshold = self.analysis.card.operating_threshold
-        self.explanation = Explanation(self.analysis.card.target_class)
+        self.explanation = CamView(self.analysis.card.target_class)
         self._layers = layers
         self._loaded = loaded
         self.thresholded = loaded.take_first()
-        self._explainer = Explainer(loaded, self.explanation)
+        self._explainer = CamPainter(loaded, self.explanation)
         self._explainer.part_made.connect(self._show_part)
         self._explainer.made.connect(self._show_cam)
         self.probability, self.classes, self.cam = self._create()
@@ -106,18 +105,11 @@ class ResultLayers:
         for layer in self.present:
             self._layers.remove(layer)
 
-    def add(self, blocks: Iterable[Block]) -> None:
+    def add(self, blocks: Iterable[StoredBlock]) -> None:
         """Show blocks of tiles that are new in the store."""
-        analysis, cells = self.analysis, self.analysis.grid.cells
-        hatched = False
-        for block in blocks:
-            tiles = _slices(block.position, BLOCK)
-            analysis.status[tiles] = block.status
-            analysis.approximate[tiles] = block.approximate
-            analysis.unfamiliar[tiles] = block.unfamiliar
-            analysis.probability[(slice(None), *tiles)] = block.probability
-            self._loaded.cams[(slice(None), *_slices(block.position, BLOCK * cells))] = block.cams
-            hatched |= bool(block.unfamiliar.any())
+        blocks = list(blocks)
+        self._loaded.grow(blocks)
+        hatched = any(block.tiles.unfamiliar.any() for block in blocks)
         self.probability.refresh(extent=False)
         self._show_classes()
         self._rename()
@@ -125,6 +117,10 @@ class ResultLayers:
         if self.unfamiliar is not None and hatched:
             np.asarray(self.unfamiliar.data)[...] = self._hatching()
             self.unfamiliar.refresh(extent=False)
+
+    def mark(self, status: NDArray[np.uint8]) -> None:
+        """Note what has become of every tile, (rows, columns)."""
+        self._loaded.mark(status)
 
     def end_names(self, ending: str) -> None:
         """Give the layers' names another ending."""
@@ -138,7 +134,7 @@ class ResultLayers:
             layer.metadata["dala_threshold"] = threshold
         self._show_classes()
 
-    def explain(self, explanation: Explanation, view: Sequence[float] | None = None) -> None:
+    def explain(self, explanation: CamView, view: Sequence[float] | None = None) -> None:
         """Show another class' map, or the same one thresholded in another way, without running the model.
 
         It is computed in a thread, first what lies in `view` (left, top, right, bottom; level-0 px).
@@ -291,7 +287,7 @@ class ResultLayers:
             (self.unfamiliar, grid.cell_frame),
         ):
             if layer is not None:
-                lay(layer, frame, self.slide_layer)
+                place_over(layer, frame, self.slide_layer)
 
     def _show_classes(self) -> None:
         np.asarray(self.classes.data)[...] = self.analysis.class_map(self.threshold)
@@ -312,25 +308,21 @@ class ResultLayers:
         seen = (rows.stop - rows.start) * (columns.stop - columns.start)
         return (rows, columns) if seen < _MOST * math.prod(counts) else None
 
-    def _show_part(self, explanation: Explanation, part: tuple[slice, slice], picture: NDArray[np.float32]) -> None:
+    def _show_part(self, explanation: CamView, part: tuple[slice, slice], picture: NDArray[np.float32]) -> None:
         np.asarray(self.cam.data)[part] = picture
         self._color_cam(explanation)
 
-    def _show_cam(self, explanation: Explanation, thresholded: ThresholdedMap) -> None:
+    def _show_cam(self, explanation: CamView, thresholded: ThresholdedMap) -> None:
         self.thresholded = thresholded
         np.asarray(self.cam.data)[...] = explanation.picture(thresholded)
         self._color_cam(explanation)
         self.explained.emit()
 
-    def _color_cam(self, explanation: Explanation) -> None:
+    def _color_cam(self, explanation: CamView) -> None:
         colors = _colors(explanation.class_index, self.analysis)
         if self.cam.colormap.name != colors.name:
             self.cam.colormap = colors
         self.cam.refresh(extent=False)
-
-
-def _slices(block: tuple[int, int], side: int) -> tuple[slice, slice]:
-    return slice(block[0] * side, (block[0] + 1) * side), slice(block[1] * side, (block[1] + 1) * side)
 
 
 def _colors(class_index: int, analysis: Analysis) -> Colormap:
@@ -338,7 +330,7 @@ def _colors(class_index: int, analysis: Analysis) -> Colormap:
     return Colormap(colormap(entry.color), name=f"dala {entry.name}")
 
 
-def lay(layer: Layer, frame: Frame, slide_layer: Image) -> None:
+def place_over(layer: Layer, frame: Frame, slide_layer: Image) -> None:
     """Place a layer of one pixel per tile or cell; `frame` is its pixel side and first centre, level-0 px (y, x)."""
     side, first = frame
     # napari: world = affine(rotate(shear(scale * data)) + translate)

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from napari_dala.plugin.analyze.run import AnalysisRun
-    from napari_dala.plugin.viewer.cam_picture import Explanation
+    from napari_dala.plugin.viewer.cam_picture import CamView
     from napari_dala.plugin.viewer.result_layers import ResultLayers
-    from napari_dala.results.loaded import Block, LoadedAnalysis
+    from napari_dala.results.loaded import LoadedAnalysis, StoredBlock
     from napari_dala.slide import Slide
 
 TOGGLE_KEY = "h"
@@ -88,9 +88,8 @@ class Session(QObject):
         """The layers that can be analysed, the topmost first."""
         return [layer for layer in reversed(self.viewer.layers) if shows_slide(layer)]
 
-    @property
-    def slide(self) -> Slide | None:
-        """The current slide, or None where there is none or it cannot be opened."""
+    def open_slide(self) -> Slide | None:
+        """Return the current slide, opening it where it is not; None where there is none or `problem` says why not."""
         self.problem = None
         if self.layer is None:
             return None
@@ -113,7 +112,7 @@ class Session(QObject):
         """Return all that lies over a slide layer: results and a preview."""
         return self._overlays.get(layer)
 
-    def add(self, results: ResultLayers, blocks: Iterable[Block]) -> None:
+    def add(self, results: ResultLayers, blocks: Iterable[StoredBlock]) -> None:
         """Show tiles that are new in a store, if its results are still there."""
         if any(results in (one.standing, one.preview) for one in self._overlays.values()):
             results.add(blocks)
@@ -122,7 +121,7 @@ class Session(QObject):
 
     def mark(self, results: ResultLayers, status: NDArray[np.uint8]) -> None:
         """Note what has become of every tile of results, (rows, columns); see `Analysis.status`."""
-        results.analysis.status[...] = status
+        results.mark(status)
         if results is self.results:
             self.results_changed.emit()
 
@@ -132,7 +131,7 @@ class Session(QObject):
             self.results.set_threshold(threshold)
             self.results_changed.emit()
 
-    def explain(self, explanation: Explanation) -> None:
+    def explain(self, explanation: CamView) -> None:
         """Show another Grad-CAM of the current results."""
         if self.results is not None:
             assert self.layer is not None
@@ -186,7 +185,7 @@ class Session(QObject):
         camera.zoom = max(camera.zoom, min(canvas.size) / side / _SPOT_TILES)
         camera.center = (0.0, *to_world(self.layer, x, y))
 
-    def claim(self, layer: Layer, slide_layer: Image) -> None:
+    def follow_slide(self, layer: Layer, slide_layer: Image) -> None:
         """Let a layer that shows no results stand for a slide's when it is selected."""
         self._claims[layer] = slide_layer
 

@@ -49,7 +49,7 @@ def slide_of(layer: Image) -> Slide:
     if slide.mpp is None:
         mpp = _mpp_of(layer)
         if mpp is not None:
-            slide.mpp, slide.mpp_source = mpp, "given"
+            slide = layer.metadata["dala_slide"] = slide.with_mpp(mpp)
     return slide
 
 
@@ -69,8 +69,7 @@ def set_mpp(viewer: ViewerModel, layer: Image, mpp: float) -> None:
 
     All of them, because napari ignores units that are mixed; what was drawn stays where it is on the tissue.
     """
-    slide = slide_of(layer)
-    slide.mpp, slide.mpp_source = (mpp, mpp), "given"
+    layer.metadata["dala_slide"] = slide_of(layer).with_mpp((mpp, mpp))
     factor = mpp / float(layer.scale[-1])
     for other in viewer.layers:
         if not any(_is_length(unit) for unit in other.units):

@@ -15,7 +15,7 @@ import shapely.geometry
 from scipy import ndimage
 
 from napari_dala.files import write_text
-from napari_dala.results.store import TileStatus
+from napari_dala.results.tile_results import TileStatus
 
 if TYPE_CHECKING:
     from pathlib import Path

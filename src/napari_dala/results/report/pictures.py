@@ -14,7 +14,7 @@ from skimage.color import lab2rgb, rgb2lab
 from skimage.measure import block_reduce
 
 from napari_dala.model.threshold import DynamicThreshold, ThresholdedMap
-from napari_dala.results.store import TileStatus
+from napari_dala.results.tile_results import TileStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

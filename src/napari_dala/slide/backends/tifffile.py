@@ -50,7 +50,6 @@ class TiffSlide(Slide):
         with complaints() as heard:
             self._tiff = tifffile.TiffFile(path)
             weakref.finalize(self, self._tiff.close)
-            weakref.finalize(self, self._tiff.close)
             try:
                 facts = self._open()
                 if heard:

@@ -77,7 +77,7 @@ def figures(
     return {**without_names(replace(table, notes=notes)), "resampled": f"{unit}s"}
 
 
-def seen_before(parent: ModelCard, tiles: LabelledTiles, held_out: HeldOut) -> str | None:
+def held_out_seen_before(parent: ModelCard, tiles: LabelledTiles, held_out: HeldOut) -> str | None:
     """Say of how many held-out patients the parent has learned already, by its card."""
     there = _keys(tiles, held_out.split.test)
     seen = len(there & _trained(parent))

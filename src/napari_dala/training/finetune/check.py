@@ -67,7 +67,7 @@ def verdict(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -
     return "same"
 
 
-def checked(
+def check_of(
     tiles: LabelledTiles, held_out: HeldOut, card: ModelCard, probabilities: NDArray[np.float64], refitted: bool
 ) -> ModelCheck | None:
     """Return the held-out tiles as the new model sees them, (n, C); None where there are none."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_dala.errors import SlideError
-from napari_dala.results.store import FEATURES, TileStatus
+from napari_dala.results.store import FEATURES
+from napari_dala.results.tile_results import TileStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from napari_dala.training.finetune.job import FinetuneSettings
 
 
-def features_of(
+def labelled_features(
     tiles: LabelledTiles,
     settings: FinetuneSettings,
     load: Callable[[], ModelBundle],
@@ -27,7 +28,7 @@ def features_of(
     on_progress: Callable[[int, int], object] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
-    """Return the channel means of all labelled tiles (n, 2048), and which of them could be had, (n,).
+    """Return the channel means of all labelled tiles (n, 2048), and which of them could be readable, (n,).
 
     Parameters
     ----------
@@ -40,20 +41,20 @@ def features_of(
     on_progress
         Told how many of how many tiles were read.
     should_stop
-        Asked before each batch; if it says so, the rest are not had.
+        Asked before each batch; if it says so, the rest are not readable.
     """
     features = np.zeros((len(tiles.examples), FEATURES), np.float16)
-    had = np.zeros(len(features), np.bool_)
+    readable = np.zeros(len(features), np.bool_)
     row, column = tiles.examples.row, tiles.examples.column
     for source in tiles.sources:
         if source.stored:
             here = np.flatnonzero(tiles.examples.slide == source.fingerprint)
             done = here[source.stored.status[row[here], column[here]] == TileStatus.DONE]
             features[done] = source.stored.read(row[done], column[done])
-            had[done] = True
-    missing = np.flatnonzero(~had)
+            readable[done] = True
+    missing = np.flatnonzero(~readable)
     if not len(missing):
-        return features, had
+        return features, readable
 
     from napari_dala.inference.predictor import Predictor  # builds the trunk: seconds, only where it is needed
 
@@ -67,28 +68,28 @@ def features_of(
         for index in batch.tolist():
             try:
                 pixels.append(tiles.read(index))
-                had[index] = True
+                readable[index] = True
             except SlideError:  # this part of the file cannot be decoded
                 continue
         if pixels:
-            features[batch[had[batch]]] = predictor(np.stack(pixels)).features
+            features[batch[readable[batch]]] = predictor(np.stack(pixels)).features
         if on_progress:
             on_progress(int(np.searchsorted(missing, batch[-1])) + 1, len(missing))
-    return features, had
+    return features, readable
 
 
 def readable(tiles: LabelledTiles, should_stop: Callable[[], bool] | None = None) -> NDArray[np.bool_]:
     """Return which tiles can be decoded, (n,), reading each; those from where it was asked to stop on cannot."""
-    had = np.zeros(len(tiles), np.bool_)
+    readable = np.zeros(len(tiles), np.bool_)
     for index in range(len(tiles)):
         if should_stop and should_stop():
             break
         try:
             tiles.read(index)
-            had[index] = True
+            readable[index] = True
         except SlideError:
             continue
-    return had
+    return readable
 
 
 def _batches(indices: NDArray[np.intp], size: int) -> Iterator[NDArray[np.intp]]:

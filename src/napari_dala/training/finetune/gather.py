@@ -19,8 +19,9 @@ from napari_dala.annotations.labels import (
     without_empty,
 )
 from napari_dala.errors import AnnotationError
-from napari_dala.results.store import Setting, TileStatus
+from napari_dala.results.store import Setting
 from napari_dala.results.stored_tiles import StoredFeatures, find_stored
+from napari_dala.results.tile_results import TileStatus
 from napari_dala.slide import Slide, open_slide
 from napari_dala.slide.tiles import TileGrid, read_tiles
 

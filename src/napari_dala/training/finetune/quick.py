@@ -37,7 +37,7 @@ _FEWEST_EPOCHS = 3
 
 
 @dataclass(frozen=True, eq=False)
-class Means:
+class ChannelMeans:
     """Tiles as the head sees them.
 
     Attributes
@@ -54,18 +54,18 @@ class Means:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def at(self, indices: NDArray[np.intp]) -> Means:
+    def at(self, indices: NDArray[np.intp]) -> ChannelMeans:
         """Return some of the tiles."""
         chosen = torch.from_numpy(indices)
-        return Means(self.features[chosen], self.labels[chosen])
+        return ChannelMeans(self.features[chosen], self.labels[chosen])
 
 
 def fit_head(
     parent: HeadNetwork,
     num_classes: int,
-    train: Means,
-    held_out: Means,
-    replayed: Means,
+    train: ChannelMeans,
+    held_out: ChannelMeans,
+    replayed: ChannelMeans,
     settings: FinetuneSettings,
     *,
     on_epoch: Callable[[Epoch], object] | None = None,
@@ -176,13 +176,7 @@ def probabilities(network: HeadNetwork, features: Tensor, temperature: float = 1
     return np.asarray(torch.softmax(logits / temperature, dim=1))
 
 
-def balanced_sample(labels: NDArray[np.intp], most: int, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Return ascending indices of at most `most` tiles of each class, drawn without replacement."""
-    chosen = [rng.permutation(np.flatnonzero(labels == label))[:most] for label in np.unique(labels)]
-    return np.sort(np.concatenate([np.zeros(0, np.intp), *chosen]))
-
-
-def mixed_replay(old: Means, new: Means, seed: int) -> Replay:
+def mixed_replay(old: ChannelMeans, new: ChannelMeans, seed: int) -> Replay:
     """Return what the new model replays when it learns more: of each class the parent's tiles and its own, half each.
 
     At most `MOST_REPLAYED` tiles of a class; where one side has too few, the other fills up.
@@ -212,7 +206,7 @@ def _balanced(labels: Tensor, size: int, rng: np.random.Generator) -> NDArray[np
     return rng.choice(len(labels), size, p=chance / chance.sum())
 
 
-def _judged(network: HeadNetwork, held_out: Means) -> tuple[float, float, float] | tuple[None, None, None]:
+def _judged(network: HeadNetwork, held_out: ChannelMeans) -> tuple[float, float, float] | tuple[None, None, None]:
     """Return loss, accuracy and GMean of what is held out."""
     if not len(held_out):
         return None, None, None

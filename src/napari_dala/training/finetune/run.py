@@ -15,18 +15,18 @@ from napari_dala.errors import AnnotationError, JobError, SlideError
 from napari_dala.files import write_json
 from napari_dala.jobs.state import job_errors
 from napari_dala.model.bundle_head import load_head
-from napari_dala.training.finetune.card import child_card, counts_of, figures, seen_before, with_figures
+from napari_dala.training.finetune.card import child_card, counts_of, figures, held_out_seen_before, with_figures
 from napari_dala.training.finetune.check import (
     NOT_REFITTED,
     REFITTED,
-    checked,
+    check_of,
     kept_threshold,
     picture_of,
     refitted_temperature,
     tempered,
     verdict,
 )
-from napari_dala.training.finetune.features import features_of, readable
+from napari_dala.training.finetune.features import labelled_features, readable
 from napari_dala.training.finetune.gather import gather
 from napari_dala.training.finetune.job import (
     BUNDLE_FILE,
@@ -37,7 +37,7 @@ from napari_dala.training.finetune.job import (
     Prepared,
     as_json,
 )
-from napari_dala.training.finetune.quick import Means, epochs_for, fit_head, mixed_replay, probabilities
+from napari_dala.training.finetune.quick import ChannelMeans, epochs_for, fit_head, mixed_replay, probabilities
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,18 +97,18 @@ class FinetuneRun:
         self.run.say("reading the model")
         parent = load_head(self.config.model)
         with gather(self.config.slides, parent.card, parent.trunk_hash, self.settings) as tiles:
-            features, had = features_of(
+            features, had = labelled_features(
                 tiles, self.settings, self._whole, on_progress=self._tell_reading, should_stop=self.run.should_stop
             )
         if self.run.should_stop():
             return None
         tiles, features = _decoded(tiles, had), features[had]
         held_out, notes = self._prepared(parent, tiles)
-        everything = Means(torch.from_numpy(features).float(), torch.from_numpy(tiles.examples.label))
+        everything = ChannelMeans(torch.from_numpy(features).float(), torch.from_numpy(tiles.examples.label))
         train, test = everything.at(held_out.split.train), everything.at(held_out.split.test)
         replayed = everything.at(np.zeros(0, np.intp))
         if parent.replay is not None:
-            replayed = Means(parent.replay.features.float(), parent.replay.labels)
+            replayed = ChannelMeans(parent.replay.features.float(), parent.replay.labels)
         network = fit_head(
             parent.network,
             len(tiles.classes),
@@ -207,7 +207,7 @@ class FinetuneRun:
         if self.settings.epochs is None and self.settings.batch_size is not None:
             epochs = epochs_for(len(split.train), self.settings.batch_size)
             self.settings = self.settings.model_copy(update={"epochs": epochs})
-        further = [seen_before(parent.card, tiles, held_out), NO_REPLAY if quick and not brings else None]
+        further = [held_out_seen_before(parent.card, tiles, held_out), NO_REPLAY if quick and not brings else None]
         further.append(parent.card.warning)
         notes = [*split.notes, *tiles.notes, *(note for note in further if note)]
         assert self.settings.epochs is not None
@@ -236,8 +236,8 @@ class FinetuneRun:
         child = replace(measured.bundle, card=with_figures(card, before, after))
         path = self.run.job.result / BUNDLE_FILE
         _save(child, path)
-        check = checked(tiles, held_out, card, probability, temperature is not None)
-        weak = seen_before(parent.card, tiles, held_out) or (check.too_few if check is not None else "")
+        check = check_of(tiles, held_out, card, probability, temperature is not None)
+        weak = held_out_seen_before(parent.card, tiles, held_out) or (check.too_few if check is not None else "")
         if check is not None:
             check.save(path.parent)
         result = {

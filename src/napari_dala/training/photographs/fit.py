@@ -44,7 +44,14 @@ from napari_dala.training.networks.catalogue import BUNDLED, begin, build
 from napari_dala.training.photographs.augment import read_photograph
 from napari_dala.training.photographs.examples import Photographs
 from napari_dala.training.photographs.run_folder import disagreements, run_config
-from napari_dala.training.photographs.squares import FixedSquares, Squares, predict, scored, scored_by_set, squares_at
+from napari_dala.training.photographs.squares import (
+    FixedSquares,
+    Squares,
+    predict_photographs,
+    scored,
+    scored_by_set,
+    squares_at,
+)
 from napari_dala.training.provenance import circumstances, model_card, target_of
 from napari_dala.training.run_epochs import (
     Record,
@@ -288,7 +295,7 @@ def _measured(
     """Predict and score what is held out; write predictions.csv, check.json and its page."""
     if not len(split.test):
         return None, {}, None
-    found = predict(network, dataset, split.test, squares)
+    found = predict_photographs(network, dataset, split.test, squares)
     network.cpu()
     probabilities = found.of_photographs()
     text = io.StringIO()

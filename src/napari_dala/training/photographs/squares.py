@@ -131,7 +131,7 @@ class TileLogits:
 
 
 @torch.inference_mode()
-def predict(
+def predict_photographs(
     network: nn.Module,
     dataset: ImageDataset,
     indices: Sequence[int] | NDArray[np.intp],
