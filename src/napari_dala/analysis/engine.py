@@ -18,7 +18,7 @@ from napari_dala.inference.predictor import Prediction, Predictor
 from napari_dala.inference.sampler import Sampler
 from napari_dala.inference.streams import Streams
 from napari_dala.results.analysis import Analysis
-from napari_dala.results.progress import Progress
+from napari_dala.results.progress import Progress, pace
 from napari_dala.results.request import AnalysisRequest
 from napari_dala.results.tile_results import TileResults, TileStatus
 
@@ -278,8 +278,7 @@ class _ProgressWriter:
     def _report(self, blocks: tuple[tuple[int, int], ...]) -> None:
         if self._on_progress is None:
             return
-        rate = self._run / (time.perf_counter() - self._start) if self._run else 0.0
-        left = (self._todo - self._run) / rate if rate else None
+        rate, left = pace(self._run, self._todo - self._run, time.perf_counter() - self._start)
         done = self._before + self._new
         self._on_progress(
             Progress(

@@ -13,7 +13,7 @@ from torch import Tensor
 from napari_dala.analysis.control import RunControl
 from napari_dala.analysis.schedule import Schedule
 from napari_dala.model.gradcam import cam_weights
-from napari_dala.results.progress import Progress
+from napari_dala.results.progress import Progress, pace
 from napari_dala.results.tile_results import RescoredTiles, TileStatus
 from napari_dala.slide.tiles import BLOCK
 
@@ -77,9 +77,8 @@ def rescore(
             store.write_rescored(results)
             done += len(results.row)
         if on_progress is not None:
-            rate = done / (time.perf_counter() - start)
+            rate, left = pace(done, to_score - done, time.perf_counter() - start)
             blocks = tuple(block for block, _ in few)
-            left = (to_score - done) / rate
             on_progress(Progress(before + done, total, unreadable, rate, left, blocks, approximate + done))
         control.wait_while_paused()
     return done

@@ -24,6 +24,7 @@ from napari_dala.annotations.document import (
 from napari_dala.annotations.geojson import features_of, open_geojson, refuse_infinite
 from napari_dala.errors import AnnotationError
 from napari_dala.files import replacing
+from napari_dala.model.class_colors import PALETTE
 from napari_dala.workspace import slide_folder
 
 if TYPE_CHECKING:
@@ -32,15 +33,6 @@ if TYPE_CHECKING:
 ANNOTATIONS_FILE = "annotations.geojson"
 _MEMBER = "napari_dala"  # of the FeatureCollection: RFC 7946 allows foreign members, readers pass over them
 _NAMESPACE = uuid.UUID("5d3f1a52-6a5c-4f0e-9b1e-2f3d8a7c4e61")
-PALETTE: tuple[Color, ...] = (  # Okabe and Ito's, told apart by colour-blind readers too
-    (213, 94, 0),
-    (0, 114, 178),
-    (0, 158, 115),
-    (204, 121, 167),
-    (230, 159, 0),
-    (86, 180, 233),
-    (240, 228, 66),
-)
 
 
 def read_annotations(path: str | Path) -> AnnotationDocument:

@@ -96,14 +96,13 @@ def _analyze_one(path: Path, predictor: Predictor, request: AnalysisRequest, bar
             bar.update(task, completed=progress.finished, total=progress.total, rate=rate)
 
         analysis = carry_out(slide, predictor, request.model_copy(update={"out": folder}), show)
-        run = {
-            "device": str(predictor.device),
-            "precision": predictor.precision,
-            **request.record(),
-            "tiles": last.total,
-            "tiles_per_s": round(last.tiles_per_s, 2),
-            "seconds": round(time.perf_counter() - start, 2),
-        }
+        run = request.record(
+            str(predictor.device),
+            predictor.precision,
+            tiles=last.total,
+            tiles_per_s=last.tiles_per_s,
+            seconds=time.perf_counter() - start,
+        )
         write_outputs(analysis, slide, folder, run, anonymous=request.anonymous)
     if not last.total:
         tell_no_tissue(path)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import cycle
 from pathlib import Path
 
 import typer
-
-_COLORS = ((70, 130, 180), (214, 39, 40), (44, 160, 44), (255, 127, 14), (148, 103, 189))
 
 app = typer.Typer(
     help="List, show and import model bundles.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
@@ -52,13 +49,13 @@ def import_(
 ) -> None:
     """Check a model file and copy it into the models folder. Pickled code is never run."""
     from napari_dala.errors import BundleError
-    from napari_dala.model.card import ClassInfo
+    from napari_dala.model.class_colors import class_infos
     from napari_dala.model.convert import import_checkpoint, install_model
 
     if file.suffix.lower() in (".pt", ".pth"):
         if mpp is None:
             raise BundleError(f"{file.name}: a state dict does not say its resolution; give it with --mpp")
-        infos = [ClassInfo(name=part.strip(), color=color) for part, color in zip(classes.split(","), cycle(_COLORS))]
+        infos = class_infos(part.strip() for part in classes.split(","))
         bundle = import_checkpoint(file, classes=infos, mpp=mpp, tile_px=tile_px, name=name or file.stem)
         typer.echo(str(install_model(bundle, name)))
     else:

@@ -9,6 +9,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+def pace(done: int, left: int, seconds: float) -> tuple[float, float | None]:
+    """Return how many are done in a second, and how many seconds are left; (0, None) before the first."""
+    rate = done / seconds if done else 0.0
+    return rate, left / rate if rate else None
+
+
 @dataclass(frozen=True)
 class Progress:
     """How far an analysis is.

@@ -73,9 +73,17 @@ class AnalysisRequest(BaseModel):
         """Return what `of` takes, as JSON knows it."""
         return self.model_dump(mode="json")
 
-    def record(self) -> dict[str, Any]:
-        """Return what a run's record keeps of it: nothing that names a file."""
-        return {"overlap": self.overlap, "region": self.region is not None}
+    def record(self, device: str, precision: str, *, tiles: int, tiles_per_s: float, seconds: float) -> dict[str, Any]:
+        """Return what a run's record keeps: nothing that names a file. `tiles` is how many were asked for."""
+        return {
+            "device": device,
+            "precision": precision,
+            "overlap": self.overlap,
+            "region": self.region is not None,
+            "tiles": tiles,
+            "tiles_per_s": round(tiles_per_s, 2),
+            "seconds": round(seconds, 2),
+        }
 
     def __repr__(self) -> str:
         return "AnalysisRequest(...)"

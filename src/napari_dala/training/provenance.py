@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from napari_dala.metrics.anonymous import patient_key, without_names
-from napari_dala.model.card import ClassInfo, ModelCard
+from napari_dala.model.card import ModelCard
+from napari_dala.model.class_colors import MALIGNANT_NAMES, class_infos
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,21 +21,6 @@ if TYPE_CHECKING:
     from napari_dala.metrics.scores import ScoreTable
     from napari_dala.training.photographs.squares import Squares
     from napari_dala.training.settings import TrainSettings
-
-_TARGETS = ("malignant", "invasive", "cancer")
-_COLORS = {"benign": (70, 130, 180), "normal": (44, 160, 44), "insitu": (255, 127, 14)} | dict.fromkeys(
-    _TARGETS, (214, 39, 40)
-)
-_FURTHER_COLORS = (
-    (148, 103, 189),
-    (140, 86, 75),
-    (227, 119, 194),
-    (127, 127, 127),
-    (188, 189, 34),
-    (23, 190, 207),
-    (255, 187, 120),
-    (152, 223, 138),
-)
 
 
 def model_card(
@@ -85,7 +71,7 @@ def model_card(
     return ModelCard(
         name=name,
         summary=f"DALAResNet50 trained on {len(split.train)} photographs of {dataset.name}.",
-        classes=_classes(dataset.classes),
+        classes=class_infos(dataset.classes),
         target_class=target_of(dataset.classes),
         tile_px=squares.tile_px,
         mpp=squares.mpp or 0,
@@ -121,12 +107,7 @@ def circumstances() -> dict[str, Any]:
     }
 
 
-def _classes(names: tuple[str, ...]) -> tuple[ClassInfo, ...]:
-    further = iter(_FURTHER_COLORS * len(names))
-    return tuple(ClassInfo(name=name, color=_COLORS.get(name.casefold()) or next(further)) for name in names)
-
-
 def target_of(names: tuple[str, ...]) -> int:
     """Return the class that is shown first: the malignant one by its name, else the last."""
-    found = [place for place, name in enumerate(names) if name.casefold() in _TARGETS]
+    found = [place for place, name in enumerate(names) if name.casefold() in MALIGNANT_NAMES]
     return found[0] if found else len(names) - 1

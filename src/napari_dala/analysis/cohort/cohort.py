@@ -22,6 +22,7 @@ from napari_dala.analysis.cohort.tasks import (
     write_slide,
 )
 from napari_dala.errors import ClusterError
+from napari_dala.results.progress import pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -193,7 +194,7 @@ class _Cohort:
         run = [part for _, slide in planned for part in slide.done]
         settled = sum(part.tiles + part.kept for part in run)
         new = sum(part.tiles for part in run)
-        rate = new / (time.perf_counter() - self._start)
+        rate, left = pace(new, todo - settled, time.perf_counter() - self._start)
         known = all(slide.plan or slide.end for slide in self._slides)
         self._on_progress(
             CohortProgress(
@@ -203,7 +204,7 @@ class _Cohort:
                 done=total - todo + settled,
                 total=total,
                 tiles_per_s=rate,
-                seconds_left=(todo - settled) / rate if rate and known else None,
+                seconds_left=left if known else None,
             )
         )
 

@@ -10,7 +10,7 @@ import threading
 import time
 from dataclasses import dataclass
 from functools import lru_cache, wraps
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from napari_dala.errors import ClusterError, DalaError, SlideError
 from napari_dala.inference.predictor import Predictor
 from napari_dala.model.bundle import load_model
 from napari_dala.results.analysis import Analysis
+from napari_dala.results.progress import pace
 from napari_dala.results.report.outputs import output_folder, write_outputs
 from napari_dala.results.store import open_store
 from napari_dala.slide import open_slide
@@ -201,15 +202,10 @@ def run_range(job: SlideJob, plan: Plan, tiles: TileRange) -> RangeDone:
 def write_slide(job: SlideJob, plan: Plan, done: list[RangeDone]) -> Path:
     """Write the tables, pictures and the report of a slide; return their folder."""
     seconds, new = sum(part.seconds for part in done), sum(part.tiles for part in done)
-    run: dict[str, Any] = {
-        "device": plan.device,
-        "precision": plan.precision,
-        **job.settings.request.record(),
-        "tiles": plan.tiles,
-        "tiles_per_s": round(new / seconds, 2) if seconds else 0.0,  # of one worker
-        "seconds": round(seconds, 2),  # of all workers
-        "ranges": len(done),
-    }
+    rate, _ = pace(new, 0, seconds)  # of one worker; the seconds are all workers'
+    run = job.settings.request.record(
+        plan.device, plan.precision, tiles=plan.tiles, tiles_per_s=rate, seconds=seconds
+    ) | {"ranges": len(done)}
     store = open_store(plan.folder / "analysis.zarr", job.settings.bundle_hash, plan.setting)
     with _opened(job) as slide:
         write_outputs(Analysis(store), slide, plan.folder, run, anonymous=job.settings.request.anonymous)

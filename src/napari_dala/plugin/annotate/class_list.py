@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 from superqt.utils import signals_blocked
 
 from napari_dala.annotations.document import AnnotationClass, digits_of
-from napari_dala.annotations.files import PALETTE
+from napari_dala.model.class_colors import PALETTE
 from napari_dala.plugin.parts.legend import swatch
 from napari_dala.plugin.parts.notes import Note
 
