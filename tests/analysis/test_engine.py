@@ -15,7 +15,7 @@ import pytest
 import torch
 from shapely import box
 
-from napari_dala.analysis import engine
+from napari_dala.analysis import plan
 from napari_dala.analysis.control import RunControl
 from napari_dala.analysis.engine import analyze
 from napari_dala.analysis.reading import read_block
@@ -213,7 +213,7 @@ def test_a_new_head_scores_at_once_and_its_maps_follow_exactly(
     run = Predictor._predict
     monkeypatch.setattr(Predictor, "_predict", lambda self, *args: time.sleep(0.05) or run(self, *args))
     control, reports = RunControl(), list[Progress]()
-    tissue, scored_before_pixels = engine.tissue_tiles, list[int]()
+    tissue, scored_before_pixels = plan.tissue_tiles, list[int]()
 
     def counted(*arguments: Any) -> np.ndarray:
         scored_before_pixels.append(int(open_store(folder / "analysis.zarr").scored.sum()))
@@ -224,7 +224,7 @@ def test_a_new_head_scores_at_once_and_its_maps_follow_exactly(
         if progress.done == progress.total and progress.approximate < progress.total:
             control.cancel()
 
-    monkeypatch.setattr(engine, "tissue_tiles", counted)
+    monkeypatch.setattr(plan, "tissue_tiles", counted)
     with open_slide(drawn_slide) as slide:
         part = analyze(slide, predictor, folder, on_progress=stop_after_the_first_block, control=control)
         tiles = int(part.analysed.sum())

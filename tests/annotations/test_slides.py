@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -80,10 +81,10 @@ def test_the_note_is_written_only_when_it_changes(slide: Slide, tmp_path: Path) 
 
 def test_a_resolution_that_was_given_is_not_forgotten(slide: Slide) -> None:
     save_for(drawn_on(slide.fingerprint))
-    slide.mpp, slide.mpp_source = (0.3, 0.3), "given"
-    remember_slide(slide)
-    slide.mpp, slide.mpp_source = None, None
-    remember_slide(slide)
+    remember_slide(slide.with_mpp((0.3, 0.3)))
+    silent = copy(slide)
+    silent._resolution = None
+    remember_slide(silent)
     assert annotated_slides()[0].given_mpp == (0.3, 0.3)
 
 

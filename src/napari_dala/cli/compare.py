@@ -30,7 +30,7 @@ def compare(
     """Train networks under one split and compare what they can and what they cost.
 
     Finished runs of the same configuration in --out are used as they are (those of `dala train` too), interrupted ones
-    are gone on with.
+    are resumed.
     """
     names = list(dict.fromkeys(name.strip() for name in models.split(",") if name.strip()))
     if not names:
@@ -41,7 +41,7 @@ def compare(
     from napari_dala.evaluation.compare.compare import compare as measure
     from napari_dala.evaluation.compare.report import tables, write_report
 
-    said = {"finished": "finished already", "interrupted": "going on with an interrupted run", "new": "training"}
+    said = {"finished": "finished already", "interrupted": "resuming an interrupted run", "new": "training"}
     comparison = measure(
         images,
         splits,

@@ -33,7 +33,7 @@ class Sampler:
         Where pictures are resampled and left if it is a CUDA device; else that is done on the processor.
     decode_on_device
         Whether JPEG tiles are decoded there too, where that can be had. Damage within a tile may then go unnoticed,
-        and pixels differ by some grey levels: a run is to be gone on with as it was begun.
+        and pixels differ by some grey levels: resume a run as it was begun.
     """
 
     def __init__(self, slide: Slide, grid: TileGrid, device: torch.device, *, decode_on_device: bool = False) -> None:

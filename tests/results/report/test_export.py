@@ -46,7 +46,9 @@ RING = tuple((row, column) for row in (1, 2, 3) for column in (2, 3, 4) if (row,
 
 def test_tiles_csv_has_a_row_for_each_tissue_tile(slide: Slide, paint_analysis: Any, tmp_path: Path) -> None:
     analysis = paint_analysis(slide, painted((0, 3)), unreadable=((1, 1),), todo=((2, 2),), background=((0, 0), (4, 7)))
-    analysis.unfamiliar[0, 3] = True
+    tiles = analysis.store.read_tiles()
+    tiles.unfamiliar[0, 3] = True
+    analysis = Analysis(analysis.store, tiles)
     write_tiles(analysis, tmp_path / "tiles.csv")
     with (tmp_path / "tiles.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

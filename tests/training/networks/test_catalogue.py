@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pytest
 import timm
@@ -12,9 +12,10 @@ from torchvision.models.resnet import Bottleneck
 from napari_dala.errors import BundleError
 from napari_dala.model.bundle import untrained
 from napari_dala.model.dalaresnet import DALAResNet50
-from napari_dala.training.networks.catalogue import NAMES, begin, build
+from napari_dala.training.networks.catalogue import begin, build
 from napari_dala.training.networks.timm import DINOV2, DinoV2
 from napari_dala.training.networks.vgg_inception import NaiveInception
+from napari_dala.training.settings import Network
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +44,7 @@ def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", get_args(Network))
 def test_every_name_is_a_network(name: str) -> None:
     with torch.device("meta"):  # shapes without arithmetic
         network = build(name, 3, tile_px=96)

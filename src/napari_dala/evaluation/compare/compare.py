@@ -1,7 +1,7 @@
 """Train several networks under one split and put their figures side by side.
 
 Each run lies in <out>/<model>/fold-<number>, as `fit.train` leaves it. A finished run of the same configuration is used
-as it is, an interrupted one is gone on with.
+as it is, an interrupted one is resumed.
 """
 
 from __future__ import annotations

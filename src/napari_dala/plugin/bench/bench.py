@@ -138,7 +138,7 @@ class Bench:
             finally:
                 job.kill()
                 wait_until(lambda: not learning.is_live)
-                learning.cancel()  # not to be gone on with
+                learning.cancel()  # nobody will resume it
                 wait_until(lambda: learning.job is None)
 
     def _lesson(self, folder: Path) -> FinetuneConfig:

@@ -105,7 +105,7 @@ def fit_layers(
     on_epoch: Callable[[Epoch], object] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Fitted | None:
-    """Train layers of the trunk on labelled tiles; begun or gone on with, whichever the folder calls for.
+    """Train layers of the trunk on labelled tiles; begun or resumed, as the folder says.
 
     Parameters
     ----------
