@@ -26,6 +26,7 @@ from napari_dala.plugin.analyze.run import AnalysisRun
 from napari_dala.plugin.viewer.overlays import PREVIEW
 from napari_dala.plugin.viewer.session import session_of
 from napari_dala.results.analysis import Analysis
+from napari_dala.results.request import AnalysisRequest
 from napari_dala.slide import open_slide
 from napari_dala.training.finetune.job import config_of
 from napari_dala.workspace import slide_folder
@@ -268,9 +269,9 @@ def test_pause_and_learn_while_an_analysis_runs(
     school.move_in(workspace)
     room = Class(qtbot, viewer, school.slide, school.marked)
     room.choose_teacher()
-    run = AnalysisRun(room.session, child, room.session.layer, {  # with another model, from its first tile
-        "slide": str(school.slide), "model": "untrained", "out": str(room.folder / "analyses"),
-    })  # fmt: skip
+    # With another model, from its first tile.
+    asked = AnalysisRequest(slide=school.slide, model="untrained", out=room.folder / "analyses")
+    run = AnalysisRun(room.session, child, room.session.layer, asked)
     room.learn()
     room.until(lambda: room.learning.status is Status.RUNNING)
     press(qtbot, room.panel.job.go_button)
