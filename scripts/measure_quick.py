@@ -31,8 +31,8 @@ from napari_dala.files import write_json
 from napari_dala.metrics.anonymous import patient_key
 from napari_dala.metrics.scores import ScoreTable, score
 from napari_dala.results.analysis import Analysis
+from napari_dala.results.opening import open_store
 from napari_dala.results.report.outputs import output_folder
-from napari_dala.results.store import open_store
 from napari_dala.slide import open_slide
 
 if TYPE_CHECKING:

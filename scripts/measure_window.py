@@ -191,7 +191,8 @@ def _paint(path: Path) -> None:
     from scipy.ndimage import gaussian_filter
 
     from napari_dala.model.card import UNTRAINED_CARD
-    from napari_dala.results.store import Setting, create_store
+    from napari_dala.results.opening import create_store
+    from napari_dala.results.store import Setting
     from napari_dala.slide.tiles import TileGrid
 
     grid = TileGrid((SIDE * 224, SIDE * 224), 224, (1.0, 1.0), 7)

@@ -13,7 +13,8 @@ import tifffile
 
 from napari_dala.model.card import UNTRAINED_CARD, ClassInfo
 from napari_dala.results.analysis import Analysis
-from napari_dala.results.store import Setting, create_store
+from napari_dala.results.opening import create_store
+from napari_dala.results.store import Setting
 from napari_dala.results.tile_results import TileResults, TileStatus
 from napari_dala.slide import open_slide
 from napari_dala.slide.teaching.slide import teaching_slide

@@ -22,7 +22,8 @@ from napari_dala.annotations.files import annotations_path, load_for, previous_o
 from napari_dala.errors import AnnotationError, DalaError, JobError
 from napari_dala.jobs.run import JobRun
 from napari_dala.model.card import UNTRAINED_CARD
-from napari_dala.results.store import Setting, create_store, open_store
+from napari_dala.results.opening import create_store, open_store
+from napari_dala.results.store import Setting
 from napari_dala.results.tile_results import TileResults
 from napari_dala.slide.tiles import BLOCK, TileGrid
 from napari_dala.training.finetune.job import FinetuneConfig, FinetuneSettings, SlideExamples, create_finetune_job

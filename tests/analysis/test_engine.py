@@ -26,8 +26,8 @@ from napari_dala.inference.streams import Streams
 from napari_dala.model.bundle import ModelBundle, load_model, seeded_network
 from napari_dala.model.card import UNTRAINED_CARD
 from napari_dala.results.analysis import Analysis
+from napari_dala.results.opening import open_store
 from napari_dala.results.progress import Progress
-from napari_dala.results.store import open_store
 from napari_dala.results.tile_results import TileStatus
 from napari_dala.slide import open_slide
 from napari_dala.slide.tiles import read_tiles

@@ -13,7 +13,7 @@ from napari_dala.analysis.engine import analyze
 from napari_dala.analysis.rescore import approximate_cam, rescore
 from napari_dala.model.gradcam import cam_weights
 from napari_dala.results.analysis import Analysis
-from napari_dala.results.store import open_store
+from napari_dala.results.opening import for_bundle, open_store
 from napari_dala.results.tile_results import TileStatus
 from napari_dala.slide import open_slide
 
@@ -42,7 +42,7 @@ def fresh(
 
 
 def _opened(folder: Path, head: BundleHead) -> AnalysisStore:
-    return open_store(folder / "analysis.zarr").for_bundle(head.hash, head.card.model_dump(mode="json"))
+    return for_bundle(open_store(folder / "analysis.zarr"), head.hash, head.card.model_dump(mode="json"))
 
 
 def _blocks(tiles: np.ndarray) -> set[tuple[int, int]]:
@@ -161,7 +161,7 @@ def test_results_of_one_bundle_are_not_written_under_another(
     _opened(folder, new_head)
     assert open_store(folder / "analysis.zarr").bundle_hash == new_head.hash
     card = with_basis.bundle.card.model_dump(mode="json")
-    before = _opened(folder, new_head).for_bundle(old, card)
+    before = for_bundle(_opened(folder, new_head), old, card)
     assert before.scored.any()
     _opened(folder, new_head)
     before.make_latest()
@@ -176,5 +176,5 @@ def test_a_store_from_before_cams_could_be_approximate_is_exact(folder: Path, wi
     assert np.array_equal(old.store.exact, scored)
     assert np.array_equal(old.store.read("exact", (0, 0)), scored[:4, :4])
     assert not old.approximate.any()
-    again = old.store.for_bundle(old.store.bundle_hash, old.store.card)
+    again = for_bundle(old.store, old.store.bundle_hash, old.store.card)
     assert np.array_equal(again._arrays["exact"][:], scored)

@@ -13,7 +13,8 @@ from napari_dala.annotations.held_out import hold_out
 from napari_dala.annotations.labels import tiles_of
 from napari_dala.annotations.slides import AnnotatedSlide, SlideNote
 from napari_dala.model.card import UNTRAINED_CARD
-from napari_dala.results.store import Setting, create_store
+from napari_dala.results.opening import create_store
+from napari_dala.results.store import Setting
 from napari_dala.slide.tiles import TileGrid
 from napari_dala.workspace import slide_folder
 

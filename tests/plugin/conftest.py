@@ -20,7 +20,8 @@ from napari_dala.model.card import UNTRAINED_CARD
 from napari_dala.plugin.viewer.session import session_of
 from napari_dala.plugin.viewer.slide_layers import to_world
 from napari_dala.plugin.warm_child import warm_child
-from napari_dala.results.store import Setting, create_store
+from napari_dala.results.opening import create_store
+from napari_dala.results.store import Setting
 from napari_dala.results.tile_results import TileStatus
 from napari_dala.slide import open_slide
 from napari_dala.slide.teaching.slide import teaching_slide

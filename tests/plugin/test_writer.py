@@ -11,7 +11,8 @@ import pytest
 from napari_dala.errors import DalaError
 from napari_dala.model.card import UNTRAINED_CARD
 from napari_dala.results.analysis import Analysis
-from napari_dala.results.store import Setting, create_store
+from napari_dala.results.opening import create_store
+from napari_dala.results.store import Setting
 from napari_dala.results.tile_results import TileResults
 from napari_dala.slide import open_slide
 from napari_dala.slide.tiles import TileGrid

@@ -14,7 +14,8 @@ from napari_dala.model.card import UNTRAINED_CARD
 from napari_dala.results import chunks
 from napari_dala.results.analysis import Analysis
 from napari_dala.results.chunks import ChunkWriter
-from napari_dala.results.store import CHUNK, AnalysisStore, Setting, create_store
+from napari_dala.results.opening import create_store
+from napari_dala.results.store import CHUNK, AnalysisStore, Setting
 from napari_dala.results.tile_results import TileResults, TileStatus
 from napari_dala.slide.tiles import BLOCK, TileGrid
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from napari_dala.analysis.rescore import rescore
 from napari_dala.annotations.regions import tiles_in
-from napari_dala.results.store import AnalysisStore, Setting, create_store
+from napari_dala.results.opening import create_store
+from napari_dala.results.store import AnalysisStore, Setting
 from napari_dala.results.tile_results import TileStatus
 from napari_dala.slide.tiles import TileGrid
 from napari_dala.slide.tissue import MIN_TISSUE, tissue_mask

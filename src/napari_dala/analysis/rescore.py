@@ -45,7 +45,7 @@ def rescore(
     Parameters
     ----------
     store
-        The bundle's own: `create_store`, or `AnalysisStore.for_bundle` of another head's.
+        The bundle's own: `create_store`, or `for_bundle` of another head's.
     bundle
         A `BundleHead` or `ModelBundle` with the trunk that made the features.
     control

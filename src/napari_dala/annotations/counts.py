@@ -21,7 +21,7 @@ from napari_dala.annotations.labels import (
     without_empty,
 )
 from napari_dala.errors import AnnotationError, DalaError
-from napari_dala.results.store import open_store
+from napari_dala.results.opening import open_store
 from napari_dala.results.stored_tiles import read_scattered
 from napari_dala.results.tile_results import TileStatus
 from napari_dala.slide.tiles import BLOCK, TileGrid

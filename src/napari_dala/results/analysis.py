@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_dala.model.card import ModelCard
-from napari_dala.results.store import AnalysisStore, open_store, store_in
+from napari_dala.results.opening import open_store, store_in
 from napari_dala.results.tile_results import TileArrays, TileStatus
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from napari_dala.results.store import AnalysisStore
     from napari_dala.slide.tiles import TileGrid
 
 

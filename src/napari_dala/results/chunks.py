@@ -12,9 +12,10 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import google_crc32c
 import numpy as np
 from numcodecs.zstd import Zstd
-from zarr.codecs import ZstdCodec
+from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import LocalStore
 
 from napari_dala.cores import usable_cores
@@ -26,9 +27,11 @@ if TYPE_CHECKING:
     import zarr
     from numpy.typing import NDArray
 
+MARKS = ("status", "scored", "exact")  # arrays of one mark a tile
 TILES_LAST = ("probability", "cam")  # arrays whose last two axes, not their first two, are the tiles'
-COMPRESSOR = ZstdCodec(level=1)  # of new arrays; zarr's own choice of 3 is a fifth as fast and saves no more
+CODECS = (ZstdCodec(level=1), Crc32cCodec())  # of new arrays; zarr's own level 3 is a fifth as fast and saves no more
 _ZSTD = Zstd(level=1)  # the same
+_CRC_BYTES = 4  # behind the compressed bytes, the lowest first; arrays written before 2026-11-29 have none
 _CORES_A_THREAD, _MOST_THREADS = 4, 4  # on fewer cores the network has more use for them; more were never tried
 _numbers = count()
 
@@ -80,7 +83,7 @@ class ChunkWriter:
         self, name: str, row: NDArray[np.intp], column: NDArray[np.intp], values: NDArray[Any]
     ) -> Iterator[_Part]:
         """Sort tiles by the chunks of an array that they lie in."""
-        side = self._arrays[name].chunks[1 if name in TILES_LAST else 0] // self._cells_of(name)
+        side = chunk_side(self._arrays[name], name, self._cells)
         if not len(row):
             return
         across = int(column.max()) // side + 1
@@ -92,55 +95,98 @@ class ChunkWriter:
 
     def _put_in_chunk(self, part: _Part, held: tuple[tuple[int, int], NDArray[Any]] | None) -> NDArray[Any]:
         """Put tiles into their chunk, which may be the one that was kept, store it and return it."""
-        array, last = self._arrays[part.name], part.name in TILES_LAST
-        path = _path(array, (0, *part.place) if last else (*part.place, *(0,) * (array.ndim - 2)))
-        chunk = held[1] if held is not None and held[0] == part.place else _read(array, path)
+        array = self._arrays[part.name]
+        chunk = held[1] if held is not None and held[0] == part.place else read_chunk(array, part.name, part.place)
         if part.name == "cam":
             cells = self._cells
             by_tile = chunk.reshape(len(chunk), -1, cells, chunk.shape[2] // cells, cells)
             by_tile[:, part.row, :, part.column] = part.values
-        elif last:
+        elif part.name in TILES_LAST:
             chunk[:, part.row, part.column] = part.values.T
         else:
             chunk[part.row, part.column] = part.values
-        _write(path, chunk)
+        _write_chunk(array, chunk_path(array, part.name, part.place), chunk)
         return chunk
 
-    def _cells_of(self, name: str) -> int:
-        """Values of an array along a tile's side."""
-        return self._cells if name == "cam" else 1
+
+class DamagedChunk(DalaError):
+    """A chunk's file is cut short, empty or changed.
+
+    Attributes
+    ----------
+    name, place
+        Of the array, and row and column of the chunk in it.
+    """
+
+    def __init__(self, path: str, name: str, place: tuple[int, int]) -> None:
+        super().__init__(f"{path}: damaged")
+        self.name, self.place = name, place
 
 
-def _read(array: zarr.Array[Any], path: str) -> NDArray[Any]:
-    """Return a chunk, whole even where it overhangs the array."""
+def cells_of(name: str, cells: int) -> int:
+    """Return how many values an array has along a tile's side."""
+    return cells if name == "cam" else 1
+
+
+def chunk_side(array: zarr.Array[Any], name: str, cells: int) -> int:
+    """Return the side of an array's chunks in tiles."""
+    return int(array.chunks[1 if name in TILES_LAST else 0]) // cells_of(name, cells)
+
+
+def chunk_path(array: zarr.Array[Any], name: str, place: tuple[int, int]) -> str:
+    """Return the file in which a chunk is kept.
+
+    Raises
+    ------
+    DalaError
+        If the array is not compressed as here.
+    """
+    store = array.store_path.store
+    if not isinstance(store, LocalStore) or _codecs(array) not in ([ZstdCodec], [ZstdCodec, Crc32cCodec]):
+        raise DalaError(f"{array.store_path}: not compressed as napari-dala does it; choose another folder")
+    index = (0, *place) if name in TILES_LAST else (*place, *(0,) * (array.ndim - 2))
+    return f"{store.root}/{array.store_path.path}/{array.metadata.encode_chunk_key(index)}"
+
+
+def read_chunk(array: zarr.Array[Any], name: str, place: tuple[int, int]) -> NDArray[Any]:
+    """Return a chunk, whole even where it overhangs the array; `DamagedChunk` if its file is not what was written."""
+    path = chunk_path(array, name, place)
     try:
         stored = Path(path).read_bytes()
     except FileNotFoundError:
         return np.full(array.chunks, array.fill_value, array.dtype)
-    return np.frombuffer(bytearray(_ZSTD.decode(stored)), array.dtype).reshape(array.chunks)
+    if _codecs(array)[-1] is Crc32cCodec:
+        stored, found = stored[:-_CRC_BYTES], stored[-_CRC_BYTES:]
+        if found != google_crc32c.value(stored).to_bytes(_CRC_BYTES, "little"):
+            raise DamagedChunk(path, name, place)
+    try:
+        return np.frombuffer(bytearray(_ZSTD.decode(stored)), array.dtype).reshape(array.chunks)
+    except (RuntimeError, ValueError):
+        raise DamagedChunk(path, name, place) from None
 
 
-def _write(path: str, chunk: NDArray[Any]) -> None:
-    """Store a chunk, whole or not at all."""
+def _codecs(array: zarr.Array[Any]) -> list[type]:
+    return [type(codec) for codec in array.compressors]
+
+
+def _write_chunk(array: zarr.Array[Any], path: str, chunk: NDArray[Any]) -> None:
+    """Store a chunk, whole or not at all, also through a power cut."""
     stored = _ZSTD.encode(chunk)
+    if _codecs(array)[-1] is Crc32cCodec:
+        stored += google_crc32c.value(stored).to_bytes(_CRC_BYTES, "little")
     temporary = f"{path}.{os.getpid()}-{next(_numbers)}.partial"
+    new = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     try:
         try:
-            file = open(temporary, "wb")
+            file = os.open(temporary, new, 0o666)
         except FileNotFoundError:
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            file = open(temporary, "wb")
-        with file:
-            file.write(stored)
+            file = os.open(temporary, new, 0o666)
+        with os.fdopen(file, "wb") as opened:
+            opened.write(stored)
+            opened.flush()
+            os.fsync(file)
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-
-
-def _path(array: zarr.Array[Any], index: tuple[int, ...]) -> str:
-    """Return the file in which a chunk is kept."""
-    store = array.store_path.store
-    if not isinstance(store, LocalStore) or [type(codec) for codec in array.compressors] != [ZstdCodec]:
-        raise DalaError(f"{array.store_path}: not compressed as napari-dala does it; choose another folder")
-    return f"{store.root}/{array.store_path.path}/{array.metadata.encode_chunk_key(index)}"

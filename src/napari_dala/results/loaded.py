@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_dala.results.analysis import Analysis, joined_cams
+from napari_dala.results.opening import open_store, store_in
 from napari_dala.results.report.pictures import DT_DEFAULT
-from napari_dala.results.store import open_store, store_in
 from napari_dala.slide.tiles import BLOCK
 
 if TYPE_CHECKING:

@@ -12,16 +12,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
+import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import zarr
 
-from napari_dala.errors import DalaError
-from napari_dala.results.chunks import COMPRESSOR, TILES_LAST, ChunkWriter
+from napari_dala.results.chunks import (
+    TILES_LAST,
+    ChunkWriter,
+    DamagedChunk,
+    cells_of,
+    chunk_path,
+    chunk_side,
+    read_chunk,
+)
 from napari_dala.results.tile_results import RescoredTiles, TileArrays, TileResults, TileStatus
 from napari_dala.slide.tiles import BLOCK, TileGrid
 
@@ -30,8 +37,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-SCHEMA = 1
-STORE_FILE = "analysis.zarr"  # in the folder of an analysis
+_log = logging.getLogger(__name__)
+
+TRUNK_VALUES = ("features", "layer4")
 FEATURES = 2048  # channels of ResNet-50's layer4
 CHUNK = 4 * BLOCK
 """Side, in tiles, of a chunk of what is read of a whole slide at once; for each zarr takes 0.1 ms, be it empty.
@@ -91,6 +99,8 @@ class AnalysisStore:
         self._tiles = tiles
         self._arrays: dict[str, zarr.Array[Any]] = {**dict(tiles.arrays()), **dict(head.arrays())}
         self._chunks = ChunkWriter(self._arrays, self.grid.cells)
+        self.damaged: dict[str, DamagedChunk] = {}
+        """Chunks that could not be read, by the line that names them."""
 
     @property
     def grid(self) -> TileGrid:
@@ -129,25 +139,14 @@ class AnalysisStore:
         return np.zeros_like(self.read("scored", block), bool)  # written before it was kept
 
     @property
+    def components(self) -> int:
+        """Size of the basis that layer4's maps are projected on; 0 where they are not stored."""
+        return int(self._arrays["layer4"].shape[-1]) if self.has_layer4 else 0
+
+    @property
     def has_layer4(self) -> bool:
         """True where projected maps of layer4 are stored, from which a CAM can be made again."""
         return "layer4" in self._arrays
-
-    def for_bundle(self, bundle_hash: str, card: dict[str, Any]) -> AnalysisStore:
-        """Open another bundle's results on the same tiles, created where they are not there.
-
-        It needs the same trunk, and what it knows of unfamiliar tiles is the same.
-        """
-        components = self._arrays["layer4"].shape[-1] if self.has_layer4 else 0
-        return create_store(
-            self.path,
-            self.setting,
-            slide=self.slide,
-            bundle_hash=bundle_hash,
-            card=card,
-            components=components,
-            knows_unfamiliar=self.knows_unfamiliar,
-        )
 
     def make_latest(self) -> None:
         """Let these be the results that `open_store` opens."""
@@ -164,11 +163,88 @@ class AnalysisStore:
         if name == "exact" and name not in self._arrays:
             name = "scored"  # written before CAMs could be approximate
         array = self._arrays[name]
-        if block is not None:
-            return np.asarray(array[_block_region(name, block, self.grid.cells)])
-        if not array.nchunks_initialized:  # at once, where zarr would look for each chunk in turn
+        region = ... if block is None else _block_region(name, block, self.grid.cells)
+        if block is None and not array.nchunks_initialized:  # at once, where zarr would look for each chunk in turn
             return np.full(array.shape, array.fill_value, array.dtype)
-        return np.asarray(array[:])
+        try:
+            return np.asarray(array[region])
+        except (ValueError, RuntimeError):  # whatever decoding a damaged chunk gives
+            return self._read_sound(name, block)[region]
+
+    def _read_sound(self, name: str, block: tuple[int, int] | None) -> NDArray[Any]:
+        """Read an array chunk by chunk, with its fill value where one is damaged, which is noted.
+
+        Raises
+        ------
+        DamagedChunk
+            Of features and maps of layer4, which no mark guards.
+        """
+        array, cells = self._arrays[name], self.grid.cells
+        whole = np.full(array.shape, array.fill_value, array.dtype)
+        side, factor = chunk_side(array, name, cells), cells_of(name, cells)
+        for place in self._places(name, None if block is None else (block[0] * BLOCK, block[1] * BLOCK)):
+            try:
+                chunk = read_chunk(array, name, place)
+            except DamagedChunk as damaged:
+                if name in TRUNK_VALUES:
+                    raise
+                self.damaged[str(damaged)] = damaged
+                continue
+            at = tuple(slice(index * side * factor, (index + 1) * side * factor) for index in place)
+            part = whole[(slice(None), *at)] if name in TILES_LAST else whole[at]
+            part[...] = chunk[tuple(slice(length) for length in part.shape)]
+        return whole
+
+    def _places(self, name: str, tile: tuple[int, int] | None = None) -> list[tuple[int, int]]:
+        """Return rows and columns of all chunks of an array, or of the one that holds a tile."""
+        side = chunk_side(self._arrays[name], name, self.grid.cells)
+        if tile is not None:
+            return [(tile[0] // side, tile[1] // side)]
+        return list(np.ndindex(*(-(-length // side) for length in self.grid.shape)))
+
+    def mend(self) -> None:
+        """Find damaged chunks, name them in the log, and forget what they held, so that it is computed again.
+
+        For the one process that is about to write. Of features and maps of layer4, which are large, it is looked only
+        whether the files are there; what else is wrong with them shows when they are read.
+        """
+        status, scored, exact = self.status, self.scored, self.exact  # notes their own damage
+        done = status == TileStatus.DONE
+        for name, held in (
+            *((name, done) for name in TRUNK_VALUES),
+            *((name, scored) for name in ("probability", "unfamiliarity")),
+            ("cam", exact),
+        ):
+            if name not in self._arrays:
+                continue
+            array, side = self._arrays[name], chunk_side(self._arrays[name], name, self.grid.cells)
+            for row, column in sorted({(int(at) // side, int(to) // side) for at, to in np.argwhere(held)}):
+                path = Path(chunk_path(array, name, (row, column)))
+                try:
+                    if not path.is_file() or not path.stat().st_size:
+                        raise DamagedChunk(str(path), name, (row, column))
+                    if name not in TRUNK_VALUES:
+                        read_chunk(array, name, (row, column))
+                except DamagedChunk as damaged:
+                    self.damaged[str(damaged)] = damaged
+        for damaged in list(self.damaged.values()):
+            self.forget(damaged)
+        self.damaged.clear()
+
+    def forget(self, damaged: DamagedChunk) -> None:
+        """Let the tiles of a damaged chunk be computed again."""
+        _log.warning("%s; its tiles are computed again", damaged)
+        name, array = damaged.name, self._arrays[damaged.name]
+        side = chunk_side(array, name, self.grid.cells)
+        top, left = (index * side for index in damaged.place)
+        rows, columns = (slice(first, first + side) for first in (top, left))
+        Path(chunk_path(array, name, damaged.place)).unlink(missing_ok=True)
+        marks = {"cam": ("exact",), "probability": ("exact", "scored"), "unfamiliarity": ("exact", "scored")}
+        for mark in marks.get(name, ("status",) if name in TRUNK_VALUES else ()):
+            part = self.read(mark)[rows, columns]
+            gone = part == TileStatus.DONE if mark == "status" else part.astype(bool)
+            row, column = np.nonzero(gone)
+            self._mark(mark, row + top, column + left, TileStatus.TODO)
 
     def read_tiles(self, block: tuple[int, int] | None = None) -> TileArrays:
         """Read what is known of all tiles, or of those of a block."""
@@ -210,7 +286,7 @@ class AnalysisStore:
         Tiles of neighbouring blocks that are added together cost little more than those of one.
         """
         if results is not None:
-            names = ("features", "layer4", "probability", "cam", "unfamiliarity")
+            names = (*TRUNK_VALUES, "probability", "cam", "unfamiliarity")
             self._put(results, names, marks=("scored", "exact"))  # so that what is not scored is never exact
             self._mark("status", results.row, results.column, TileStatus.DONE)
         if unreadable:
@@ -224,137 +300,20 @@ class AnalysisStore:
     def _put(self, results: TileResults | RescoredTiles, names: tuple[str, ...], marks: tuple[str, ...]) -> None:
         """Put in the named values that there are, then the marks, in this order."""
         values = {name: getattr(results, name) for name in names}
-        self._chunks.put(
-            results.row, results.column, {name: value for name, value in values.items() if value is not None}
-        )
+        self._store(results.row, results.column, {name: value for name, value in values.items() if value is not None})
         for name in marks:
             self._mark(name, results.row, results.column, 1)
 
     def _mark(self, name: str, row: NDArray[np.intp], column: NDArray[np.intp], mark: int) -> None:
-        self._chunks.put(row, column, {name: np.full(len(row), mark, np.uint8)})
+        self._store(row, column, {name: np.full(len(row), mark, np.uint8)})
 
-
-def create_store(
-    path: Path,
-    setting: Setting,
-    *,
-    slide: dict[str, Any],
-    bundle_hash: str,
-    card: dict[str, Any],
-    components: int = 0,
-    knows_unfamiliar: bool = False,
-    chunk: int = CHUNK,
-    restart: bool = False,
-) -> AnalysisStore:
-    """Open the results of this setting and bundle, creating what is not there.
-
-    Parameters
-    ----------
-    path
-        The `.zarr` folder; may hold other settings and bundles.
-    slide
-        The slide's printable properties.
-    bundle_hash, card
-        Of the model; the card as JSON.
-    components
-        Size of the bundle's layer4 basis; 0 where it has none.
-    knows_unfamiliar
-        Whether the bundle has familiarity statistics.
-    chunk
-        Of arrays that are not there yet, see `AnalysisStore.chunk`; a multiple of `BLOCK`. Smaller ones let more
-        processes share a slide.
-    restart
-        Drop what was computed under this setting before.
-    """
-    root = zarr.open_group(path, mode="a")
-    if root.attrs.get("schema", SCHEMA) != SCHEMA:
-        raise DalaError(f"{path}: written by another version of napari-dala; choose another folder")
-    if restart and setting.key in root:
-        del root[setting.key]
-    rows, columns = setting.grid.shape
-    cells, classes = setting.grid.cells, len(card["classes"])
-    tiles = root.require_group(setting.key)
-    _marks(tiles, "status", setting.grid, chunk)
-    for name, shape in (("features", (FEATURES,)), ("layer4", (cells, cells, components))):
-        if name != "layer4" or components:
-            _array(tiles, name, (rows, columns, *shape), (BLOCK, BLOCK, *shape), "float16", 0)
-    head = tiles.require_group(bundle_hash[:12])
-    scored = _marks(head, "scored", setting.grid, chunk)
-    if "exact" not in head:
-        earlier = np.asarray(scored[:])  # written before CAMs could be approximate
-        exact = _marks(head, "exact", setting.grid, chunk)
-        if earlier.any():
-            exact[:] = earlier
-    for name, factor, kind in (("probability", 1, "float32"), ("cam", cells, "float16")):
-        shape, chunks = (classes, rows * factor, columns * factor), (classes, chunk * factor, chunk * factor)
-        _array(head, name, shape, chunks, kind, math.nan)
-    if knows_unfamiliar:
-        _array(head, "unfamiliarity", (rows, columns), (chunk, chunk), "float16", math.nan)
-    tiles.attrs.update({"setting": asdict(setting), "slide": slide})
-    head.attrs.update({"bundle_hash": bundle_hash, "card": card})
-    root.attrs.update({"schema": SCHEMA, "latest": [setting.key, bundle_hash[:12]]})
-    return AnalysisStore(path, tiles, head)
-
-
-def _marks(group: zarr.Group, name: str, grid: TileGrid, chunk: int) -> zarr.Array[Any]:
-    """Open or create an array of one mark a tile."""
-    return _array(group, name, grid.shape, (chunk, chunk), "uint8", 0)
-
-
-def _array(
-    group: zarr.Group, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: str, empty: float
-) -> zarr.Array[Any]:
-    """Open or create an array that a `ChunkWriter` writes."""
-    return group.require_array(name, shape=shape, chunks=chunks, dtype=dtype, fill_value=empty, compressors=COMPRESSOR)
-
-
-def open_store(
-    path: Path, bundle_hash: str | None = None, setting: str | None = None, *, mode: Literal["r", "r+"] = "r"
-) -> AnalysisStore:
-    """Open the results that were written last, or a bundle's, or a bundle's under one setting.
-
-    Parameters
-    ----------
-    path
-        The `.zarr` folder.
-    bundle_hash
-        The bundle's.
-    setting
-        `Setting.key`; needs `bundle_hash`.
-    mode
-        "r+" to write tiles.
-
-    Raises
-    ------
-    DalaError
-        When there is no analysis at `path`, or none by this bundle.
-    """
-    try:
-        root = zarr.open_group(path, mode=mode)
-        latest: Any = root.attrs["latest"]
-        if setting is not None and bundle_hash is not None:
-            latest = [setting, bundle_hash[:12]]
-        elif bundle_hash is not None:
-            settings = [name for name, group in root.groups() if bundle_hash[:12] in group]
-            latest = [latest[0] if latest and latest[0] in settings else settings[0], bundle_hash[:12]]
-        tiles, head = root[latest[0]], root["/".join(latest)]
-        return AnalysisStore(Path(path), cast("zarr.Group", tiles), cast("zarr.Group", head))
-    except (OSError, LookupError, TypeError, ValueError) as error:
-        raise DalaError(f"{path}: not an analysis by napari-dala{' with this model' if bundle_hash else ''}") from error
-
-
-def store_in(path: Path) -> Path:
-    """Return the `analysis.zarr` in a folder; the path itself where that is one."""
-    return path / STORE_FILE if (path / STORE_FILE).is_dir() else path
-
-
-def has_results(path: Path) -> bool:
-    """Tell whether `open_store` would find results at a path, from one small file."""
-    try:
-        root = json.loads((Path(path) / "zarr.json").read_text(encoding="utf-8"))
-        return root["attributes"]["latest"] is not None
-    except (OSError, LookupError, TypeError, ValueError):
-        return False
+    def _store(self, row: NDArray[np.intp], column: NDArray[np.intp], values: dict[str, NDArray[Any]]) -> None:
+        """Put values beside what is stored; where that is damaged, it is forgotten."""
+        while True:
+            try:
+                return self._chunks.put(row, column, values)
+            except DamagedChunk as damaged:
+                self.forget(damaged)
 
 
 def _block_region(name: str, block: tuple[int, int], cells: int) -> tuple[slice, ...]:

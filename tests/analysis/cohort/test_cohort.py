@@ -33,7 +33,8 @@ from napari_dala.errors import ClusterError, DalaError
 from napari_dala.inference.predictor import Predictor
 from napari_dala.model.bundle import ModelBundle, load_model
 from napari_dala.model.card import UNTRAINED_CARD
-from napari_dala.results.store import CHUNK, open_store
+from napari_dala.results.opening import open_store
+from napari_dala.results.store import CHUNK
 from napari_dala.results.tile_results import TileStatus
 from napari_dala.slide import open_slide
 from napari_dala.slide.teaching.slide import teaching_slide

@@ -17,7 +17,7 @@ from napari_dala.plugin.viewer.cam_picture import CamView
 from napari_dala.plugin.viewer.result_layers import ResultLayers
 from napari_dala.results.analysis import Analysis
 from napari_dala.results.loaded import load, read_blocks
-from napari_dala.results.store import create_store
+from napari_dala.results.opening import create_store
 from napari_dala.results.tile_results import RescoredTiles, TileResults, TileStatus
 from napari_dala.slide.tiles import TileGrid
 

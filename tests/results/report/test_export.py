@@ -14,8 +14,9 @@ import shapely.geometry
 from napari_dala.annotations.regions import read_regions
 from napari_dala.model.card import UNTRAINED_CARD
 from napari_dala.results.analysis import Analysis
+from napari_dala.results.opening import create_store
 from napari_dala.results.report.export import regions_of, write_regions, write_tiles
-from napari_dala.results.store import Setting, create_store
+from napari_dala.results.store import Setting
 from napari_dala.slide import open_slide
 from napari_dala.slide.tiles import TileGrid
 

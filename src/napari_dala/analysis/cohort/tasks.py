@@ -23,9 +23,9 @@ from napari_dala.errors import ClusterError, DalaError, SlideError
 from napari_dala.inference.predictor import Predictor
 from napari_dala.model.bundle import load_model
 from napari_dala.results.analysis import Analysis
+from napari_dala.results.opening import open_store
 from napari_dala.results.progress import pace
 from napari_dala.results.report.outputs import output_folder, write_outputs
-from napari_dala.results.store import open_store
 from napari_dala.slide import open_slide
 from napari_dala.slide.tiles import BLOCK
 

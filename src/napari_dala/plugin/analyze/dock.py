@@ -29,8 +29,8 @@ from napari_dala.plugin.viewer.session import session_of
 from napari_dala.plugin.viewer.slide_layers import selected_polygons, set_mpp, view_of
 from napari_dala.plugin.warm_child import warm_child
 from napari_dala.results.loaded import LoadedAnalysis, load, make_ready
+from napari_dala.results.opening import has_results
 from napari_dala.results.request import AnalysisRequest
-from napari_dala.results.store import has_results
 
 if TYPE_CHECKING:
     import napari

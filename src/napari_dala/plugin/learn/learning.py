@@ -17,6 +17,7 @@ from napari_dala.plugin.learn.job_watch import JobWatch
 from napari_dala.plugin.learn.jobs import Learned, decide, new_job_folder, open_job
 from napari_dala.plugin.preferences import load_preferences
 from napari_dala.results.loaded import LoadedAnalysis, load
+from napari_dala.results.opening import for_bundle
 from napari_dala.training.finetune.job import FinetuneConfig, create_finetune_job, event_of
 
 if TYPE_CHECKING:
@@ -288,7 +289,7 @@ class Learning(QObject):
             results = self._session.results_of(layer)
             if results is not None and entry.card is not None and job.folder in self._thresholds:
                 analysis = results.analysis  # the slide opens again with the threshold that was chosen
-                analysis.store.for_bundle(analysis.store.bundle_hash, entry.card.model_dump(mode="json"))
+                for_bundle(analysis.store, analysis.store.bundle_hash, entry.card.model_dump(mode="json"))
         if job is self.job:
             self._forget()
         self._session.model_installed.emit(entry.name)

@@ -1,0 +1,194 @@
+"""Finding, making and opening stores; a damaged header is made anew, a link is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import zarr
+
+from napari_dala.errors import DalaError
+from napari_dala.results.chunks import (
+    CODECS,
+)
+from napari_dala.results.store import CHUNK, FEATURES, AnalysisStore, Setting
+from napari_dala.slide.tiles import BLOCK, TileGrid
+
+SCHEMA = 1
+
+
+MOST_TILES = 2**26  # of a slide; more is no slide, and would take gigabytes to look at
+
+
+STORE_FILE = "analysis.zarr"  # in the folder of an analysis
+
+
+def create_store(
+    path: Path,
+    setting: Setting,
+    *,
+    slide: dict[str, Any],
+    bundle_hash: str,
+    card: dict[str, Any],
+    components: int = 0,
+    knows_unfamiliar: bool = False,
+    chunk: int = CHUNK,
+    restart: bool = False,
+) -> AnalysisStore:
+    """Open the results of this setting and bundle, creating what is not there.
+
+    Parameters
+    ----------
+    path
+        The `.zarr` folder; may hold other settings and bundles.
+    slide
+        The slide's printable properties.
+    bundle_hash, card
+        Of the model; the card as JSON.
+    components
+        Size of the bundle's layer4 basis; 0 where it has none.
+    knows_unfamiliar
+        Whether the bundle has familiarity statistics.
+    chunk
+        Of arrays that are not there yet, see `AnalysisStore.chunk`; a multiple of `BLOCK`. Smaller ones let more
+        processes share a slide.
+    restart
+        Drop what was computed under this setting before.
+    """
+    _check_headers(path, setting.key, bundle_hash[:12])
+    root = zarr.open_group(path, mode="a")
+    if root.attrs.get("schema", SCHEMA) != SCHEMA:
+        raise DalaError(f"{path}: written by another version of napari-dala; choose another folder")
+    if restart and setting.key in root:
+        del root[setting.key]
+    rows, columns = setting.grid.shape
+    cells, classes = setting.grid.cells, len(card["classes"])
+    tiles = root.require_group(setting.key)
+    _marks(tiles, "status", setting.grid, chunk)
+    for name, shape in (("features", (FEATURES,)), ("layer4", (cells, cells, components))):
+        if name != "layer4" or components:
+            _array(tiles, name, (rows, columns, *shape), (BLOCK, BLOCK, *shape), "float16", 0)
+    head = tiles.require_group(bundle_hash[:12])
+    scored = _marks(head, "scored", setting.grid, chunk)
+    if "exact" not in head:
+        earlier = np.asarray(scored[:])  # written before CAMs could be approximate
+        exact = _marks(head, "exact", setting.grid, chunk)
+        if earlier.any():
+            exact[:] = earlier
+    for name, factor, kind in (("probability", 1, "float32"), ("cam", cells, "float16")):
+        shape, chunks = (classes, rows * factor, columns * factor), (classes, chunk * factor, chunk * factor)
+        _array(head, name, shape, chunks, kind, math.nan)
+    if knows_unfamiliar:
+        _array(head, "unfamiliarity", (rows, columns), (chunk, chunk), "float16", math.nan)
+    tiles.attrs.update({"setting": asdict(setting), "slide": slide})
+    head.attrs.update({"bundle_hash": bundle_hash, "card": card})
+    root.attrs.update({"schema": SCHEMA, "latest": [setting.key, bundle_hash[:12]]})
+    store = AnalysisStore(path, tiles, head)
+    store.mend()
+    return store
+
+
+def _check_headers(path: Path, setting: str, bundle: str) -> None:
+    """Make room for headers (`zarr.json`) that are damaged, naming them; refuse links, which may lead anywhere."""
+    groups = path, path / setting, path / setting / bundle
+    arrays = [inside for group in groups[1:] if group.is_dir() for inside in group.iterdir() if inside.is_dir()]
+    for folder in (*groups, *arrays):
+        for part in (folder, folder / "zarr.json", folder / "c"):
+            if part.is_symlink() and part != path:
+                raise DalaError(f"{part}: a link, which is not followed; remove it or choose another folder")
+        header = folder / "zarr.json"
+        if header.is_file() and not _is_header(header):
+            _log.warning("%s: damaged; it is made anew", header)
+            header.unlink()
+
+
+def _is_header(path: Path) -> bool:
+    try:
+        return json.loads(path.read_bytes())["node_type"] in ("group", "array")
+    except (LookupError, TypeError, ValueError, RecursionError):
+        return False
+
+
+def for_bundle(store: AnalysisStore, bundle_hash: str, card: dict[str, Any]) -> AnalysisStore:
+    """Open another bundle's results on the same tiles, created where they are not there.
+
+    It needs the same trunk, and what it knows of unfamiliar tiles is the same.
+    """
+    return create_store(
+        store.path,
+        store.setting,
+        slide=store.slide,
+        bundle_hash=bundle_hash,
+        card=card,
+        components=store.components,
+        knows_unfamiliar=store.knows_unfamiliar,
+    )
+
+
+def _marks(group: zarr.Group, name: str, grid: TileGrid, chunk: int) -> zarr.Array[Any]:
+    """Open or create an array of one mark a tile."""
+    return _array(group, name, grid.shape, (chunk, chunk), "uint8", 0)
+
+
+def _array(
+    group: zarr.Group, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: str, empty: float
+) -> zarr.Array[Any]:
+    """Open or create an array that a `ChunkWriter` writes."""
+    return group.require_array(name, shape=shape, chunks=chunks, dtype=dtype, fill_value=empty, compressors=CODECS)
+
+
+def open_store(
+    path: Path, bundle_hash: str | None = None, setting: str | None = None, *, mode: Literal["r", "r+"] = "r"
+) -> AnalysisStore:
+    """Open the results that were written last, or a bundle's, or a bundle's under one setting.
+
+    Parameters
+    ----------
+    path
+        The `.zarr` folder.
+    bundle_hash
+        The bundle's.
+    setting
+        `Setting.key`; needs `bundle_hash`.
+    mode
+        "r+" to write tiles.
+
+    Raises
+    ------
+    DalaError
+        When there is no analysis at `path`, or none by this bundle.
+    """
+    try:
+        root = zarr.open_group(path, mode=mode)
+        latest: Any = root.attrs["latest"]
+        if setting is not None and bundle_hash is not None:
+            latest = [setting, bundle_hash[:12]]
+        elif bundle_hash is not None:
+            settings = [name for name, group in root.groups() if bundle_hash[:12] in group]
+            latest = [latest[0] if latest and latest[0] in settings else settings[0], bundle_hash[:12]]
+        tiles, head = root[latest[0]], root["/".join(latest)]
+        store = AnalysisStore(Path(path), cast("zarr.Group", tiles), cast("zarr.Group", head))
+    except (OSError, LookupError, TypeError, ValueError, RecursionError) as error:
+        raise DalaError(f"{path}: not an analysis by napari-dala{' with this model' if bundle_hash else ''}") from error
+    rows, columns = store.grid.shape
+    if rows * columns > MOST_TILES:
+        raise DalaError(f"{path}: says it holds {rows} x {columns} tiles; more than {MOST_TILES} are not read")
+    return store
+
+
+def store_in(path: Path) -> Path:
+    """Return the `analysis.zarr` in a folder; the path itself where that is one."""
+    return path / STORE_FILE if (path / STORE_FILE).is_dir() else path
+
+
+def has_results(path: Path) -> bool:
+    """Tell whether `open_store` would find results at a path, from one small file."""
+    try:
+        root = json.loads((Path(path) / "zarr.json").read_text(encoding="utf-8"))
+        return root["attributes"]["latest"] is not None
+    except (OSError, LookupError, TypeError, ValueError):
+        return False
