@@ -23,13 +23,11 @@ WITHOUT_TORCH = ("results", "annotations", "datasets", "metrics", "slide", "jobs
 
 COMMANDS = "a command of `dala` is named as what it runs"
 ONE_OF_EACH = "each table, picture or page is made by its own module, which is always named beside it"
-TO_BE_RENAMED = "two things of one name, to be renamed"
 SAME_NAME = {
     "analyze": COMMANDS,
     "bench": COMMANDS,
     "compare": COMMANDS,
     "evaluate": COMMANDS,
-    "explain": COMMANDS,
     "finetune": COMMANDS,
     "train": COMMANDS,
     "main": "what a process begins with: `dala`, and the child that analyses",
@@ -43,14 +41,6 @@ SAME_NAME = {
     "faithfulness": "the figures, and their picture",
     "heat_kept": "the figures, and their picture",
     "reliability": "the figures, and their picture",
-    "Block": TO_BE_RENAMED,
-    "Explainer": TO_BE_RENAMED,
-    "Explanation": TO_BE_RENAMED,
-    "Level": TO_BE_RENAMED,
-    "checked": TO_BE_RENAMED,
-    "features_of": TO_BE_RENAMED,
-    "predict": TO_BE_RENAMED,
-    "seen_before": TO_BE_RENAMED,
 }
 """Names that more than one module gives to a class or a public function, and why."""
 

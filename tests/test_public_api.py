@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import ModuleType
 
-NOT_PUBLIC: dict[str, str] = {
-    "napari_dala.model.threshold.Level": "shares its name with the `Level` of a slide, until it is renamed",
-}
+NOT_PUBLIC: dict[str, str] = {}
 """Classes, as "module.name", that a walk may find and that are not to be imported from the package, and why."""
 
 

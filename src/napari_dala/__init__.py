@@ -31,11 +31,12 @@ if TYPE_CHECKING:
     from napari_dala.model.familiarity import Familiarity
     from napari_dala.model.gradcam import grad_cam
     from napari_dala.model.head import HeadNetwork
-    from napari_dala.model.threshold import DynamicThreshold, ThresholdedMap
+    from napari_dala.model.threshold import DynamicThreshold, MapLevel, ThresholdedMap
     from napari_dala.results.analysis import Analysis, Spot, Summary
     from napari_dala.results.progress import Progress
     from napari_dala.results.request import AnalysisRequest
-    from napari_dala.results.store import AnalysisStore, RescoredTiles, Setting, TileResults, TileStatus
+    from napari_dala.results.store import AnalysisStore, Setting
+    from napari_dala.results.tile_results import RescoredTiles, TileArrays, TileResults, TileStatus
     from napari_dala.slide import Level, Slide, open_slide
     from napari_dala.slide.base import SlideFacts
     from napari_dala.slide.tiles import Measured, TileGrid
@@ -65,6 +66,7 @@ _HOME = {
     "HeadNetwork": "model.head",
     "JobError": "errors",
     "Level": "slide",
+    "MapLevel": "model.threshold",
     "Measured": "slide.tiles",
     "ModelBundle": "model.bundle",
     "ModelCard": "model.card",
@@ -73,7 +75,7 @@ _HOME = {
     "Prepared": "training.finetune.job",
     "Progress": "results.progress",
     "Replay": "model.bundle_file",
-    "RescoredTiles": "results.store",
+    "RescoredTiles": "results.tile_results",
     "RunControl": "analysis.control",
     "Setting": "results.store",
     "Slide": "slide",
@@ -83,9 +85,10 @@ _HOME = {
     "Spot": "results.analysis",
     "Summary": "results.analysis",
     "ThresholdedMap": "model.threshold",
+    "TileArrays": "results.tile_results",
     "TileGrid": "slide.tiles",
-    "TileResults": "results.store",
-    "TileStatus": "results.store",
+    "TileResults": "results.tile_results",
+    "TileStatus": "results.tile_results",
     "analyze": "analysis.engine",
     "finetune": "training.finetune.finetune",
     "grad_cam": "model.gradcam",
@@ -113,6 +116,7 @@ __all__ = [
     "HeadNetwork",
     "JobError",
     "Level",
+    "MapLevel",
     "Measured",
     "ModelBundle",
     "ModelCard",
@@ -131,6 +135,7 @@ __all__ = [
     "Spot",
     "Summary",
     "ThresholdedMap",
+    "TileArrays",
     "TileGrid",
     "TileResults",
     "TileStatus",
