@@ -1,6 +1,6 @@
 """Measure what reading a slide costs: processor time per model tile with each reader that can read it.
 
-    measure_reading.py SLIDE... [--mpp 0.5 1.0] [--blocks N] [--rounds 3]
+    python -m benchmarks.reading SLIDE... [--mpp 0.5 1.0] [--blocks N] [--rounds 3]
 
 Blocks of 4 x 4 tiles of 224 px are read in the order of an analysis, in one thread: decoding, putting together and
 resampling. The readers take turns; figures are medians over the rounds. Their pixels are compared.
@@ -28,10 +28,18 @@ from napari_dala.slide.backends.tiled_tiff import TiledTiffSlide
 from napari_dala.slide.tiles import TileGrid
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     import numpy as np
     from numpy.typing import NDArray
 
-READERS = {"OpenSlide": OpenSlideSlide, "tifffile": TiffSlide, "JPEG tiles": TiledTiffSlide}
+    from napari_dala.slide import Slide
+
+READERS: Mapping[str, Callable[[Path], Slide]] = {
+    "OpenSlide": OpenSlideSlide,
+    "tifffile": TiffSlide,
+    "JPEG tiles": TiledTiffSlide,
+}
 CPU = torch.device("cpu")
 
 

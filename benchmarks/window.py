@@ -1,7 +1,7 @@
 """Time what a user waits for in the real window: a slide, a dock, the first tiles after Run, a slider; prints JSON.
 
-    xvfb-run -a -s "-screen 0 1600x1000x24" python scripts/measure_window.py m256.tiff [--repeats 3] [--parts open run]
-    xvfb-run -a -s "-screen 0 1600x1000x24" python scripts/measure_window.py m64.tiff --parts whole
+    xvfb-run -a -s "-screen 0 1600x1000x24" python -m benchmarks.window m256.tiff [--repeats 3] [--parts open run]
+    xvfb-run -a -s "-screen 0 1600x1000x24" python -m benchmarks.window m64.tiff --parts whole
 
 Every part of every turn has a process and a workspace of its own. Seconds by the clock, beside them those of processor
 time of the main thread where it does the work. `dala bench --gui` measures how smooth panning is meanwhile.
@@ -18,20 +18,26 @@ import tempfile
 import time
 from collections import defaultdict
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
-from screenshots import PLUGIN, SIZE, rest
+
+from scripts.screenshots import PLUGIN, SIZE, rest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import napari
+    from numpy.typing import NDArray
 
     from napari_dala.plugin.viewer.session import Session
+    from napari_dala.results.analysis import Analysis
+    from napari_dala.slide import Slide
 
+ROOT = Path(__file__).resolve().parents[1]
 VIEW_UM = (1000.0, 750.0)  # 2000 x 1500 px at 20x
 SIDE = 320  # tiles along the painted analysis: 2240 cells
 _POLL_MS = 5
@@ -59,8 +65,8 @@ def main() -> None:
 def _in_a_process(part: str, slide: Path) -> dict[str, float]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as workspace:  # the child may write still
         environment = {**os.environ, "NAPARI_CONFIG": "", "DALA_WORKSPACE": workspace}
-        command = [sys.executable, __file__, str(slide), "--part", part]
-        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+        command = [sys.executable, "-m", "benchmarks.window", str(slide.absolute()), "--part", part]
+        done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     figures: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
     return figures
 
@@ -96,21 +102,24 @@ def dock(name: str) -> Callable[[Path], dict[str, float]]:
 
 def running(slide: Path) -> dict[str, float]:
     """Press Run over 1000 x 750 um in the slide's middle: to the layers, a coloured tile, all tiles of that view."""
-    session, begun = _run(slide)
-    middle = np.array(session.open_slide().dimensions) / 2
+    session, opened, begun = _run(slide)
+    if opened.mpp is None:
+        raise SystemExit(f"{slide}: says nothing of its um/px, so 1000 x 750 um of it mean nothing")
+    middle = np.array(opened.dimensions) / 2
 
-    def shown() -> np.ndarray:
-        return np.zeros(1) if session.results is None else np.isfinite(session.results.probability.data)
+    def shown() -> NDArray[np.bool_]:
+        results = session.results
+        return np.zeros(1, np.bool_) if results is None else np.isfinite(results.probability.data)
 
     _wait(lambda: session.results is not None)
     figures = {"run_to_layers": time.perf_counter() - begun}
     _wait(lambda: bool(shown().any()))
     figures["run_to_first_tile"] = time.perf_counter() - begun
-    analysis = session.results.analysis
+    analysis = _analysis_of(session)
     starts, sides = analysis.grid.origins(), analysis.grid.tile_size
     columns, rows = (
         np.nonzero(np.abs(start + side / 2 - at) < um / mpp / 2)[0]
-        for start, side, at, um, mpp in zip(starts, sides, middle, VIEW_UM, session.open_slide().mpp, strict=True)
+        for start, side, at, um, mpp in zip(starts, sides, middle, VIEW_UM, opened.mpp, strict=True)
     )
     view = np.ix_(rows, columns)
     _wait(lambda: bool((shown()[view] | (analysis.status[view] == 3)).all()))
@@ -120,32 +129,39 @@ def running(slide: Path) -> dict[str, float]:
 
 def whole(slide: Path) -> dict[str, float]:
     """Press Run and wait for the whole slide, its layers following: tiles per second."""
-    session, begun = _run(slide)
+    session, _, begun = _run(slide)
     _wait(lambda: session.results is not None and not session.runs, 3600)
     seconds = time.perf_counter() - begun
-    return {"live_tiles_per_s": float(session.results.analysis.analysed.sum()) / seconds}
+    return {"live_tiles_per_s": float(_analysis_of(session).analysed.sum()) / seconds}
 
 
-def _run(slide: Path) -> tuple[Session, float]:
-    """Press Run when the model is warm; return the session and when that was."""
+def _analysis_of(session: Session) -> Analysis:
+    """Return what is analysed of the slide in hand; that something is was waited for."""
+    if session.results is None:
+        raise RuntimeError("the results went away")
+    return session.results.analysis
+
+
+def _run(slide: Path) -> tuple[Session, Slide, float]:
+    """Press Run when the model is warm; return the session, the slide and when that was."""
     from napari_dala.plugin.viewer.session import session_of
-    from napari_dala.plugin.viewer.slide_layers import to_world
+    from napari_dala.plugin.viewer.slide_layers import slide_of, to_world
 
     viewer = _window()
     (layer,) = viewer.open(slide, plugin=PLUGIN)
-    session = session_of(viewer)
+    session, opened = session_of(viewer), slide_of(layer)
     _, analyze = viewer.window.add_plugin_dock_widget(PLUGIN, "Analyze slide")
     _wait(lambda: bool(analyze._child.about))
     height, width = viewer.canvas.size
     viewer.window.resize(SIZE[0], round(SIZE[1] - height + width * VIEW_UM[1] / VIEW_UM[0]))  # just this is in view
     rest(1)
-    middle = np.array(session.open_slide().dimensions) / 2
+    middle = np.array(opened.dimensions) / 2
     viewer.scene.camera.center = (0.0, *to_world(layer, *middle))
     viewer.scene.camera.zoom = min(np.array(viewer.canvas.size) / VIEW_UM[::-1])
     rest(3)
     begun = time.perf_counter()
     analyze.run_button.click()
-    return session, begun
+    return session, opened, begun
 
 
 def thresholding(_: Path) -> dict[str, float]:
@@ -154,7 +170,6 @@ def thresholding(_: Path) -> dict[str, float]:
     from qtpy.QtCore import QEventLoop
 
     from napari_dala.model.threshold import DynamicThreshold, Method, Scope
-    from napari_dala.plugin.viewer.cam_picture import CamView
     from napari_dala.plugin.viewer.result_layers import ResultLayers
     from napari_dala.plugin.viewer.slide_layers import view_of
     from napari_dala.results.loaded import load
@@ -178,7 +193,7 @@ def thresholding(_: Path) -> dict[str, float]:
                 results._explainer.part_made.connect(note)
                 results._explainer.made.connect(loop.quit)
                 rule = DynamicThreshold(method, scope, strength)
-                results.explain(CamView(1, rule=rule), view_of(viewer, layer))
+                results.explain(replace(results.explanation, rule=rule), view_of(viewer, layer))
                 loop.exec()
                 figures[f"{change} {method} by {scope}, whole"] = time.perf_counter() - begun
                 results._explainer.part_made.disconnect(note)

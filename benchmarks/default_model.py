@@ -1,9 +1,11 @@
-"""Measure the folds' models of `train_default.py` on patients that each left out: what docs/results.md says of them.
+"""Measure the folds' models of scripts/train_default.py on patients that each left out, for docs/results.md.
 
-    python scripts/measure_default.py --data FOLDER --runs RUNS --out OUT [--old OLD.safetensors] [--cells 16]
+    python -m benchmarks.default_model --data FOLDER --runs RUNS --out OUT [--old OLD.safetensors] [--cells 16]
 
-OUT gets figures.json and figures.md: photographs pooled, by set and by patient; other magnifications; mosaic slides at
-true scale, cell by cell; tissue that is not breast; and the model shipped before on the patients that neither saw.
+OUT gets figures.json and figures.md: mosaic slides at true scale, cell by cell; other magnifications; tissue that is
+not breast; and, with `--old`, the model shipped before on the patients that neither saw. Photographs pooled, by set and
+by patient are in the report.json that train_default.py writes. The data sets and the tool that makes mosaics lie beside
+the project, never in it.
 """
 
 from __future__ import annotations
@@ -13,13 +15,11 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from mosaic_truth import SHARED, per_cell
 from PIL import Image
 from skimage.io import imread
-from train_default import BITS, FOLDS, calibrated, data_of, folds_of, left_out, seen
 
 from napari_dala.analysis.engine import analyze
 from napari_dala.datasets.folders import load_dataset
@@ -33,11 +33,24 @@ from napari_dala.metrics.scores import score
 from napari_dala.model.bundle import ModelBundle, load_bundle
 from napari_dala.slide import open_slide
 from napari_dala.training.photographs.squares import Squares
+from scripts.mosaic_truth import SHARED, per_cell
+from scripts.train_default import (
+    BITS,
+    FOLDS,
+    Calibration,
+    Seen,
+    calibrated,
+    data_of,
+    folds_of,
+    left_out,
+    seen,
+    table_of,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from train_default import Calibration
+    from napari_dala.metrics.scores import Scores
 
 CELL_PX, SLIDE_MPP = 1024, 0.25
 OLD_SCALE = 1.335  # um/px that the model of 348 photographs had really learned: it took them for 3.3 times finer
@@ -121,7 +134,7 @@ def mosaics(asked: argparse.Namespace, dataset: ImageDataset, folds: Sequence[Mo
     return Table(f"Mosaics at {SLIDE_MPP} um/px, {sum(truths)} cells", head, tuple(rows))
 
 
-def folds_photographs(dataset: ImageDataset, indices: Any, bundle: ModelBundle) -> Any:
+def folds_photographs(dataset: ImageDataset, indices: Iterable[int], bundle: ModelBundle) -> Scores:
     """Return the scores of the photographs that a mosaic is made of."""
     chosen = [
         index for index in indices if dataset.images[index].magnification and not is_resized(dataset.images[index])
@@ -142,7 +155,7 @@ def magnifications(asked: argparse.Namespace, dataset: ImageDataset, folds: Sequ
     whose = {
         patient: fold for fold, split in enumerate(folds_of(dataset)) for patient in set(dataset.patients[split.test])
     }
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for power in (40, 100, 200, 400):
         images = [image for image in every.images if image.magnification == power]
         labels, probabilities, called, refused = [], [], [], ""
@@ -163,8 +176,8 @@ def magnifications(asked: argparse.Namespace, dataset: ImageDataset, folds: Sequ
         truth, named = np.array(labels), np.array(called)
         recall = [float((named[truth == label] == label).mean()) for label in (0, 1)]
         area = score(truth, np.array(probabilities), n_boot=0).scores.auroc.value
-        values = [np.sqrt(recall[0] * recall[1]), area, *recall]
-        rows.append((name, count, *("–" if v is None else f"{v:.3f}" for v in values)))
+        figures = [np.sqrt(recall[0] * recall[1]), area, *recall]
+        rows.append((name, count, *("–" if figure is None else f"{figure:.3f}" for figure in figures)))
     head = ("Magnification", "Photographs read", "GMean", "AUROC", "Recall benign", "Recall malignant")
     return Table("Other magnifications, patients left out", head, tuple(rows))
 
@@ -210,7 +223,7 @@ def other_tissue(asked: argparse.Namespace) -> Table:
 
 
 def old_and_new(
-    asked: argparse.Namespace, dataset: ImageDataset, found: Sequence[Any], from_others: Sequence[Calibration]
+    asked: argparse.Namespace, dataset: ImageDataset, found: Sequence[Seen], from_others: Sequence[Calibration]
 ) -> Table:
     """Compare with the model shipped before, on patients whom neither saw."""
     old = load_bundle(asked.old)
@@ -228,15 +241,13 @@ def old_and_new(
     for tiles, its in zip(found, from_others, strict=True):
         probability[tiles.photographs] = tiles.found.of_photographs(its.temperature)
         threshold[tiles.photographs] = its.threshold
-    from train_default import table_of
-
     table = table_of(dataset, np.flatnonzero(new), probability, probability[:, 1] - threshold)
     rows.append(("now, five models that left them out", *shown(table.scores)))
     head = ("Model", "GMean", "AUROC", "Recall benign", "Recall malignant")
     return Table(f"Before and now, {len(part)} photographs of {len(set(part.patients))} patients", head, tuple(rows))
 
 
-def shown(scores: Any) -> list[str]:
+def shown(scores: Scores) -> list[str]:
     """Return the figures of a row."""
     return [str(scores.gmean), str(scores.auroc), *map(str, scores.recall)]
 

@@ -1,6 +1,6 @@
 """Measure how fast each way to run the network's trunk is on a device, in tiles of 224 px per second.
 
-    measure_trunks.py [--device cuda] [--batches 64 128 256] [--compile]
+    python -m benchmarks.trunks [--device cuda] [--batches 64 128 256] [--compile]
 
 Plain, with the device's fused operators, and by `torch.compile`; on a GPU each of them also as a CUDA graph. Batch norm
 is folded, inputs lie on the device; bf16 where it computes in that.
@@ -52,7 +52,7 @@ def main() -> None:
             print(f"compiling took {time.perf_counter() - start:.0f} s")
         for name, trunk in trunks.items():
             if trunk is None:
-                print(f"batches of {batch}, {name}: not to be had here")
+                print(f"batches of {batch}, {name}: this machine has none")
                 continue
             rates = [f"{rate(trunk, inputs):.1f}"]
             if device.type == "cuda":

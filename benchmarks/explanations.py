@@ -1,9 +1,9 @@
-"""Measure the explanations of the folds' models of `train_default.py` on patients that each left out.
+"""Measure the explanations of the folds' models of scripts/train_default.py on patients that each left out.
 
-    python scripts/measure_explanations.py --data FOLDER --runs RUNS --measured OUT --out OUT2 [--limit 8] [--jobs 2]
+    python -m benchmarks.explanations --data FOLDER --runs RUNS --measured OUT --out OUT2 [--limit 8] [--jobs 2]
 
 `dala explain-eval` runs for each fold's model on some left-out photographs, on its mosaic of left-out patients
-(`measure_default.py` made it in OUT) and on a drawn teaching slide. OUT2 then holds what each fold gave, and
+(`benchmarks.default_model` made it in OUT) and on a drawn teaching slide. OUT2 then holds what each fold gave, and
 `folds.md` and `folds.json`, all folds together.
 """
 
@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from train_default import FOLDS, SETS
 
 from napari_dala.evaluation.tables import Table
 from napari_dala.files import write_json, write_text
 from napari_dala.metrics.scores import mean_estimates
 from napari_dala.slide.teaching.slide import teaching_slide
+from scripts.train_default import FOLDS, SETS
 
 DRAWN_PX = 2048
 PLAIN = "Grad-CAM"
@@ -37,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="the folder of the data sets")
     parser.add_argument("--runs", type=Path, required=True, help="OUT of train_default.py")
-    parser.add_argument("--measured", type=Path, required=True, help="OUT of measure_default.py, for its mosaics")
+    parser.add_argument("--measured", type=Path, required=True, help="OUT of benchmarks.default_model, for its mosaics")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--limit", type=int, default=8, help="photographs of each fold to explain")
     parser.add_argument("--jobs", type=int, default=2, help="folds at a time; on a processor each has one thread")

@@ -1,11 +1,12 @@
 """Measure other tools beside this one: one slide, a ResNet-50, 224 px tiles at 0.5 um/px, on the processor, in turn.
 
-    measure_peers.py SLIDE [--tiatoolbox PYTHON] [--wsinfer PYTHON] [--turns 5]
+    python -m benchmarks.peers SLIDE [--tiatoolbox PYTHON] [--wsinfer PYTHON] [--turns 5]
 
-PYTHON is that of an environment with the tool (`pip install tiatoolbox`; `pip install wsinfer "zarr<3"`). Each turn
-runs every tool once, in a process of its own; models have random weights. What is timed is the tool's own call over
-the slide without imports and the making of the model: here and in TIAToolbox with finding the tissue, in WSInfer
-without it. This one also makes and stores Grad-CAM, features and projected maps. Prints JSON; ratios are medians.
+PYTHON is that of an environment with the tool (`pip install tiatoolbox==2.1.3`; `pip install wsinfer==0.6.1 "zarr<3"`:
+the versions that were measured; others may want other calls). Each turn runs every tool once, in a process of its own;
+models have random weights. What is timed is the tool's own call over the slide without imports and the making of the
+model: here and in TIAToolbox with finding the tissue, in WSInfer without it. This one also makes and stores Grad-CAM,
+features and projected maps. Prints JSON; ratios are medians.
 """
 
 from __future__ import annotations
@@ -62,8 +63,8 @@ def tiatoolbox(slide: Path, folder: Path) -> tuple[int, float]:
     )
     seconds = time.perf_counter() - start
     (store,) = found.values()
-    group = zarr.open(str(store), mode="r")
-    return max(array.shape[0] for _, array in group.arrays()), seconds
+    arrays = zarr.open_group(str(store), mode="r").arrays()
+    return max(array.shape[0] for _, array in arrays), seconds
 
 
 def wsinfer(slide: Path, folder: Path) -> tuple[int, float]:

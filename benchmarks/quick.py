@@ -1,10 +1,11 @@
 """Label a mosaic as a user would, learn quick by the command line, and score its map before and after by its truth.
 
-    make_mosaic_slide.py m16.tiff --mpp 0.25 --cells 16
-    python scripts/measure_quick.py m16.tiff --parent PARENT.safetensors --out FOLDER [--mosaic-seed 0] [--each 10]
+    python -m benchmarks.quick m16.tiff --parent PARENT.safetensors --out FOLDER [--mosaic-seed 0] [--each 10]
 
-Half of the patients that the parent was not trained on are spared: no pixel of theirs is under a labelled tile. The
-figures are of three sets of cells, each stricter than the one before:
+A mosaic repeats photographs of tissue, cell by cell, and has its true class map beside it (scripts/mosaic_truth.py);
+the tool that makes one lies beside the project, with the photographs. Half of the patients that the parent was not
+trained on are spared: no pixel of theirs is under a labelled tile. The figures are of three sets of cells, each
+stricter than the one before:
 
     unlabelled       no labelled tile touches the cell
     new photograph   nor does one touch a cell with the same photograph, and the parent was not trained on its patient
@@ -24,7 +25,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from mosaic_truth import CLASSES, Mosaic, draw_regions, per_cell, read_mosaic
 
 from napari_dala.annotations.files import write_annotations
 from napari_dala.files import write_json
@@ -34,6 +34,7 @@ from napari_dala.results.analysis import Analysis
 from napari_dala.results.report.outputs import output_folder
 from napari_dala.results.store import open_store
 from napari_dala.slide import open_slide
+from scripts.mosaic_truth import CLASSES, Mosaic, draw_regions, per_cell, read_mosaic
 
 if TYPE_CHECKING:
     from collections.abc import Collection

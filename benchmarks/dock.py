@@ -1,7 +1,7 @@
 """Time the button: from pressing Learn (quick) in the dock to the new map of all tiles, in the real window.
 
-    python scripts/measure_quick.py m32.tiff --parent PARENT.safetensors --out FOLDER   # makes annotations.geojson
-    xvfb-run -s "-screen 0 1600x1000x24" python scripts/measure_dock.py m32.tiff \
+    python -m benchmarks.quick m32.tiff --parent PARENT.safetensors --out FOLDER   # makes annotations.geojson
+    xvfb-run -s "-screen 0 1600x1000x24" python -m benchmarks.dock m32.tiff \
         --parent PARENT.safetensors --annotations FOLDER/annotations.geojson [--repeats 3]
 
 The workspace is a temporary one. The slide is analysed first, so that its features are cached; after each turn the new
@@ -20,7 +20,8 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from screenshots import PLUGIN, SIZE, rest, wait_until
+
+from scripts.screenshots import PLUGIN, SIZE, rest, wait_until
 
 
 def main() -> None:
@@ -60,21 +61,27 @@ def measure(asked: argparse.Namespace) -> list[float]:
     wait_until(lambda: drawing.document is not None)
     drawn = read_annotations(asked.annotations).annotations
     drawing.edit(replace(drawing.document, annotations=drawn))
-    tiles = int(np.isfinite(session.results.probability.data).sum())
+
+    def coloured() -> int:
+        return 0 if session.results is None else int(np.isfinite(session.results.probability.data).sum())
+
+    tiles = coloured()
     print(f"{tiles} tiles, {len(drawn)} regions")
 
-    turns = []
-    for _ in range(asked.repeats):
+    def one_turn() -> float:
         old = session.results
         wait_until(panel.learn_button.isEnabled)
         started = time.perf_counter()
         panel.learn_button.click()
-        wait_until(lambda old=old: session.results is not old)
-        wait_until(lambda: int(np.isfinite(session.results.probability.data).sum()) == tiles)
-        turns.append(time.perf_counter() - started)
+        wait_until(lambda: session.results is not old)
+        wait_until(lambda: coloured() == tiles)
+        seconds = time.perf_counter() - started
         wait_until(lambda: panel.learning.run is None)
         panel.decision.discard_button.click()
         rest(1)
+        return seconds
+
+    turns = [one_turn() for _ in range(asked.repeats)]
     viewer.close()
     return turns
 
