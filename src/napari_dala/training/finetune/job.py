@@ -78,7 +78,8 @@ def event_of(reported: Mapping[str, Any]) -> FinetuneEvent | None:
     if kind is None:
         return None
     try:
-        return kind(**{field.name: reported[field.name] for field in fields(kind)})
+        values = {field.name: reported[field.name] for field in fields(kind)}
+        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
     except KeyError:
         return None
 
