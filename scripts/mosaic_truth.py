@@ -1,7 +1,8 @@
 """Which photograph lies in which cell of a mosaic, and what of it a figure may be measured on.
 
-A mosaic (`shared/tools/make_mosaic_slide.py`) repeats real photographs at random: beside its true class map a cell has
-a photograph and a patient. They are found again by the tool's own random numbers and checked against the truth map.
+A mosaic is a slide that repeats real photographs at random: beside its true class map a cell has a photograph and a
+patient. They are found again by the random numbers of the tool that made it, and checked against the truth map. Tool
+and photographs lie beside the project, in `../shared`: nothing of them may be in the repository.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ class Mosaic:
 
     def _of(self, trained: Collection[str]) -> NDArray[np.bool_]:
         keys = np.array([patient_key(patient) in trained for patient in self.patients])
-        return self.tissue & keys[self.photograph]
+        return np.asarray(self.tissue & keys[self.photograph])
 
 
 def read_mosaic(slide: Path, seed: int = 0, data: Path | None = None, only: Sequence[str] = ()) -> Mosaic:
@@ -131,8 +132,8 @@ def read_mosaic(slide: Path, seed: int = 0, data: Path | None = None, only: Sequ
     with open_slide(slide) as opened:
         cell_px = opened.dimensions[0] // len(truth)
     data = data or SHARED / "data" / "breakhis-100x"
-    images = load_dataset("breakhis", data, magnification=100).images
-    images = sorted((each for each in images if _chosen(each.path.name, only)), key=lambda each: each.path)
+    every = load_dataset("breakhis", data, magnification=100).images
+    images = sorted((each for each in every if _chosen(each.path.name, only)), key=lambda each: each.path)
     rng = np.random.default_rng(seed)
     rng.normal(243, 1.5, (4, cell_px, cell_px, 3))  # the tool draws its background first
     labels = tool.class_map(len(truth), rng)

@@ -45,7 +45,7 @@ os.environ["NAPARI_STRICT_QT"] = "1"
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` looks at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests with a window, and run them last: torch imported after Mesa's LLVM crashes the process (DESIGN.md)."""
+    """Mark tests with a window, and run them last: torch imported after Mesa's LLVM crashes the process."""
     for item in items:
         if "qapp" in getattr(item, "fixturenames", ()):
             item.add_marker("window")

@@ -1,1 +1,1 @@
-"""Slide x model -> result: engine, store, export, report. The engine alone imports torch."""
+"""Slide x model -> result: plan, read, run the network, store."""

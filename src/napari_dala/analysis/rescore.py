@@ -13,6 +13,7 @@ from torch import Tensor
 from napari_dala.analysis.control import RunControl
 from napari_dala.analysis.schedule import Schedule
 from napari_dala.model.gradcam import cam_weights
+from napari_dala.results.chunks import DamagedChunk
 from napari_dala.results.progress import Progress, pace
 from napari_dala.results.tile_results import RescoredTiles, TileStatus
 from napari_dala.slide.tiles import BLOCK
@@ -86,12 +87,18 @@ def rescore(
 
 def _score(store: AnalysisStore, bundle: Bundle, tasks: list[Task]) -> Iterator[RescoredTiles]:
     """Yield the results of a few blocks, from one pass of the head over their tiles."""
-    means = torch.from_numpy(np.concatenate([_read(store, "features", task) for task in tasks])).float()
+    with_maps = store.has_layer4 and bundle.basis is not None
+    found = [(task, values) for task in tasks if (values := _sound(store, task, with_maps)) is not None]
+    if not found:
+        return
+    tasks = [task for task, _ in found]
+    means = torch.from_numpy(np.concatenate([values[0] for _, values in found])).float()
     cells = store.grid.cells
     with torch.no_grad():
-        if store.has_layer4 and bundle.basis is not None:
+        if with_maps:
+            assert bundle.basis is not None
             logits, weights = cam_weights(bundle.network, means, cells * cells)
-            stored = torch.from_numpy(np.concatenate([_read(store, "layer4", task) for task in tasks])).float()
+            stored = torch.from_numpy(np.concatenate([values[1] for _, values in found])).float()
             cams = approximate_cam(stored, means, weights, bundle.basis).numpy()
         else:
             logits, cams = bundle.network.head_from_means(means), None
@@ -124,6 +131,15 @@ def approximate_cam(stored: Tensor, means: Tensor, weights: Tensor, basis: Tenso
     maps = torch.einsum("nyxb,ncb->ncyx", stored, weights @ basis)
     exact = torch.einsum("nk,nck->nc", means, weights)[:, :, None, None]
     return (maps + exact - maps.mean((2, 3), keepdim=True)).relu_()
+
+
+def _sound(store: AnalysisStore, task: Task, with_maps: bool) -> list[NDArray[np.float16]] | None:
+    """Return features, and maps where they are wanted, of a block's tiles; None where they are damaged: forgotten."""
+    try:
+        return [_read(store, name, task) for name in ("features", "layer4")[: 1 + with_maps]]
+    except DamagedChunk as damaged:
+        store.forget(damaged)
+        return None
 
 
 def _read(store: AnalysisStore, name: str, task: Task) -> NDArray[np.float16]:

@@ -1,4 +1,4 @@
-"""What a user drew on one slide; `annotation_files` reads and writes it."""
+"""What a user drew on one slide; `annotations.files` reads and writes it."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""evaluation."""
+"""How good a model is on photographs."""

@@ -1,1 +1,1 @@
-"""inference."""
+"""The network on tiles: devices, precision, streams, faster trunks, reading pixels for it."""

@@ -38,7 +38,7 @@ _BATCH_FP32 = 4  # on the processor: as fast as 8, and the first tiles are there
 
 @dataclass(frozen=True)
 class Prediction:
-    """Arrays for n tiles; see `store.TileResults` for their shapes."""
+    """Arrays for n tiles; see `TileResults` for their shapes."""
 
     probability: NDArray[np.float32]
     cam: NDArray[np.float32]

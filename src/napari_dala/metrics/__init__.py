@@ -1,1 +1,1 @@
-"""metrics."""
+"""Figures with their intervals. Knows no torch."""

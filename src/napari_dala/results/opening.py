@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from dataclasses import asdict
 from pathlib import Path
@@ -19,12 +20,10 @@ from napari_dala.results.store import CHUNK, FEATURES, AnalysisStore, Setting
 from napari_dala.slide.tiles import BLOCK, TileGrid
 
 SCHEMA = 1
-
-
 MOST_TILES = 2**26  # of a slide; more is no slide, and would take gigabytes to look at
-
-
 STORE_FILE = "analysis.zarr"  # in the folder of an analysis
+
+_log = logging.getLogger(__name__)
 
 
 def create_store(

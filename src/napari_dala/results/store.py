@@ -88,10 +88,8 @@ class AnalysisStore:
 
     def __init__(self, path: Path, tiles: zarr.Group, head: zarr.Group) -> None:
         self.path = path
-        about_tiles, about_head = (
-            cast("dict[str, Any]", tiles.attrs.asdict()),
-            cast("dict[str, Any]", head.attrs.asdict()),
-        )
+        about_tiles = cast("dict[str, Any]", tiles.attrs.asdict())
+        about_head = cast("dict[str, Any]", head.attrs.asdict())
         self.setting = Setting.from_attributes(about_tiles["setting"])
         self.bundle_hash = str(about_head["bundle_hash"])
         self.card: dict[str, Any] = about_head["card"]
@@ -225,8 +223,8 @@ class AnalysisStore:
                         raise DamagedChunk(str(path), name, (row, column))
                     if name not in TRUNK_VALUES:
                         read_chunk(array, name, (row, column))
-                except DamagedChunk as damaged:
-                    self.damaged[str(damaged)] = damaged
+                except DamagedChunk as found:
+                    self.damaged[str(found)] = found
         for damaged in list(self.damaged.values()):
             self.forget(damaged)
         self.damaged.clear()
@@ -299,8 +297,8 @@ class AnalysisStore:
 
     def _put(self, results: TileResults | RescoredTiles, names: tuple[str, ...], marks: tuple[str, ...]) -> None:
         """Put in the named values that there are, then the marks, in this order."""
-        values = {name: getattr(results, name) for name in names}
-        self._store(results.row, results.column, {name: value for name, value in values.items() if value is not None})
+        values = {name: value for name in names if (value := getattr(results, name)) is not None}
+        self._store(results.row, results.column, values)
         for name in marks:
             self._mark(name, results.row, results.column, 1)
 

@@ -19,12 +19,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
-
-
 def read_scattered(
     read: Callable[[tuple[int, int]], NDArray[Any]], row: NDArray[np.intp], column: NDArray[np.intp]
 ) -> NDArray[Any]:

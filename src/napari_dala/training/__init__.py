@@ -1,1 +1,1 @@
-"""Regions or folders -> a better model: data sets, splits, metrics, fitting. The last alone imports torch."""
+"""Labelled photographs or drawn regions -> a better model."""

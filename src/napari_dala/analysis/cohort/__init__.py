@@ -1,1 +1,1 @@
-"""cohort."""
+"""Many slides on a dask cluster."""

@@ -1,1 +1,1 @@
-"""compare."""
+"""Several networks under one split."""

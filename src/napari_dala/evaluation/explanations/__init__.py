@@ -1,1 +1,1 @@
-"""explanations."""
+"""How good the explanations are."""

@@ -1,1 +1,1 @@
-"""analyze."""
+"""The dock that analyses a slide."""

@@ -1,1 +1,1 @@
-"""annotate."""
+"""Drawing on a slide, and what it counts for."""

@@ -1,1 +1,1 @@
-"""bench."""
+"""How late napari's window is."""

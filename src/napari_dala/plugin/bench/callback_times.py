@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FunctionType, TracebackType
 
-_MEASURING = ("bench_gui", "callback_times", "event_loop")  # what drives and measures is not what is measured
+_MEASURING = "napari_dala.plugin.bench"  # what drives and measures is not what is measured
 
 
 @dataclass(frozen=True)
@@ -120,9 +120,9 @@ def _now() -> tuple[float, float]:
 
 
 def _functions() -> Iterator[tuple[Any, str, FunctionType]]:
-    """Give (class or module, name, function) of all that is defined in the plugin."""
-    for found in pkgutil.iter_modules(plugin.__path__, f"{plugin.__name__}."):
-        if found.name.rpartition(".")[2] in _MEASURING:
+    """Give (class or module, name, function) of all that is defined in the plugin and its sub-packages."""
+    for found in pkgutil.walk_packages(plugin.__path__, f"{plugin.__name__}."):
+        if found.name.startswith(_MEASURING):
             continue
         module = importlib.import_module(found.name)
         classes = [each for each in vars(module).values() if inspect.isclass(each) and each.__module__ == found.name]

@@ -1,1 +1,1 @@
-"""learn."""
+"""The dock that learns from what was drawn."""

@@ -1,1 +1,1 @@
-"""parts."""
+"""Small widgets that the docks share."""

@@ -1,1 +1,1 @@
-"""viewer."""
+"""Between napari's layers and slides and results."""

@@ -1,1 +1,1 @@
-"""report."""
+"""Pictures, tables and pages of an analysis."""

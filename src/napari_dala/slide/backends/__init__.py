@@ -1,1 +1,1 @@
-"""backends."""
+"""Readers of slide files."""

@@ -1,1 +1,1 @@
-"""teaching."""
+"""A drawn slide, of no patient."""

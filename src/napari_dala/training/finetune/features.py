@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from napari_dala.model.bundle import ModelBundle
     from napari_dala.training.finetune.gather import LabelledTiles
     from napari_dala.training.finetune.job import FinetuneSettings
+
+
+_log = logging.getLogger(__name__)
 
 
 def labelled_features(
@@ -50,7 +54,11 @@ def labelled_features(
         if source.stored:
             here = np.flatnonzero(tiles.examples.slide == source.fingerprint)
             done = here[source.stored.status[row[here], column[here]] == TileStatus.DONE]
-            features[done] = source.stored.read(row[done], column[done])
+            try:
+                features[done] = source.stored.read(row[done], column[done])
+            except (ValueError, RuntimeError):  # a damaged chunk: the pixels are read instead
+                _log.warning("%s: stored features are damaged; the tiles are read again", source.fingerprint)
+                continue
             readable[done] = True
     missing = np.flatnonzero(~readable)
     if not len(missing):

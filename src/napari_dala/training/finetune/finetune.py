@@ -67,8 +67,7 @@ def finetune(
 
     Examples
     --------
-    >>> from napari_dala import finetune
-    >>> from napari_dala.training.finetune.job import SlideExamples
+    >>> from napari_dala import SlideExamples, finetune
     >>> finetune("default", [SlideExamples(slide="a.svs", annotations="a.geojson")], "job")  # doctest: +SKIP
     """
     from napari_dala.model.bundle import ModelBundle, load_bundle  # builds a trunk; not needed by a quick job

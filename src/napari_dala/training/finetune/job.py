@@ -78,7 +78,10 @@ def event_of(reported: Mapping[str, Any]) -> FinetuneEvent | None:
     if kind is None:
         return None
     try:
-        return kind(**{field.name: reported[field.name] for field in fields(kind)})
+        values: dict[str, Any] = {field.name: reported[field.name] for field in fields(kind)}
+        if "notes" in values:
+            values["notes"] = tuple(values["notes"])
+        return kind(**values)
     except KeyError:
         return None
 

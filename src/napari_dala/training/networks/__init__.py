@@ -1,1 +1,1 @@
-"""networks."""
+"""The networks that can be trained, and weights to begin with."""

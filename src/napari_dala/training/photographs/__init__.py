@@ -1,1 +1,1 @@
-"""photographs."""
+"""Training on labelled photographs."""
