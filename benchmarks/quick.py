@@ -31,7 +31,7 @@ from napari_dala.files import write_json
 from napari_dala.metrics.anonymous import patient_key
 from napari_dala.metrics.scores import ScoreTable, score
 from napari_dala.results.analysis import Analysis
-from napari_dala.results.opening import open_store
+from napari_dala.results.opening import for_bundle, open_store
 from napari_dala.results.report.outputs import output_folder
 from napari_dala.slide import open_slide
 from scripts.mosaic_truth import CLASSES, Mosaic, draw_regions, per_cell, read_mosaic
@@ -115,7 +115,7 @@ def rescored(folder: Path, bundle: Path) -> tuple[float, Analysis]:
 
     started = time.perf_counter()
     head = load_head(str(bundle))
-    store = open_store(folder / "analysis.zarr").for_bundle(head.hash, head.card.model_dump(mode="json"))
+    store = for_bundle(open_store(folder / "analysis.zarr"), head.hash, head.card.model_dump(mode="json"))
     rescore(store, head)
     return time.perf_counter() - started, Analysis.open(folder)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from napari_dala.model.card import UNTRAINED_CARD
 from napari_dala.results import chunks
 from napari_dala.results.analysis import Analysis
 from napari_dala.results.chunks import ChunkWriter
-from napari_dala.results.opening import create_store
+from napari_dala.results.opening import create_store, for_bundle
 from napari_dala.results.store import CHUNK, AnalysisStore, Setting
 from napari_dala.results.tile_results import TileResults, TileStatus
 from napari_dala.slide.tiles import BLOCK, TileGrid
@@ -90,7 +91,7 @@ def test_a_store_of_small_chunks_is_gone_on_with(tmp_path: Path) -> None:
     assert again.chunk == store.chunk == BLOCK
     again.write(results(tile[0], np.array([5])), [])
     assert np.argwhere(Analysis(again).analysed).tolist() == [[1, 2], [1, 5]]
-    assert again.for_bundle("1" * 16, again.card).chunk == CHUNK, "its marks are laid out anew"
+    assert for_bundle(again, "1" * 16, again.card).chunk == CHUNK, "its marks are laid out anew"
 
 
 def test_chunks_at_the_far_edge_are_read_by_zarr_as_they_were_written(tmp_path: Path) -> None:
@@ -120,9 +121,11 @@ def test_tiles_of_many_chunks_added_together_are_each_where_they_belong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int
 ) -> None:
     monkeypatch.setattr(chunks, "usable_cores", lambda: cores)
-    write, threads = chunks._write, set[str]()
+    write, threads = chunks._write_chunk, set[str]()
     monkeypatch.setattr(
-        chunks, "_write", lambda *args: threads.add(threading.current_thread().name.partition("_")[0]) or write(*args)
+        chunks,
+        "_write_chunk",
+        lambda *args: threads.add(threading.current_thread().name.partition("_")[0]) or write(*args),
     )
     store = opened(tmp_path, 40)
     row, column = (part.ravel() for part in np.meshgrid(np.arange(13, 35, 3), np.arange(2, 38, 5), indexing="ij"))
@@ -136,3 +139,16 @@ def test_tiles_of_many_chunks_added_together_are_each_where_they_belong(
     np.testing.assert_array_equal(maps, written.cam.astype(np.float16))
     assert np.argwhere(found.status == TileStatus.UNREADABLE).tolist() == [[0, 39], [39, 0]]
     assert ("dala-chunks" in threads) == (cores == 16), "with many cores several chunks are written at a time"
+
+
+def test_a_chunk_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, object]] = []
+    sync, rename = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: told.append(("fsync", os.fstat(file).st_ino)) or sync(file))
+    monkeypatch.setattr(
+        os, "replace", lambda old, new: told.append(("replace", os.stat(old).st_ino)) or rename(old, new)
+    )
+    opened(tmp_path, 10).write(results(np.array([1]), np.array([2])), [])
+    renamed = [place for place, (what, _) in enumerate(told) if what == "replace"]
+    assert renamed
+    assert all(("fsync", told[place][1]) in told[:place] for place in renamed)

@@ -168,7 +168,7 @@ def _predicted(
         return pieces, tiles
 
     for block in readers:
-        predictions = _Predictions(block.position, block.tiles, block.unreadable)
+        predictions = _Predictions(block.position, block.tiles, block.unreadable, block.failed)
         unfinished.append(predictions)
         if block.tiles:
             waiting.append((predictions, block.pixels))
@@ -213,6 +213,7 @@ class _Predictions:
     position: tuple[int, int]
     readable: list[tuple[int, int]]
     unreadable: list[tuple[int, int]]
+    failed: list[tuple[int, int]]
     parts: list[tuple[Prediction, slice]] = field(default_factory=list)
     done: int = 0
 
@@ -257,7 +258,7 @@ class _ProgressWriter:
         self._approximate = int(self._scored.sum())
         self._before = self._total - self._todo + self._approximate
         self._unreadable = int((work.wanted & (work.status == TileStatus.UNREADABLE)).sum())
-        self._run = self._new = 0
+        self._run = self._new = self._failed = 0
         self._start = time.perf_counter()
 
     def begin(self) -> None:
@@ -273,6 +274,7 @@ class _ProgressWriter:
         self._new += len(tiles) - known
         self._approximate -= known
         self._unreadable += len(unreadable)
+        self._failed += sum(len(predictions.failed) for predictions in blocks)
         self._report(tuple(predictions.position for predictions in blocks))
 
     def _report(self, blocks: tuple[tuple[int, int], ...]) -> None:
@@ -285,6 +287,7 @@ class _ProgressWriter:
                 done=done,
                 total=self._total,
                 unreadable=self._unreadable,
+                failed=self._failed,
                 tiles_per_s=rate,
                 seconds_left=left,
                 blocks=blocks,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import queue
 import threading
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +20,7 @@ from napari_dala.inference.streams import begin_thread, wait_for
 from napari_dala.slide.tiles import BLOCK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -25,6 +29,8 @@ if TYPE_CHECKING:
     from napari_dala.inference.sampler import Sampler
 
 _MOST_THREADS = 6  # more read no faster, and keep the others from the interpreter's lock
+_PAUSES_S = (0.2, 1.0)  # before a tile is read again that the file system would not give
+_PASSING = {os.strerror(code) for code in (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EACCES)}
 _BLOCKS_AHEAD = 2  # read before they are needed; more would make the order slow to follow the view
 
 
@@ -41,13 +47,16 @@ class TileBlock:
     pixels
         (n, tile_px, tile_px, 3) uint8, in the order of `tiles`, on the sampler's device.
     unreadable
-        Row and column of tiles that cannot be decoded.
+        Row and column of tiles whose bytes cannot be decoded.
+    failed
+        Row and column of tiles that the file system would not give; another run may read them.
     """
 
     position: tuple[int, int]
     tiles: list[tuple[int, int]]
     pixels: Tensor
     unreadable: list[tuple[int, int]]
+    failed: list[tuple[int, int]] = field(default_factory=list)
 
 
 class Readers:
@@ -147,12 +156,41 @@ def _read_one_by_one(sampler: Sampler, position: tuple[int, int], tiles: list[tu
     pixels: list[Tensor] = []
     readable: list[tuple[int, int]] = []
     unreadable: list[tuple[int, int]] = []
+    failed: list[tuple[int, int]] = []
     for tile in tiles:
         try:
-            pixels.append(sampler.picture(*tile, 1, 1))
+            pixels.append(_patiently(partial(sampler.picture, *tile, 1, 1)))
             readable.append(tile)
-        except SlideError:
-            unreadable.append(tile)
+        except SlideError as error:
+            if not may_pass(error):
+                unreadable.append(tile)
+                continue
+            failed.append(tile)
+            if len(failed) == len(tiles):
+                raise  # the file is gone, or its disk: what is stored is kept
     side = sampler.grid.tile_px
     none = torch.empty((0, side, side, 3), dtype=torch.uint8, device=sampler.device)
-    return TileBlock(position, readable, torch.stack(pixels) if pixels else none, unreadable)
+    return TileBlock(position, readable, torch.stack(pixels) if pixels else none, unreadable, failed)
+
+
+def _patiently(read: Callable[[], Tensor]) -> Tensor:
+    """Read, and again after a pause where the file system failed."""
+    for pause in _PAUSES_S:
+        try:
+            return read()
+        except SlideError as error:
+            if not may_pass(error):
+                raise
+            time.sleep(pause)
+    return read()
+
+
+def may_pass(error: BaseException | None) -> bool:
+    """Return whether pixels may be read another time: the file system failed, the picture's bytes are not to blame."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno is not None:
+            return True
+        if any(reason in str(error) for reason in _PASSING):  # OpenSlide hands on the words alone
+            return True
+        error = error.__cause__
+    return False

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from napari_dala.cli.console import report_failures, tell_no_tissue, warn_of
+from napari_dala.cli.console import report_failures, saying_what_is_kept, tell_no_tissue, warn_of
 from napari_dala.cli.options import options_of, with_options
 from napari_dala.errors import DalaError
 from napari_dala.results.request import AnalysisRequest
@@ -65,18 +65,20 @@ def analyze_slides(slides: list[Path], request: AnalysisRequest, *, compiled: bo
     if request.decode_on_device and predictor.device.type != "cuda":
         raise DalaError(f"--decode-on-device: needs an NVIDIA GPU (--device cuda), this runs on “{predictor.device}”")
     warn_of(predictor.bundle.card)
-    folders, failures = [], []
-    with _progress_bar() as bar:
+    folders, failures, incomplete = [], [], []
+    with _progress_bar() as bar, saying_what_is_kept():
         for slide in slides:
             try:
-                folders.append(_analyze_one(slide, predictor, request, bar))
+                folder, warning = _analyze_one(slide, predictor, request, bar)
+                folders.append(folder)
+                incomplete.extend([f"{slide.name}: {warning}"] if warning else [])
             except (DalaError, OSError) as error:
                 failures.append(str(error))
-    report_failures(failures, len(folders))
+    report_failures(failures, len(folders), incomplete)
     return folders
 
 
-def _analyze_one(path: Path, predictor: Predictor, request: AnalysisRequest, bar: Bar) -> Path:
+def _analyze_one(path: Path, predictor: Predictor, request: AnalysisRequest, bar: Bar) -> tuple[Path, str]:
     from napari_dala.analysis.engine import carry_out
     from napari_dala.results.progress import Progress
     from napari_dala.results.report.outputs import output_folder, write_outputs
@@ -104,9 +106,11 @@ def _analyze_one(path: Path, predictor: Predictor, request: AnalysisRequest, bar
             seconds=time.perf_counter() - start,
         )
         write_outputs(analysis, slide, folder, run, anonymous=request.anonymous)
+        for line in sorted(analysis.store.damaged):
+            raise DalaError(f"{line} while it was read; run it again")
     if not last.total:
         tell_no_tissue(path)
-    return folder
+    return folder, last.warning
 
 
 def _progress_bar() -> Bar:

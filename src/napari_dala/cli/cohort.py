@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from napari_dala.cli.console import report_failures, tell_no_tissue, warn_of
+from napari_dala.cli.console import report_failures, saying_what_is_kept, tell_no_tissue, warn_of
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -26,6 +26,9 @@ def analyze_on_cluster(slides: list[Path], request: AnalysisRequest, scheduler: 
     from napari_dala.analysis.cohort.tasks import CohortSettings, Failure
     from napari_dala.model.bundle_head import load_head
     from napari_dala.model.catalog import BUILT_IN, find_model
+    from napari_dala.results.analysis import Analysis
+    from napari_dala.results.progress import Progress
+    from napari_dala.results.tile_results import TileStatus
 
     file = find_model(request.model)
     bundle = load_head(request.model)  # its hash is wanted, its trunk is not
@@ -35,19 +38,26 @@ def analyze_on_cluster(slides: list[Path], request: AnalysisRequest, scheduler: 
     model = request.model if file is None or request.model in BUILT_IN else str(file.absolute())
     everywhere = request.model_copy(update={"out": request.out.absolute(), "model": model})
     settings = CohortSettings(everywhere, bundle.hash)
-    try:
-        with connected(scheduler, request.device) as client, _progress_bar(len(paths)) as bar:
-            if not client.scheduler_info()["workers"]:
-                typer.echo("The cluster has no worker yet; waiting for one.", err=True)
-            ends = analyze_cohort(client, paths, settings, lambda progress: _show(bar, progress))
-    except KeyboardInterrupt:
-        typer.echo("Stopped. What is stored is kept: the same command goes on from there.", err=True)
-        raise typer.Exit(130) from None
+    with (
+        saying_what_is_kept(),
+        connected(scheduler, request.device) as client,
+        _progress_bar(len(paths)) as bar,
+    ):
+        if not client.scheduler_info()["workers"]:
+            typer.echo("The cluster has no worker yet; waiting for one.", err=True)
+        ends = analyze_cohort(client, paths, settings, lambda progress: _show(bar, progress))
+    incomplete = []
     for path, end in zip(paths, ends, strict=True):
-        if not isinstance(end, Failure) and not end.plan.tiles:
+        if isinstance(end, Failure):
+            continue
+        if not end.plan.tiles:
             tell_no_tissue(path)
+        unreadable = int((Analysis.open(end.plan.folder).status == TileStatus.UNREADABLE).sum())
+        failed = sum(part.failed for part in end.ranges)
+        if warning := Progress(0, 0, unreadable, failed=failed).warning:
+            incomplete.append(f"{path.name}: {warning}")
     folders = [end.plan.folder for end in ends if not isinstance(end, Failure)]
-    report_failures([end.message for end in ends if isinstance(end, Failure)], len(folders))
+    report_failures([end.message for end in ends if isinstance(end, Failure)], len(folders), incomplete)
     return folders
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
 
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from napari_dala.evaluation.tables import Table as ReportTable
     from napari_dala.metrics.scores import ScoreTable
@@ -36,14 +39,36 @@ def tell_no_tissue(path: Path) -> None:
     typer.secho(f"{path.name}: no tissue found; nothing was analysed", fg="yellow", err=True)
 
 
-def report_failures(failures: list[str], done: int) -> None:
-    """Say why slides could not be done, and exit: code 1, or 2 when none was."""
-    for failure in failures:
-        typer.secho(f"dala: {failure}", fg="red", err=True)
-    if failures:
-        if done + len(failures) > 1:
-            typer.echo(f"{done} of {done + len(failures)} slides done, {len(failures)} failed.", err=True)
+def report_failures(failures: list[str], done: int, incomplete: Sequence[str] = ()) -> None:
+    """Say why slides could not be done, or not wholly, and exit: code 1, or 2 when none was done."""
+    for line in (*failures, *incomplete):
+        typer.secho(f"dala: {line}", fg="red", err=True)
+    if failures and done + len(failures) > 1:
+        typer.echo(f"{done} of {done + len(failures)} slides done, {len(failures)} failed.", err=True)
+    if failures or incomplete:
         raise typer.Exit(1 if done else 2)
+
+
+@contextmanager
+def saying_what_is_kept() -> Iterator[None]:
+    """When interrupted or told to end, say how to go on; exit code 130 or 143."""
+
+    def end(*_: object) -> None:
+        raise _Ended
+
+    before = signal.signal(signal.SIGTERM, end) if threading.current_thread() is threading.main_thread() else None
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        typer.echo("Stopped. What is stored is kept: the same command goes on from there.", err=True)
+        raise typer.Exit(143 if isinstance(error, _Ended) else 130) from None
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
+class _Ended(KeyboardInterrupt):
+    """SIGTERM came."""
 
 
 def show(table: ScoreTable, title: str) -> None:

@@ -137,8 +137,8 @@ class Analysis:
             found.append(f"{unreadable} tile(s) of the slide could not be decoded and were left out.")
         if damaged := sorted(self.store.damaged):
             found.append(
-                f"{len(damaged)} part(s) of what is stored are damaged ({', '.join(damaged[:3])}): run the analysis again "
-                "to compute them anew."
+                f"{len(damaged)} part(s) of what is stored are damaged ({', '.join(damaged[:3])}): run the analysis "
+                "again to compute them anew."
             )
         approximate = int(self.approximate.sum())
         if approximate:

@@ -25,6 +25,8 @@ class Progress:
         Tiles, those of earlier runs and those scored from stored features counted in.
     unreadable
         Tiles that could not be decoded.
+    failed
+        Further tiles that the file system would not give; another run tries them again.
     tiles_per_s
         Mean rate of this run; 0 before its first tile.
     seconds_left
@@ -51,6 +53,17 @@ class Progress:
     stalled: float = 0.0
     queued: float = 0.0
     device: str = ""
+    failed: int = 0
+
+    @property
+    def warning(self) -> str:
+        """What went wrong with tiles that were asked for, one line; empty where nothing did."""
+        parts = []
+        if self.unreadable:
+            parts.append(f"{self.unreadable} tile(s) cannot be decoded: part of the file is damaged")
+        if self.failed:
+            parts.append(f"{self.failed} tile(s) could not be read this time (disk or network); run it again")
+        return "; ".join(parts)
 
     @property
     def finished(self) -> int:

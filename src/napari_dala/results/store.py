@@ -237,7 +237,12 @@ class AnalysisStore:
         top, left = (index * side for index in damaged.place)
         rows, columns = (slice(first, first + side) for first in (top, left))
         Path(chunk_path(array, name, damaged.place)).unlink(missing_ok=True)
-        marks = {"cam": ("exact",), "probability": ("exact", "scored"), "unfamiliarity": ("exact", "scored")}
+        marks = {
+            "cam": ("exact",),
+            "scored": ("exact",),
+            "probability": ("exact", "scored"),
+            "unfamiliarity": ("exact", "scored"),
+        }
         for mark in marks.get(name, ("status",) if name in TRUNK_VALUES else ()):
             part = self.read(mark)[rows, columns]
             gone = part == TileStatus.DONE if mark == "status" else part.astype(bool)

@@ -120,11 +120,15 @@ class TileRange:
 
 @dataclass(frozen=True)
 class RangeDone:
-    """What came of a range: tiles that were run, tiles an earlier attempt had stored, and the time it took."""
+    """What came of a range: tiles that were run, tiles an earlier attempt had stored, and the time it took.
+
+    `failed` tiles are among those that were run: the file system would not give them.
+    """
 
     tiles: int
     kept: int
     seconds: float
+    failed: int = 0
 
 
 @dataclass(frozen=True, repr=False)
@@ -190,12 +194,12 @@ def run_range(job: SlideJob, plan: Plan, tiles: TileRange) -> RangeDone:
     wanted[tuple(tiles.wanted.T)] = True
     blocks = np.unique(tiles.wanted // BLOCK, axis=0)
     work = Work.on(store, tissue, wanted, [(int(row), int(column)) for row, column in blocks])
-    todo = int(work.todo.sum())
+    todo, failed = int(work.todo.sum()), [0]
     with _opened(job) as slide:
         if slide.fingerprint != plan.fingerprint:
             raise SlideError(f"{slide.name}: the file has changed, or is another one on another machine")
-        run_network(slide, predictor, work, job.settings.request)
-    return RangeDone(todo, tiles.todo - todo, time.perf_counter() - start)
+        run_network(slide, predictor, work, job.settings.request, lambda progress: failed.append(progress.failed))
+    return RangeDone(todo, tiles.todo - todo, time.perf_counter() - start, failed[-1])
 
 
 @_on_a_slide
