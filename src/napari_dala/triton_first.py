@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib.abc import MetaPathFinder
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 
-class _BeforeTriton(MetaPathFinder):
-    """Finds no module; hears when triton is about to be imported, and steps aside."""
+class _BeforeTriton:
+    """A finder of modules that finds none; it hears when triton is about to be imported, and steps aside."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

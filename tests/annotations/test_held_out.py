@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from napari_dala.annotations.held_out import NOTHING_HELD_OUT, SAME_PATIENT, hold_out
 from napari_dala.annotations.labels import Examples

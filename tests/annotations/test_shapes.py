@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import shapely
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from shapely.affinity import rotate, translate
 
 from napari_dala.annotations.document import Annotation, AnnotationDocument, ellipse_polygon

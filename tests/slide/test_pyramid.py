@@ -4,8 +4,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from napari_dala.slide import open_slide
 from napari_dala.slide.pyramid import TOP_PX, LazyLevel, pyramid

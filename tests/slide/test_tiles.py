@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from napari_dala.slide import SlideError, open_slide
 from napari_dala.slide.tiles import BLOCK, CELL_PX, TileGrid, read_tiles

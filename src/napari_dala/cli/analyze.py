@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from napari_dala.cli.console import report_failures, saying_what_is_kept, tell_no_tissue, warn_of
+from napari_dala.cli.console import (
+    pace_fields,
+    progress_bar,
+    report_failures,
+    saying_what_is_kept,
+    tell_no_tissue,
+    warn_of,
+)
 from napari_dala.cli.options import options_of, with_options
 from napari_dala.errors import DalaError
 from napari_dala.results.request import AnalysisRequest
@@ -66,7 +73,7 @@ def analyze_slides(slides: list[Path], request: AnalysisRequest, *, compiled: bo
         raise DalaError(f"--decode-on-device: needs an NVIDIA GPU (--device cuda), this runs on “{predictor.device}”")
     warn_of(predictor.bundle.card)
     folders, failures, incomplete = [], [], []
-    with _progress_bar() as bar, saying_what_is_kept():
+    with progress_bar("{task.description}") as bar, saying_what_is_kept():
         for slide in slides:
             try:
                 folder, warning = _analyze_one(slide, predictor, request, bar)
@@ -88,14 +95,14 @@ def _analyze_one(path: Path, predictor: Predictor, request: AnalysisRequest, bar
     with open_slide(path, mpp=request.mpp) as slide:
         assert request.out is not None
         folder = output_folder(request.out, slide, anonymous=request.anonymous)
-        task = bar.add_task(slide.fingerprint[:8] if request.anonymous else slide.name, total=None, rate="")
+        task = bar.add_task(slide.fingerprint[:8] if request.anonymous else slide.name, total=None, rate="", left="")
         last = Progress(0, 0)
 
         def show(progress: Progress) -> None:
             nonlocal last
             last = progress
-            rate = f"{progress.tiles_per_s:.1f} tiles/s" if progress.tiles_per_s else ""
-            bar.update(task, completed=progress.finished, total=progress.total, rate=rate)
+            fields = pace_fields(progress.tiles_per_s, progress.seconds_left)
+            bar.update(task, completed=progress.finished, total=progress.total, **fields)  # type: ignore[arg-type]
 
         analysis = carry_out(slide, predictor, request.model_copy(update={"out": folder}), show)
         run = request.record(
@@ -110,18 +117,3 @@ def _analyze_one(path: Path, predictor: Predictor, request: AnalysisRequest, bar
             raise DalaError(f"{line} while it was read; run it again")
     if not last.total:
         tell_no_tissue(path)
-    return folder, last.warning
-
-
-def _progress_bar() -> Bar:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from napari_dala.cli.console import report_failures, saying_what_is_kept, tell_no_tissue, warn_of
+from napari_dala.cli.console import (
+    pace_fields,
+    progress_bar,
+    report_failures,
+    saying_what_is_kept,
+    tell_no_tissue,
+    warn_of,
+)
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -41,7 +48,7 @@ def analyze_on_cluster(slides: list[Path], request: AnalysisRequest, scheduler: 
     with (
         saying_what_is_kept(),
         connected(scheduler, request.device) as client,
-        _progress_bar(len(paths)) as bar,
+        progress_bar("{task.fields[slides]}", "tiles") as bar,
     ):
         if not client.scheduler_info()["workers"]:
             typer.echo("The cluster has no worker yet; waiting for one.", err=True)
@@ -63,30 +70,9 @@ def analyze_on_cluster(slides: list[Path], request: AnalysisRequest, scheduler: 
 
 def _show(bar: Bar, progress: CohortProgress) -> None:
     """Put the cohort's figures into the bar's one line."""
-    left = progress.seconds_left
     failed = f", {progress.failed} failed" if progress.failed else ""
-    bar.update(
-        bar.task_ids[0],
-        completed=progress.done,
-        total=progress.total or None,
-        slides=f"{progress.finished}/{progress.slides} slides{failed}",
-        rate=f"{progress.tiles_per_s:.1f} tiles/s" if progress.tiles_per_s else "",
-        left="" if left is None else f"{int(left) // 3600}:{int(left) // 60 % 60:02}:{int(left) % 60:02} left",
-    )
-
-
-def _progress_bar(slides: int) -> Bar:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    bar = Progress(
-        TextColumn("{task.fields[slides]}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("tiles"),
-        TextColumn("{task.fields[rate]}"),
-        TextColumn("{task.fields[left]}"),
-        console=Console(stderr=True),
-    )
-    bar.add_task("", total=None, slides=f"0/{slides} slides", rate="", left="")
-    return bar
+    slides = f"{progress.finished}/{progress.slides} slides{failed}"
+    fields = {"slides": slides, **pace_fields(progress.tiles_per_s, progress.seconds_left)}
+    if not bar.task_ids:
+        bar.add_task("", total=None, **fields)  # type: ignore[arg-type]
+    bar.update(bar.task_ids[0], completed=progress.done, total=progress.total or None, **fields)  # type: ignore[arg-type]

@@ -8,12 +8,15 @@ import signal
 import sys
 import threading
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
     from napari_dala.training.epochs import Epoch
 
 
@@ -145,3 +148,18 @@ def tell(row: Epoch, epochs: int) -> None:
 def command_line() -> str:
     """Return the command line for the record: names of files and folders without where they lie."""
     return shlex.join(["dala", *(Path(part).name if os.sep in part else part for part in sys.argv[1:])])
+
+
+def progress_bar(first: str, unit: str = "") -> Bar:
+    """Return a bar on standard error; its tasks have the fields that `pace_fields` gives."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    texts = (TextColumn(text) for text in (unit, "{task.fields[rate]}", "{task.fields[left]}") if text)
+    return Progress(TextColumn(first), BarColumn(), MofNCompleteColumn(), *texts, console=Console(stderr=True))
+
+
+def pace_fields(tiles_per_s: float = 0.0, seconds_left: float | None = None) -> dict[str, str]:
+    """Return how fast it goes and how long it takes still, in words."""
+    left = "" if seconds_left is None else f"{timedelta(seconds=int(seconds_left))} left"
+    return {"rate": f"{tiles_per_s:.1f} tiles/s" if tiles_per_s else "", "left": left}

@@ -123,17 +123,6 @@ class ScoreTable:
         table["scores"]["recall"] = dict(zip(self.classes, table["scores"]["recall"], strict=True))
         return {**table, "level": LEVEL, "resampled": "images" if self.n_patients is None else "patients"}
 
-    def as_markdown_row(self, name: str) -> str:
-        """Return the row of a table whose head is `markdown_head` of the same classes."""
-        cells = [str(getattr(self.scores, key)) for key in FIGURES]
-        return f"| {' | '.join([name, *cells, *map(str, self.scores.recall)])} |"
-
-
-def markdown_head(classes: Sequence[str]) -> str:
-    """Return the two lines that begin a table of `ScoreTable.as_markdown_row`."""
-    cells = ["Model", *_HEADINGS, *(f"Recall {name}" for name in classes)]
-    return f"| {' | '.join(cells)} |\n|---{'|---:' * (len(cells) - 1)}|"
-
 
 def predicted_classes(
     probabilities: ArrayLike, threshold: float | None = None, target: int | None = None

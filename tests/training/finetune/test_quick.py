@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from napari_dala.errors import DalaError
 from napari_dala.model.head import CHANNELS, HeadNetwork

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
 
 _NOTES = {"error": "#8c1d28", "warning": "#7a5200", "offer": "#1f4e79"}
-
-
 _RUN_STYLE = """
 QPushButton { background: #2e7d4f; color: white; font-weight: bold; min-height: 34px; border-radius: 4px; }
 QPushButton:hover { background: #37965f; }

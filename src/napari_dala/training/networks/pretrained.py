@@ -124,8 +124,7 @@ def _fitted(weights: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]
         scaled: dict[str, Tensor] = interpolate_embeddings(network.image_size, network.patch_size, weights)
         return scaled
     if isinstance(network, DinoV2):
-        from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
-        from timm.models.vision_transformer import checkpoint_filter_fn
+        from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer, checkpoint_filter_fn
 
         assert isinstance(network.vit, TimmVisionTransformer)
         return dict(checkpoint_filter_fn(weights, network.vit))

@@ -27,12 +27,8 @@ if TYPE_CHECKING:
 
 
 Triple: TypeAlias = tuple[float, float, float]
-
-
 MOST_ENLARGED = 2.0
 """Beyond this a photograph is too coarse for a model, as a slide is (`TileGrid`)."""
-
-
 _ENLARGED = 1.1  # beyond this it is said
 
 
