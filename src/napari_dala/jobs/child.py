@@ -119,8 +119,11 @@ class Child:
         with self._process.stdout as stream:
             for message in _messages(stream):
                 match message:
-                    case {"id": int(number), "event": str(event), "payload": dict(payload)} if not self._has_died:
-                        self._on_event(number, event, payload)
+                    case {"id": int(number), "event": str(event), "payload": dict(payload)}:
+                        if not self._has_died:
+                            self._on_event(number, event, payload)
+                    case _:
+                        _pass_over("not a message")
 
     def _watch(self) -> None:
         code = self._process.wait()
@@ -232,4 +235,8 @@ def _messages(stream: IO[bytes]) -> Iterator[dict[str, Any]]:
         if isinstance(message, dict):
             yield message
         else:
-            _log.warning("A line from another process of napari-dala is passed over, for it is %s.", fault)
+            _pass_over(fault)
+
+
+def _pass_over(fault: str) -> None:
+    _log.warning("A line from another process of napari-dala is passed over, for it is %s.", fault)
