@@ -25,7 +25,7 @@ from lightning.pytorch.plugins import TorchCheckpointIO
 from safetensors.torch import save_model
 
 from napari_dala.errors import JobError
-from napari_dala.files import replacing, write_text
+from napari_dala.files import replacing, sweep, write_text
 from napari_dala.inference.devices import choose_precision
 from napari_dala.jobs.state import job_errors
 from napari_dala.training.epochs import Epoch, as_csv
@@ -149,6 +149,8 @@ def run_epochs(
             check_val_every_n_epoch=settings.judge_every,
             reload_dataloaders_every_n_epochs=1,  # each epoch has its own order
         )
+        if trainer.is_global_zero:
+            sweep(last_checkpoint(record.folder).parent)
         trainer.fit(learner, ckpt_path=checkpoint, weights_only=True)
     return trainer
 

@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader
 
 from napari_dala.datasets.splits import Split, holdout
 from napari_dala.errors import DatasetError, JobError
-from napari_dala.files import replacing, sweep, write_json, write_text
+from napari_dala.files import replacing, write_json, write_text
 from napari_dala.inference.devices import choose_device
 from napari_dala.metrics.anonymous import patient_key
 from napari_dala.metrics.operating import best_gmean, operating_points
@@ -272,7 +272,6 @@ def _prepared(out: Path, config: dict[str, Any], resume: bool) -> Path | None:
                 raise JobError(f"{out}: the interrupted run had other {', '.join(different)}; ask for the same")
         else:
             write_json(stored, config)
-        sweep(last.parent)
     return last if resume and last.exists() else None
 
 
