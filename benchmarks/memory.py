@@ -32,6 +32,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=200, help=f"more than {WARM}")
     parser.add_argument("--every", type=int, default=20, help="runs between two lines")
     asked = parser.parse_args()
+    if asked.runs <= WARM:
+        parser.error(f"--runs must be more than {WARM}")
     process = psutil.Process()
     warm = now = 0.0
     with tempfile.TemporaryDirectory() as folder:
