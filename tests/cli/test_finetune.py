@@ -10,7 +10,7 @@ import pytest
 
 from napari_dala.annotations.files import read_annotations, save_for
 from napari_dala.cli import main
-from napari_dala.jobs.job import Job
+from napari_dala.jobs.job import PROGRAMS, Job
 from napari_dala.slide import open_slide
 
 if TYPE_CHECKING:
@@ -81,7 +81,8 @@ def test_a_job_made_elsewhere_is_run_by_its_folder(lesson: Lesson, tmp_path: Pat
     settings = FinetuneSettings(epochs=2, threads=1, n_boot=20)
     config = FinetuneConfig(name="pupil", model=str(lesson.model), slides=(one,), settings=settings)
     job = create_finetune_job(tmp_path / "job", config)
-    done = subprocess.run(job.command, capture_output=True, text=True, check=False)
+    command = (sys.executable, *PROGRAMS[job.kind], job.folder)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "epoch 2/2" in done.stdout
     assert Job.open(job.folder).status == "done"

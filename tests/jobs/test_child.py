@@ -14,7 +14,7 @@ import pytest
 from napari_dala.jobs.child import Child
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 ECHO = """
@@ -116,6 +116,87 @@ def test_a_child_that_dies_says_why(child: tuple[Child, _Events, dict[str, Any]]
     made.request("die")
     assert events.next() == (0, "died", {"reason": "out of luck"})
     made.request("echo")  # no harm
+
+
+BABBLE = """
+import os, sys, time
+from pathlib import Path
+line, ending = Path(__file__).with_name("line").read_bytes(), os.environ["ENDING"]
+sys.stdout.buffer.write(line)
+sys.stdout.buffer.flush()
+if ending == "with an heir" and os.fork() == 0:
+    time.sleep(15)  # and keeps the pipe open
+elif ending == "goes on":
+    print('{"id": 7, "event": "after", "payload": {}}', flush=True)
+    sys.stdin.read()
+else:
+    os.write(2, b"\\xff\\xfe torn\\n")
+os._exit(3)
+"""
+
+
+@pytest.fixture
+def babbling(tmp_path: Path) -> Iterator[Callable[[bytes, str], _Events]]:
+    """Start a child that says something that is no message, and ends or goes on; give what is heard of it."""
+    made: list[Child] = []
+
+    def start(line: bytes, ending: str) -> _Events:
+        (tmp_path / "babble_child.py").write_text(BABBLE)
+        (tmp_path / "line").write_bytes(line)
+        events = _Events()
+        path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+        made.append(Child("babble_child", events, {"PYTHONPATH": path, "ENDING": ending}))
+        return events
+
+    yield start
+    for one in made:
+        one.close()
+
+
+@pytest.mark.parametrize("ending", ["at once", "with an heir"])
+@pytest.mark.parametrize("line", [b'{"id": 1, "event": "half", "payl', b"", b'{"id": 1}\n', b"x" * 9_000_000])
+def test_a_child_that_dies_in_mid_line_is_noticed(
+    babbling: Callable[[bytes, str], _Events], line: bytes, ending: str
+) -> None:
+    if ending == "with an heir" and sys.platform == "win32":
+        pytest.skip("fork")
+    begun = time.monotonic()
+    assert babbling(line, ending).next() == (0, "died", {"reason": "\N{REPLACEMENT CHARACTER}" * 2 + " torn"})
+    assert time.monotonic() - begun < 10
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b"not JSON\n", "not a JSON object"),
+        (b"7\n", "not a JSON object"),
+        (b"\xff\xfe\n", "not a JSON object"),
+        (b"[" * 100_000 + b"\n", "not a JSON object"),
+        (b"x" * 9_000_000 + b"\n", "longer than is ever said"),
+        (b'{"id": "one", "event": 2, "payload": []}\n', "not a message"),
+    ],
+)
+def test_a_line_that_is_no_message_is_passed_over(
+    babbling: Callable[[bytes, str], _Events], line: bytes, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert babbling(line, "goes on").next() == (7, "after", {})
+    assert said in caplog.text
+    assert len(caplog.text) < 300  # nothing of what it said, which may name a patient
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_a_child_ends_when_its_parent_is_killed_in_mid_line(tmp_path: Path) -> None:
+    (tmp_path / "echo_child.py").write_text(ECHO)
+    made = subprocess.Popen(
+        [sys.executable, "-m", "echo_child"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])},
+    )
+    assert made.stdin is not None
+    with made.stdin:
+        made.stdin.write(b'no message\n{"id": 1, "action": "echo", "argum')
+    assert made.wait(20) == 0
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")

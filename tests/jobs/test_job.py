@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from napari_dala.errors import JobError
-from napari_dala.jobs.job import Job, jobs_in
+from napari_dala.jobs.job import PROGRAMS, Job, jobs_in
 from napari_dala.jobs.process import ProcessMark
 from napari_dala.jobs.run import JobRun
 from napari_dala.jobs.state import JobState, Status
@@ -59,14 +59,18 @@ with JobRun(".") as run:
 """
 
 
+START = "from napari_dala.jobs.job import PROGRAMS, Job; PROGRAMS[{!r}] = ('-c', {!r}); Job.open({!r}).start()"
+
+
 @pytest.fixture
-def make_job(tmp_path: Path) -> Iterator[Callable[..., Job]]:
+def make_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Job]]:
     made: list[Job] = []
 
     def make(code: str = WORK, *, steps: int = 3, step_s: float = 0.0) -> Job:
         config = {"steps": steps, "step_s": step_s}
-        folder = tmp_path / "jobs" / f"job{len(made)}"
-        made.append(Job.create(folder, "test", config, [sys.executable, "-c", code]))
+        kind = f"test{len(made)}"
+        monkeypatch.setitem(PROGRAMS, kind, ("-c", code))
+        made.append(Job.create(tmp_path / "jobs" / f"job{len(made)}", kind, config))
         return made[-1]
 
     yield make
@@ -126,7 +130,7 @@ def test_a_process_of_its_own_at_low_priority(make_job: Callable[..., Job]) -> N
 @posix
 def test_a_job_outlives_its_killed_parent(make_job: Callable[..., Job]) -> None:
     job = make_job(steps=20, step_s=0.05)
-    code = f"import time; from napari_dala.jobs.job import Job; Job.open({str(job.folder)!r}).start(); time.sleep(60)"
+    code = START.format(job.kind, WORK, str(job.folder)) + "; import time; time.sleep(60)"
     parent = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
     wait_for(lambda: job.status == "running")
     os.killpg(parent.pid, signal.SIGKILL)  # as a closed terminal would: the whole group
@@ -222,9 +226,10 @@ def test_a_failure_says_why(make_job: Callable[..., Job], code: str, message: st
     assert "\n" not in job.state.message
 
 
-def test_a_command_that_cannot_be_run(tmp_path: Path) -> None:
-    job = Job.create(tmp_path / "job", "test", {}, ["/no/such/dala"])
-    with pytest.raises(JobError, match="/no/such/dala: cannot be run"):
+def test_a_program_that_cannot_be_run(make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch) -> None:
+    job = make_job()
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    with pytest.raises(JobError, match="/no/such/python: cannot be run"):
         job.start()
     assert job.status == "queued"
 
@@ -258,7 +263,7 @@ def test_only_one_of_many_starts(make_job: Callable[..., Job]) -> None:
         except JobError as error:
             refused.append(str(error))
 
-    code = f"from napari_dala.jobs.job import Job; Job.open({str(job.folder)!r}).start()"
+    code = START.format(job.kind, WORK, str(job.folder))
     other = subprocess.Popen([sys.executable, "-W", "ignore", "-c", code], stderr=subprocess.PIPE)
     threads = [threading.Thread(target=start) for _ in range(4)]
     for thread in threads:
@@ -370,7 +375,7 @@ values = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, 
 def test_the_pieces_of_events_are_all_of_them(reported: list[dict[str, Any]], cuts: list[int]) -> None:
     data = b"".join(json.dumps(event, ensure_ascii=False).encode() + b"\n" for event in reported)
     with tempfile.TemporaryDirectory() as folder:
-        job = Job.create(Path(folder) / "job", "test", {}, ["true"])
+        job = Job.create(Path(folder) / "job", "test", {})
         pieces, offset, at = [], 0, 0
         with (job.folder / "progress.jsonl").open("ab", buffering=0) as file:
             for turn in range(len(data) + 1):
@@ -401,11 +406,11 @@ def test_jobs_newest_first_without_the_damaged(make_job: Callable[..., Job]) -> 
 
 def test_a_folder_that_is_taken(make_job: Callable[..., Job], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    Job.create(tmp_path / "empty", "test", {}, ["true"])
+    Job.create(tmp_path / "empty", "test", {})
     with pytest.raises(JobError, match="not empty"):
-        Job.create(tmp_path / "empty", "test", {}, ["true"])
+        Job.create(tmp_path / "empty", "test", {})
     with pytest.raises(TypeError):
-        Job.create(tmp_path / "new", "test", {"no": object()}, ["true"])
+        Job.create(tmp_path / "new", "test", {"no": object()})
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
@@ -433,8 +438,9 @@ def everything(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_full_disk_leaves_what_was_there(small_disk: Path) -> None:
-    job = Job.create(small_disk / "job", "test", {"steps": 3, "step_s": 0.0}, [sys.executable, "-c", WORK])
+def test_a_full_disk_leaves_what_was_there(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PROGRAMS, "test", ("-c", WORK))
+    job = Job.create(small_disk / "job", "test", {"steps": 3, "step_s": 0.0})
     before = b""
 
     def work() -> None:
@@ -458,7 +464,7 @@ def test_a_full_disk_leaves_what_was_there(small_disk: Path) -> None:
     assert not list(small_disk.rglob(".*"))
 
     with pytest.raises(JobError, match="full"):
-        Job.create(small_disk / "other", "test", {}, ["true"])
+        Job.create(small_disk / "other", "test", {})
     assert {path.name for path in small_disk.iterdir()} == {"job", "ballast"}
 
     (small_disk / "ballast").unlink()
@@ -474,8 +480,9 @@ def test_a_full_disk_leaves_what_was_there(small_disk: Path) -> None:
     assert len(job.events()[0]) == reported + 4
 
 
-def test_a_read_only_folder_is_readable(small_disk: Path) -> None:
-    job = Job.create(small_disk / "job", "test", {}, ["true"])
+def test_a_read_only_folder_is_readable(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PROGRAMS, "test", ("-c", WORK))
+    job = Job.create(small_disk / "job", "test", {})
     JobState(Status.RUNNING, process=ProcessMark(os.getpid(), 0.0)).write(job.folder)
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     assert [found.status for found in jobs_in(small_disk)] == ["interrupted"]
@@ -484,7 +491,7 @@ def test_a_read_only_folder_is_readable(small_disk: Path) -> None:
         job.start,
         job.cancel,
         JobRun(job.folder).__enter__,
-        lambda: Job.create(small_disk / "other", "test", {}, ["true"]),
+        lambda: Job.create(small_disk / "other", "test", {}),
     ):
         with pytest.raises(JobError, match="read-only; choose a workspace that can be written to"):
             attempt()

@@ -23,7 +23,7 @@ from napari_dala.annotations.document import (
 )
 from napari_dala.annotations.geojson import features_of, open_geojson, refuse_infinite
 from napari_dala.errors import AnnotationError
-from napari_dala.files import replacing
+from napari_dala.files import replacing, sweep
 from napari_dala.model.class_colors import PALETTE
 from napari_dala.workspace import slide_folder
 
@@ -77,10 +77,11 @@ def write_annotations(document: AnnotationDocument, path: str | Path, *, keep_pr
     try:
         if path.is_file() and path.read_bytes() == text.encode():
             return
-        with replacing(path) as temporary:
+        named = bool(document.patient)
+        with replacing(path, private=named) as temporary:
             temporary.write_text(text, encoding="utf-8")
             if keep_previous and path.is_file():
-                with replacing(previous_of(path)) as previous:
+                with replacing(previous_of(path), private=named or not path.stat().st_mode & 0o077) as previous:
                     shutil.copyfile(path, previous)
     except OSError as error:
         raise AnnotationError(
@@ -128,6 +129,7 @@ def save_for(document: AnnotationDocument, folder: str | Path | None = None) -> 
     if not document.fingerprint:
         raise ValueError("the document has no slide: give it a fingerprint")
     path = annotations_path(document.fingerprint, folder)
+    sweep(path.parent)
     write_annotations(document, path, keep_previous=True)
     return path
 

@@ -11,6 +11,7 @@ import numpy as np
 import shapely
 
 from napari_dala.errors import AnnotationError
+from napari_dala.files import open_to_read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -32,7 +33,8 @@ def open_geojson(path: str | Path) -> Iterator[Any]:
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        with open_to_read(path) as file:
+            content = json.loads(file.read().decode("utf-8-sig"))
     except OSError as error:
         raise AnnotationError(f"{path.name}: cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:

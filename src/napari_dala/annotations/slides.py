@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from napari_dala.annotations.files import ANNOTATIONS_FILE, annotations_path, load_for
 from napari_dala.errors import AnnotationError, DalaError
-from napari_dala.files import write_text
+from napari_dala.files import open_to_read, write_text
 from napari_dala.slide.base import MppSource
 from napari_dala.workspace import slide_folder, workspace_folder
 
@@ -189,7 +189,8 @@ def annotated_slides(folder: str | Path | None = None) -> list[AnnotatedSlide]:
 def _note_at(path: Path) -> SlideNote | None:
     """Return the note in a file, None where there is none or it is damaged: opening the slide writes it again."""
     try:
-        return SlideNote.model_validate_json(path.read_bytes())
+        with open_to_read(path) as file:
+            return SlideNote.model_validate_json(file.read())
     except (OSError, ValidationError):
         return None
 

@@ -117,3 +117,4 @@ def _analyze_one(path: Path, predictor: Predictor, request: AnalysisRequest, bar
             raise DalaError(f"{line} while it was read; run it again")
     if not last.total:
         tell_no_tissue(path)
+    return folder, last.warning

@@ -7,6 +7,7 @@ The child sends events. When the parent goes away, however it ends, the child's 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import queue
 import subprocess
@@ -14,17 +15,22 @@ import sys
 import tempfile
 import threading
 import traceback
+from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from napari_dala.errors import DalaError
-from napari_dala.jobs.process import lower_priority
+from napari_dala.jobs.process import last_line, lower_priority
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from typing import TextIO
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import IO
+
+_log = logging.getLogger(__name__)
 
 _GRACE_S = 5.0  # for what is running to stop once the parent is gone
+_LAST_WORDS_S = 1.0  # for what a child that has died said to arrive; a process that it left may keep its output open
+_LONGEST_LINE = 4_000_000  # bytes; what is said takes some hundreds
 
 
 class Child:
@@ -49,21 +55,21 @@ class Child:
     ) -> None:
         self._on_event = on_event
         self._ids = count(1)
-        self._closing = False
+        self._closing = self._has_died = False
         self._lock = threading.Lock()
-        self._errors = tempfile.TemporaryFile("w+")
+        self._errors = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
             [sys.executable, "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            text=True,
-            encoding="utf-8",
             env={**os.environ, **(environment or {})},
         )
         lower_priority(self._process.pid)  # from its imports on
-        self._thread = threading.Thread(target=self._listen, daemon=True, name="dala-child")
-        self._thread.start()
+        self._listener = threading.Thread(target=self._listen, daemon=True, name="dala-child")
+        self._listener.start()
+        self._watcher = threading.Thread(target=self._watch, daemon=True, name="dala-child-watcher")
+        self._watcher.start()
 
     @property
     def is_alive(self) -> bool:
@@ -95,31 +101,38 @@ class Child:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        if threading.current_thread() is not self._thread:
-            self._thread.join(timeout)
+        if threading.current_thread() not in (self._listener, self._watcher):
+            self._watcher.join(timeout)
 
     def _send(self, message: dict[str, Any]) -> None:
         with self._lock:
             stdin = self._process.stdin
             try:
                 if stdin and not stdin.closed:
-                    stdin.write(json.dumps(message) + "\n")
+                    stdin.write(json.dumps(message).encode() + b"\n")
                     stdin.flush()
             except OSError:
-                pass  # it has died; `_listen` says so
+                pass  # it has died; `_watch` says so
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
         with self._process.stdout as stream:
-            for line in stream:
-                event = json.loads(line)
-                self._on_event(event["id"], event["event"], event["payload"])
+            for message in _messages(stream):
+                match message:
+                    case {"id": int(number), "event": str(event), "payload": dict(payload)}:
+                        if not self._has_died:
+                            self._on_event(number, event, payload)
+                    case _:
+                        _pass_over("not a message")
+
+    def _watch(self) -> None:
         code = self._process.wait()
+        self._listener.join(_LAST_WORDS_S)
+        self._has_died = True
         with self._errors as file:
-            file.seek(0)
-            last_log_line = file.read().strip().splitlines()[-1:]
+            said = last_line(file)
         if not self._closing:
-            self._on_event(0, "died", {"reason": last_log_line[0] if last_log_line else f"exit code {code}"})
+            self._on_event(0, "died", {"reason": said or f"exit code {code}"})
 
 
 class Request:
@@ -175,7 +188,7 @@ def serve(actions: Mapping[str, Callable[..., dict[str, Any]]], prepare: Callabl
                 pass  # the parent is gone; standard input says so too
 
     waiting: queue.Queue[tuple[Request, str, dict[str, Any]] | None] = queue.Queue()
-    threading.Thread(target=_receive, args=(sys.stdin, send, waiting), daemon=True).start()
+    threading.Thread(target=_receive, args=(sys.stdin.buffer, send, waiting), daemon=True).start()
     send(0, "ready", prepare())
     while (item := waiting.get()) is not None:
         request, action, arguments = item
@@ -189,14 +202,13 @@ def serve(actions: Mapping[str, Callable[..., dict[str, Any]]], prepare: Callabl
 
 
 def _receive(
-    stream: TextIO,
+    stream: IO[bytes],
     send: Callable[[int, str, dict[str, Any]], None],
     waiting: queue.Queue[tuple[Request, str, dict[str, Any]] | None],
 ) -> None:
     """Sort what the parent says; when it is gone cancel everything and end."""
     requests: dict[int, Request] = {}
-    for line in stream:
-        message = json.loads(line)
+    for message in _messages(stream):
         number = message["id"]
         if "action" in message:
             requests[number] = Request(number, send)
@@ -207,3 +219,24 @@ def _receive(
         request.told("cancel", {})
     waiting.put(None)
     threading.Timer(_GRACE_S, os._exit, args=(1,)).start()
+
+
+def _messages(stream: IO[bytes]) -> Iterator[dict[str, Any]]:
+    """Give what the other side says until it is gone; what is not a whole line with a JSON object is passed over."""
+    while line := stream.readline(_LONGEST_LINE):
+        message, fault = None, "not a JSON object"
+        if not line.endswith(b"\n"):
+            fault = "longer than is ever said" if len(line) == _LONGEST_LINE else "cut off: it may have died"
+            while line and not line.endswith(b"\n"):
+                line = stream.readline(_LONGEST_LINE)
+        else:
+            with suppress(ValueError, RecursionError):
+                message = json.loads(line)
+        if isinstance(message, dict):
+            yield message
+        else:
+            _pass_over(fault)
+
+
+def _pass_over(fault: str) -> None:
+    _log.warning("A line from another process of napari-dala is passed over, for it is %s.", fault)

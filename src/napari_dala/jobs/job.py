@@ -1,6 +1,6 @@
 """A job seen from outside: a folder, and a process of its own that outlives whoever started it.
 
-    job.json         what is to be done: kind, command, config, created, version; written once
+    job.json         what is to be done: kind, config, created, version; written once
     state.json       where it stands
     progress.jsonl   one event a line, appended
     control          the last request: pause, resume or cancel
@@ -11,6 +11,9 @@
     lock             held by whoever runs it
 
 `Job` is for the window and the command line, `napari_dala.jobs.run.JobRun` for the process that does the work.
+
+Such folders lie on shared drives and are not trusted: one says what is to be done, never by which program (`PROGRAMS`),
+and one that holds anything but ordinary files and folders (a link, a FIFO) is not opened.
 """
 
 from __future__ import annotations
@@ -18,10 +21,13 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
+import secrets
 import shutil
+import stat
+import sys
 import threading
 import time
-import uuid
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -31,17 +37,21 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from napari_dala.errors import JobError
-from napari_dala.files import replacing, write_json, write_text
+from napari_dala.files import open_to_append, open_to_read, replacing, sweep, write_json, write_text
 from napari_dala.jobs.process import ProcessMark, last_log_line, start_detached
 from napari_dala.jobs.state import JobState, Status, job_errors, read_json, run_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
+
+PROGRAMS: dict[str, tuple[str, ...]] = {"finetune": ("-m", "napari_dala.cli", "finetune", "--out")}
+"""By kind, what this Python is given before a job's folder to do the job; other kinds are read, but not run."""
 
 _log = logging.getLogger(__name__)
 
 _POLL_S = 0.1
 _PATIENCE_S = 1.0  # for a process that has written its last state to let go of the lock
+_UNFINISHED = re.compile(r"\..+-[0-9a-f]{8}")  # the folder of a job that is being made
 
 
 @dataclass(frozen=True)
@@ -58,8 +68,6 @@ class Job:
         What sort of job it is, such as "finetune".
     config
         What the job needs to know, as JSON.
-    command
-        The program and its arguments; paths in it are absolute, for it runs in `folder`.
     created
         When the folder was made.
     version
@@ -69,7 +77,6 @@ class Job:
     folder: Path
     kind: str
     config: dict[str, Any]
-    command: tuple[str, ...]
     created: datetime
     version: str
 
@@ -79,7 +86,6 @@ class Job:
         folder: str | Path,
         kind: str,
         config: Mapping[str, Any],
-        command: Sequence[str],
         *,
         files: Mapping[str, Path] | None = None,
     ) -> Job:
@@ -89,10 +95,10 @@ class Job:
         ----------
         folder
             New or empty.
-        kind, config, command
+        kind, config
             As the attributes.
         files
-            What to copy into the folder: name in there -> file.
+            What to copy into the folder, which only the user may read: name in there -> file.
 
         Raises
         ------
@@ -102,28 +108,32 @@ class Job:
         folder = Path(folder).expanduser().absolute()
         description = {
             "kind": kind,
-            "command": list(command),
             "created": datetime.now(UTC).isoformat(timespec="microseconds"),
             "version": version("napari-dala"),
             "config": dict(config),
         }
-        temporary = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
+        temporary = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
         with job_errors(folder):
             if folder.exists():
                 if not folder.is_dir() or any(folder.iterdir()):
                     raise JobError(f"{folder}: is there already and not empty; choose another folder")
+            _sweep_unfinished(folder.parent)
             try:
-                temporary.mkdir(parents=True)
-                write_json(temporary / "job.json", description)
-                for name in ("checkpoints", "result"):
-                    (temporary / name).mkdir()
-                for name, file in (files or {}).items():
-                    with replacing(temporary / name) as copy:
-                        shutil.copyfile(file, copy)
-                JobState(Status.QUEUED).write(temporary)
-                if folder.exists():
-                    folder.rmdir()
-                temporary.rename(folder)
+                temporary.mkdir(parents=True, mode=0o700)
+                with contextlib.ExitStack() as stack:
+                    stack.enter_context(run_lock(temporary))  # else `_sweep_unfinished` would take it for abandoned
+                    write_json(temporary / "job.json", description, private=True)
+                    for name in ("checkpoints", "result"):
+                        (temporary / name).mkdir()
+                    for name, file in (files or {}).items():
+                        with replacing(temporary / name, private=True) as copy:
+                            shutil.copyfile(file, copy)
+                    JobState(Status.QUEUED).write(temporary)
+                    if folder.exists():
+                        folder.rmdir()
+                    if sys.platform == "win32":
+                        stack.close()  # a folder with an open file cannot be renamed
+                    temporary.rename(folder)
             except BaseException:
                 shutil.rmtree(temporary, ignore_errors=True)
                 raise
@@ -133,13 +143,13 @@ class Job:
     def open(cls, folder: str | Path) -> Job:
         """Open the folder of a job, running or not; `JobError` if it is not one."""
         folder = Path(folder).expanduser().absolute()
+        _refuse_all_but_files(folder)
         stored = read_json(folder / "job.json")
         try:
             job = cls(
                 folder=folder,
                 kind=str(stored["kind"]),
                 config=dict(stored["config"]),
-                command=tuple(stored["command"]),
                 created=datetime.fromisoformat(stored["created"]),
                 version=str(stored["version"]),
             )
@@ -179,26 +189,32 @@ class Job:
         return self.state.status
 
     def start(self) -> None:
-        """Run the command in a process of its own, at lowered priority; it outlives this one.
+        """Do the job in a process of its own, at lowered priority; it outlives this one.
 
         After an interruption, a cancel or a failure this continues in the same folder.
 
         Raises
         ------
         JobError
-            If the job runs already or is done, or its folder cannot be written; the state is then as it was.
+            If the job runs already or is done, nothing here does jobs of its kind, or its folder cannot be written; the
+            state is then as it was.
         """
+        if self.kind not in PROGRAMS:
+            raise JobError(f"{self.folder}: this napari-dala does no jobs of kind {self.kind[:40]!r}; start a new job")
+        _refuse_all_but_files(self.folder)
         self._check_startable()
         with run_lock(self.folder, _PATIENCE_S):
             self._check_startable()
             log = self.folder / "log.txt"
             with job_errors(log):
                 (self.folder / "control").unlink(missing_ok=True)
-                log.touch()
+                output = open_to_append(log)
+            command = (sys.executable, *PROGRAMS[self.kind], str(self.folder))
             try:
-                process = start_detached(self.command, self.folder, log)
+                with output:
+                    process = start_detached(command, self.folder, output)
             except OSError as error:
-                raise JobError(f"{self.command[0]}: cannot be run ({error.strerror or error})") from error
+                raise JobError(f"{command[0]}: cannot be run ({error.strerror or error})") from error
             try:
                 JobState(Status.QUEUED, "starting", ProcessMark.of(process.pid)).write(self.folder)
             except BaseException:
@@ -229,6 +245,7 @@ class Job:
             self._ask("cancel")
         elif state.status in (Status.QUEUED, Status.INTERRUPTED):
             with run_lock(self.folder):
+                sweep_job(self.folder)
                 replace(state, status=Status.CANCELLED, message="").write(self.folder)
 
     def kill(self) -> None:
@@ -268,15 +285,15 @@ class Job:
         """
         path = self.folder / "progress.jsonl"
         data = b""
-        if path.exists():
-            with job_errors(path), path.open("rb") as file:
-                file.seek(since)
-                data = file.read()
+        with job_errors(path), contextlib.suppress(FileNotFoundError), open_to_read(path) as file:
+            file.seek(since)
+            data = file.read()
         whole = data[: data.rfind(b"\n") + 1]
         events = []
         for line in whole.splitlines():
-            with contextlib.suppress(ValueError):  # a power cut may leave anything
-                events.append(json.loads(line))
+            with contextlib.suppress(ValueError, RecursionError):  # a power cut may leave anything
+                if isinstance(event := json.loads(line), dict):
+                    events.append(event)
         return events, since + len(whole)
 
     def _check_startable(self) -> None:
@@ -313,3 +330,28 @@ def jobs_in(folder: str | Path, on_skip: Callable[[str], object] = _log.warning)
             except JobError as error:
                 on_skip(str(error))
     return sorted(jobs, key=lambda job: job.created, reverse=True)
+
+
+def sweep_job(folder: Path) -> None:
+    """Remove the temporary files that killed processes left in a job's folder."""
+    for inside in (folder, *(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())):
+        sweep(inside)
+
+
+def _sweep_unfinished(folder: Path) -> None:
+    """Remove what a process that was killed while it made a job left in the folder of jobs."""
+    for one in folder.iterdir() if folder.is_dir() else ():
+        if _UNFINISHED.fullmatch(one.name) and (one / "lock").is_file():
+            with contextlib.suppress(JobError), run_lock(one):
+                shutil.rmtree(one, ignore_errors=True)
+
+
+def _refuse_all_but_files(folder: Path) -> None:
+    """Raise `JobError` where a job's folder, or a folder in it, holds a link, a FIFO, a socket or a device."""
+    with job_errors(folder):
+        for path in (*folder.glob("*"), *folder.glob("*/*")):
+            with contextlib.suppress(FileNotFoundError):  # the temporary file of a process that is at work
+                mode = path.lstat().st_mode
+                if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                    what = "a link" if stat.S_ISLNK(mode) else "not an ordinary file"
+                    raise JobError(f"{path}: {what}, in the folder of a job, which is not used so; remove it")

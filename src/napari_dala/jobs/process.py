@@ -8,15 +8,17 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import psutil
 
+from napari_dala.files import open_to_read
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
-_CLOCK_S = 2.0  # the kernel derives create times from the wall clock, which is stepped now and then
+_CLOCK_S = 2.0  # between two readings of one create time
 
 _TAIL = 4096  # bytes of a log that are searched for its last line
 
@@ -36,16 +38,20 @@ class ProcessMark:
         Process id.
     created
         When the process started, seconds since 1970.
+    start
+        When it started, by a clock that nobody sets, and since which boot; None where the system tells only `created`,
+        which it then does not change when the clock is set.
     """
 
     pid: int
     created: float
+    start: str | None = None
 
     @classmethod
     def of(cls, pid: int) -> ProcessMark:
         """Mark the process that has this id now, or had it a moment ago."""
         try:
-            return cls(pid, psutil.Process(pid).create_time())
+            return cls(pid, psutil.Process(pid).create_time(), _start(pid))
         except psutil.NoSuchProcess:
             return cls(pid, time.time())
 
@@ -53,13 +59,28 @@ class ProcessMark:
         """Return the process while it lives, else None; a zombie does not live."""
         try:
             found = psutil.Process(self.pid)
-            same = abs(found.create_time() - self.created) < _CLOCK_S
+            if self.start is not None:
+                same = _start(self.pid) == self.start
+            else:
+                same = abs(found.create_time() - self.created) < _CLOCK_S
             return found if same and found.status() != psutil.STATUS_ZOMBIE else None
-        except psutil.Error:
+        except (psutil.Error, ValueError, OverflowError):  # a state file may say anything
             return None
 
 
-def start_detached(command: Sequence[str], folder: Path, log: Path) -> subprocess.Popen[bytes]:
+def _start(pid: int) -> str | None:
+    """Return a process's start in ticks since the boot, and the boot's name; None where it is gone or not Linux.
+
+    The create times of Linux are these ticks on top of the boot's time, which moves whenever the clock is set.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {int(fields[19])}"
+    except (OSError, IndexError):
+        return None
+
+
+def start_detached(command: Sequence[str], folder: Path, log: BinaryIO) -> subprocess.Popen[bytes]:
     """Start a process in a session of its own, at lowered priority.
 
     Parameters
@@ -69,24 +90,23 @@ def start_detached(command: Sequence[str], folder: Path, log: Path) -> subproces
     folder
         Where it runs; nothing in there is taken for a Python module.
     log
-        Its standard output and error are appended here.
+        Its standard output and error go here.
 
     Raises
     ------
     OSError
-        If the log cannot be written or the program cannot be run.
+        If the program cannot be run.
     """
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            creationflags=_FLAGS,
-        )
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        creationflags=_FLAGS,
+    )
     lower_priority(process.pid)
     return process
 
@@ -104,10 +124,14 @@ def lower_priority(pid: int) -> None:
 
 def last_log_line(log: Path) -> str:
     """Say what the last line of a log is."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
-            lines = [line.strip() for line in file.read().decode(errors="replace").splitlines()]
-    except OSError:
-        lines = []
-    return next((f"{log.name} ends with “{line}”" for line in reversed(lines) if line), f"{log.name} is empty")
+    line = ""
+    with contextlib.suppress(OSError), open_to_read(log) as file:
+        line = last_line(file)
+    return f"{log.name} ends with “{line}”" if line else f"{log.name} is empty"
+
+
+def last_line(file: BinaryIO) -> str:
+    """Return the last line that says something, among the last 4096 bytes of an open file; else nothing."""
+    file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+    lines = (line.strip() for line in reversed(file.read().decode(errors="replace").splitlines()))
+    return next((line for line in lines if line), "")

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import psutil
 
 from napari_dala.errors import DalaError, JobError
-from napari_dala.jobs.job import Job
+from napari_dala.files import open_to_append, open_to_read
+from napari_dala.jobs.job import Job, sweep_job
 from napari_dala.jobs.process import ProcessMark
 from napari_dala.jobs.state import JobState, Status, job_errors, one_line, run_lock
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _POLL_S = 0.1
 _PATIENCE_S = 10.0  # for whoever starts the job to write its state
+_LONGEST_REQUEST = 100  # bytes
 
 Request = Literal["go", "pause", "cancel"]
 
@@ -74,10 +76,11 @@ class JobRun:
                 raise JobError(f"{folder}: this job is done; make a new one to go further")
             path = folder / "progress.jsonl"
             with job_errors(path):
+                sweep_job(folder)
                 if state.status is not Status.QUEUED:  # else `start` cleared it, and what it says now is for this run
                     (folder / "control").unlink(missing_ok=True)
                 # Unbuffered: bytes that a full disk refused must not come out later, in the midst of a line.
-                self._progress = stack.enter_context(path.open("ab+", buffering=0))
+                self._progress = stack.enter_context(open_to_append(path))
                 self._progress.seek(0)
                 self._progress.truncate(self._progress.read().rfind(b"\n") + 1)  # a crash may have torn the last line
             if threading.current_thread() is threading.main_thread():
@@ -124,7 +127,8 @@ class JobRun:
         """Return what was asked for last: "go", "pause" or "cancel", after which it stays "cancel"."""
         if not self._cancelled:
             try:
-                asked = (self.job.folder / "control").read_text(encoding="utf-8").strip()
+                with open_to_read(self.job.folder / "control") as file:
+                    asked = file.read(_LONGEST_REQUEST).decode(errors="replace").strip()
                 self._request = "pause" if asked == "pause" else "go"
                 self._cancelled = asked == "cancel"
             except FileNotFoundError:

@@ -14,13 +14,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from napari_dala.errors import JobError
-from napari_dala.files import write_json
+from napari_dala.files import open_to_append, open_to_read, try_lock, write_json
 from napari_dala.jobs.process import ProcessMark
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +26,9 @@ _WHY = {
     errno.EDQUOT: "your disk quota is used up; free some space and start the job again",
     errno.EROFS: "the folder is read-only; choose a workspace that can be written to",
     errno.EACCES: "permission denied; choose a workspace that can be written to",
+    errno.ELOOP: "a link, which is not written to; remove it",
 }
+_MOST_BYTES = 16_000_000  # of a JSON object that is read whole
 
 
 class Status(StrEnum):
@@ -84,6 +81,7 @@ class JobState:
                     "message": one_line(self.message),
                     "pid": self.process and self.process.pid,
                     "process_created": self.process and self.process.created,
+                    "process_start": self.process and self.process.start,
                     "updated": datetime.now(UTC).isoformat(timespec="milliseconds"),
                 },
             )
@@ -93,14 +91,17 @@ class JobState:
         """Read what the folder says, whether or not the process still lives."""
         stored = read_json(folder / "state.json")
         try:
-            pid = stored["pid"]
+            process = None
+            if stored["pid"] is not None:
+                started = stored.get("process_start")  # not written by older versions
+                process = ProcessMark(int(stored["pid"]), float(stored["process_created"]), started)
             return cls(
                 status=Status(stored["status"]),
-                message=stored["message"],
-                process=None if pid is None else ProcessMark(pid, stored["process_created"]),
+                message=one_line(str(stored["message"])),
+                process=process,
                 updated=datetime.fromisoformat(stored["updated"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise JobError(f"{folder / 'state.json'}: not the state of a job ({error!r})") from error
 
 
@@ -111,10 +112,13 @@ def one_line(text: str) -> str:
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; `JobError` where there is none."""
+    with job_errors(path), open_to_read(path) as file:
+        content = file.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise JobError(f"{path}: damaged, larger than {_MOST_BYTES // 1_000_000} MB")
     try:
-        with job_errors(path):
-            value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        value = json.loads(content)
+    except (ValueError, RecursionError) as error:
         raise JobError(f"{path}: damaged, not JSON ({error})") from error
     if not isinstance(value, dict):
         raise JobError(f"{path}: damaged, not a JSON object")
@@ -147,10 +151,13 @@ def run_lock(folder: Path, patience_s: float = 0.0) -> Iterator[None]:
     """
     path = folder / "lock"
     with job_errors(path):
-        file = path.open("ab")
+        file = open_to_append(path)
     with file:
         deadline = time.monotonic() + patience_s
-        while not _try_lock(file.fileno(), path):
+        while True:
+            with job_errors(path):
+                if try_lock(file.fileno()):
+                    break
             if time.monotonic() >= deadline:
                 raise JobError(f"{folder}: another process is running this job")
             time.sleep(0.02)
@@ -171,18 +178,3 @@ def _forget_locks() -> None:
 
 if sys.platform != "win32":  # a forked data loader worker would hold its parent's lock beyond the parent's death
     os.register_at_fork(after_in_child=_forget_locks)
-
-
-def _try_lock(handle: int, path: Path) -> bool:
-    try:
-        if sys.platform == "win32":
-            os.lseek(handle, 0, os.SEEK_SET)
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK):
-            return False
-        with job_errors(path):
-            raise
-    return True

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from safetensors.numpy import load_file, save_file
 
 from napari_dala.errors import BundleError
-from napari_dala.files import replacing
+from napari_dala.files import replacing, sweep
 from napari_dala.model.card import UNTRAINED_CARD, read_card, read_metadata
 from napari_dala.workspace import models_folder
 
@@ -79,6 +79,7 @@ def install_file(
     """
     card = read_card(source)
     target = installed_path(free_name(name, folder), folder)
+    sweep(target.parent)
     try:
         if threshold is None:
             copy_bundle(source, target)

@@ -7,21 +7,25 @@ tensorboard/     the same figures as metrics.csv for TensorBoard, if asked for
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from importlib.util import find_spec
+from pathlib import Path
 from shutil import rmtree
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins import TorchCheckpointIO
 from safetensors.torch import save_model
 
 from napari_dala.errors import JobError
-from napari_dala.files import replacing, write_text
+from napari_dala.files import replacing, sweep, write_text
 from napari_dala.inference.devices import choose_precision
 from napari_dala.jobs.state import job_errors
 from napari_dala.training.epochs import Epoch, as_csv
@@ -29,9 +33,6 @@ from napari_dala.training.learner import Learner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    import torch
 
     from napari_dala.training.settings import TrainSettings
 
@@ -108,6 +109,16 @@ class Record(Callback):
             self.on_epoch(row)
 
 
+class _WrittenHere(TorchCheckpointIO):
+    """Writes a checkpoint where it is asked to; Lightning's own does so in /tmp first, where a killed run leaves it."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        """Write a checkpoint; `OSError` where the disk is full, for which torch has no word."""
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        Path(path).write_bytes(content.getbuffer())
+
+
 def run_epochs(
     learner: Learner, record: Record, settings: TrainSettings, device: torch.device, checkpoint: Path | None
 ) -> Trainer:
@@ -129,6 +140,7 @@ def run_epochs(
             num_nodes=settings.nodes,
             precision="bf16-mixed" if choose_precision(settings.precision, device) == "bf16" else "32-true",
             callbacks=[record],
+            plugins=[_WrittenHere()],
             logger=TensorBoardLogger(record.folder, name=None, version="tensorboard") if tensorboard else False,
             enable_checkpointing=False,  # `record` keeps its own
             enable_progress_bar=False,
@@ -137,6 +149,8 @@ def run_epochs(
             check_val_every_n_epoch=settings.judge_every,
             reload_dataloaders_every_n_epochs=1,  # each epoch has its own order
         )
+        if trainer.is_global_zero:
+            sweep(last_checkpoint(record.folder).parent)
         trainer.fit(learner, ckpt_path=checkpoint, weights_only=True)
     return trainer
 
@@ -155,12 +169,6 @@ def drop_checkpoints(folder: Path) -> None:
     """Remove what a finished run would have gone on from: hundreds of megabytes that nothing reads again."""
     with suppress(OSError):
         rmtree(last_checkpoint(folder).parent)
-
-
-def clear_leftovers(folder: Path) -> None:
-    """Remove what a process that was killed had half written among a run's checkpoints."""
-    for path in (folder / "checkpoints").glob(".*"):
-        path.unlink()
 
 
 def check_logger(settings: TrainSettings) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 
 from napari_dala.errors import JobError
-from napari_dala.jobs.job import Job
+from napari_dala.jobs.job import PROGRAMS, Job
 from napari_dala.jobs.process import ProcessMark
 from napari_dala.jobs.state import JobState, Status
 from napari_dala.plugin.learn.job_watch import JobWatch
@@ -57,8 +56,13 @@ class Heard:
         return self.states[-1][0]
 
 
+@pytest.fixture(autouse=True)
+def _program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PROGRAMS, "count", ("-c", WORK))
+
+
 def job_of(folder: Path, steps: int) -> Job:
-    return Job.create(folder, "count", {"steps": steps}, (sys.executable, "-c", WORK))
+    return Job.create(folder, "count", {"steps": steps})
 
 
 def test_follow_to_the_end_and_read_it_again_later(qtbot: Any, tmp_path: Path) -> None:

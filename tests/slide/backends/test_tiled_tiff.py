@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import shutil
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ from PIL import Image
 from skimage.data import immunohistochemistry
 
 from napari_dala.slide import SlideError, open_slide
+from napari_dala.slide.backends.jpeg_tiles import JpegTiles
 from napari_dala.slide.backends.openslide import OpenSlideSlide
 from napari_dala.slide.backends.tiled_tiff import TiledTiffSlide
 from napari_dala.slide.teaching.slide import teaching_slide
@@ -254,3 +257,18 @@ def test_a_closed_slide_holds_no_file(drawn: Path) -> None:
     assert slide.jpeg_tiles[0] is not None
     with pytest.raises(ValueError, match="closed"):
         slide.jpeg_tiles[0].compressed(0, 0)
+
+
+def test_a_slide_that_is_gone_keeps_no_pixels(drawn_slide: Path) -> None:
+    """Decoded tiles are up to 48 MB a level; until Python looks for cycles several slides' would pile up."""
+    gc.collect()
+    gc.disable()
+    try:
+        slide = open_slide(drawn_slide)
+        slide.read(0, 0, 64, 64)
+        (tiles,) = (weakref.ref(one) for one in gc.get_objects() if isinstance(one, JpegTiles) and one.size[0] == 1120)
+        slide.close()
+        del slide
+        assert tiles() is None
+    finally:
+        gc.enable()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -198,7 +199,7 @@ def test_an_interrupted_training_comes_to_the_same_end(done, fit, tmp_path: Path
         rows += interrupted.rows
         assert len(rows) == epochs
         assert (tmp_path / "metrics.csv").exists() == bool(epochs)
-    left = tmp_path / "checkpoints" / ".last-half.ckpt"
+    left = tmp_path / "checkpoints" / ".last-0a1b2c3d.ckpt"
     left.write_bytes(b"half written when the power went")
     torch.randn(7)  # what was drawn since does not matter
     again, second = fit(tmp_path, mode)
@@ -296,3 +297,16 @@ def test_a_full_disk_is_one_line(small_disk: Path) -> None:
     with pytest.raises(JobError, match=r"rows\.npy: the disk is full; free some space"):
         write_rows(small_disk / "rows.npy", (64, 4096), np.uint8, (block for _ in range(64)))
     assert not list(small_disk.iterdir())
+
+
+def test_nothing_is_kept_outside_the_folder(fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a run that is killed while it writes a checkpoint would leave it for ever."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "there is none"))
+    bundle, _ = fit(tmp_path, "deep", epochs=1)
+    assert bundle is not None
+
+
+def test_rows_of_other_tiles_do_not_stay(parent: ModelBundle, tiles: LabelledTiles, tmp_path: Path) -> None:
+    for indices in ([0, 1], [1, 2]):
+        path = tile_rows(tmp_path, "pixels", parent, tiles, np.array(indices), settings("full"))
+        assert list(tmp_path.iterdir()) == [path]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
@@ -113,7 +114,14 @@ class JpegTiles:
     @cached_property
     def _decoded(self) -> Callable[[int, int], NDArray[np.uint8] | None]:
         """The decoder with what it decoded last: rectangles read one after another share tiles at their edges."""
-        return lru_cache(max(1, _KEPT_BYTES // (3 * self.tile[0] * self.tile[1])))(self._decode)
+        myself = weakref.ref(self)  # else it would keep itself, and what it decoded, until Python looks for cycles
+
+        def decode(row: int, column: int) -> NDArray[np.uint8] | None:
+            tiles = myself()
+            assert tiles is not None
+            return tiles._decode(row, column)
+
+        return lru_cache(max(1, _KEPT_BYTES // (3 * self.tile[0] * self.tile[1])))(decode)
 
     def _decode(self, row: int, column: int) -> NDArray[np.uint8] | None:
         data = self.compressed(row, column)

@@ -27,7 +27,7 @@ from napari_dala.training.finetune.quick import widened
 from napari_dala.training.finetune.tile_rows import CachedTiles, RowFile, tile_rows
 from napari_dala.training.learner import Learner, Stopped
 from napari_dala.training.photographs.augment import for_tiles
-from napari_dala.training.run_epochs import Record, best_weights, clear_leftovers, last_checkpoint, run_epochs
+from napari_dala.training.run_epochs import Record, best_weights, last_checkpoint, run_epochs
 from napari_dala.training.settings import TrainSettings
 from napari_dala.training.statistics import balanced, statistics_of
 
@@ -138,7 +138,6 @@ def fit_layers(
     """
     settings = settings.with_defaults()
     checkpoints = last_checkpoint(folder).parent
-    clear_leftovers(folder)
     used = np.concatenate([split.train, split.test])
     kind: Kind = "layer3" if settings.mode == "deep" else "pixels"
     try:

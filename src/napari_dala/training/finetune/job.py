@@ -6,7 +6,6 @@ result/ holds bundle.safetensors and result.json (see `training.finetune`).
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
@@ -215,8 +214,7 @@ def create_finetune_job(folder: str | Path, config: FinetuneConfig) -> Job:
     parent = find_model(config.model)
     model = config.model if parent is None else str(parent.absolute())
     whole = config.model_copy(update={"slides": tuple(slides), "model": model})
-    command = (sys.executable, "-m", "napari_dala.cli", "finetune", "--out", str(folder))
-    return Job.create(folder, KIND, whole.model_dump(mode="json"), command, files=copies)
+    return Job.create(folder, KIND, whole.model_dump(mode="json"), files=copies)
 
 
 def config_of(job: Job) -> FinetuneConfig:

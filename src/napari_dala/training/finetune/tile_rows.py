@@ -77,6 +77,8 @@ def tile_rows(
     path = folder / f"{kind}-{key[:16]}.npy"
     if path.exists():
         return path
+    for other in folder.glob(f"{kind}-*.npy"):  # of an earlier start, when the annotated slides had other tiles
+        other.unlink()
 
     def pixels() -> Iterator[NDArray[np.uint8]]:
         for start in range(0, len(indices), _STEP):

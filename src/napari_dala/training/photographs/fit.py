@@ -57,7 +57,6 @@ from napari_dala.training.run_epochs import (
     Record,
     best_weights,
     check_logger,
-    clear_leftovers,
     drop_checkpoints,
     last_checkpoint,
     run_epochs,
@@ -273,7 +272,6 @@ def _prepared(out: Path, config: dict[str, Any], resume: bool) -> Path | None:
                 raise JobError(f"{out}: the interrupted run had other {', '.join(different)}; ask for the same")
         else:
             write_json(stored, config)
-        clear_leftovers(out)
     return last if resume and last.exists() else None
 
 
