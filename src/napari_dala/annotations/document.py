@@ -11,11 +11,7 @@ import numpy as np
 import shapely
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
 Area: TypeAlias = shapely.Polygon | shapely.MultiPolygon
 Color: TypeAlias = tuple[int, int, int]
@@ -41,6 +37,11 @@ class AnnotationClass:
     name: str
     color: Color
     ignore: bool = False
+
+    @property
+    def is_learned(self) -> bool:
+        """True where regions of this class label tiles: neither to be ignored nor a frame."""
+        return not self.ignore and not is_frame(self.name)
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,9 @@ class AnnotationDocument:
     patient
         As the user typed it; None where they did not.
     others
-        Features that are no regions (points, lines, detections of QuPath); written back as they were.
+        Features that are no regions (points, lines, detections of QuPath) or cannot be read; written back as they were.
+    notes
+        What its reader should tell the user, a line each.
     """
 
     fingerprint: str
@@ -101,6 +104,7 @@ class AnnotationDocument:
     annotations: tuple[Annotation, ...] = ()
     patient: str | None = None
     others: tuple[Mapping[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
 
     def class_named(self, name: str | None) -> AnnotationClass | None:
         """Return the class of this name, None where there is none."""
@@ -142,7 +146,13 @@ class AnnotationDocument:
             annotations=(*self.annotations, *added),
             patient=self.patient or other.patient,
             others=(*self.others, *other.others),
+            notes=(*self.notes, *other.notes),
         )
+
+
+def is_frame(class_name: str | None) -> bool:
+    """Return whether a class is QuPath's "Region*": around what was annotated, it labels nothing and hides nothing."""
+    return class_name is not None and class_name.casefold() == "region*"
 
 
 def repaired(area: Area) -> Area:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import shapely
 
-from napari_dala.annotations.document import areas_of
+from napari_dala.annotations.document import areas_of, is_frame
 from napari_dala.model.card import ClassInfo
 from napari_dala.results.tile_results import TileStatus
 
@@ -90,7 +90,8 @@ def tiles_of(
     A tile has the class that covers most of it, if that is at least `min_cover` of the part of it that lies on the
     slide. Where regions overlap the one drawn last counts. A region that labels no tile, because it is too small or
     too thin, labels the one whose centre is nearest, unless regions drawn after it label that or hide most of it. No
-    tile that a region of an "ignore" class touches is among them. They come by row, then column.
+    tile that a region of an "ignore" class touches is among them; QuPath's frames (`is_frame`) count for nothing. They
+    come by row, then column.
 
     Parameters
     ----------
@@ -106,7 +107,8 @@ def tiles_of(
     if not 0 < min_cover <= 1:
         raise ValueError(f"min_cover {min_cover}: must be above 0 and at most 1")
     ignored = {item.name for item in document.classes if item.ignore}
-    drawn = [item for item in document.annotations if item.class_name is not None and not item.area.is_empty]
+    named = [item for item in document.annotations if item.class_name is not None and not is_frame(item.class_name)]
+    drawn = [item for item in named if not item.area.is_empty]
     regions = [item for item in drawn if item.class_name not in ignored]
     names = [*class_names, *sorted({str(item.class_name) for item in regions} - set(class_names))]
     classes = [names.index(str(item.class_name)) for item in regions]
@@ -229,14 +231,14 @@ def _nearest_tile(area: Area, grid: TileGrid) -> tuple[int, int] | None:
 
 
 def classes_to_learn(card: ModelCard, documents: Iterable[AnnotationDocument]) -> tuple[ClassInfo, ...]:
-    """Return the card's classes, then those of the documents that it lacks, but for "ignore" classes.
+    """Return the card's classes, then those of the documents that it lacks, but for "ignore" classes and frames.
 
     Classes match by name, whatever its case.
     """
     found = {info.name.casefold(): info for info in card.classes}
     for document in documents:
         for item in document.classes:
-            if not item.ignore:
+            if item.is_learned:
                 found.setdefault(item.name.casefold(), ClassInfo(name=item.name, color=item.color))
     return tuple(found.values())
 
