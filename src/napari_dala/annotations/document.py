@@ -18,6 +18,7 @@ Color: TypeAlias = tuple[int, int, int]
 Corners: TypeAlias = tuple[tuple[float, float], ...]
 
 ELLIPSE_POINTS = 64
+_PAIRS = 1 << 18  # of lines, looked at at once
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,26 @@ def areas_of(geometry: shapely.Geometry) -> Area:
     """Return the union of the parts that have an area, without lines and points."""
     united = shapely.union_all([part for part in shapely.get_parts(geometry) if part.area])
     return united if isinstance(united, Area) else shapely.Polygon()
+
+
+def crossings(areas: Sequence[Area], most: int) -> int:
+    """Return how often the outlines of areas cross themselves and each other; more than `most` are not counted."""
+    outlines, whose = shapely.get_rings(areas, return_index=True)
+    rings = [shapely.get_coordinates(ring) for ring in outlines]
+    ends = np.concatenate([np.stack([ring[:-1], ring[1:]], axis=1) for ring in rings])
+    long = (ends[:, 0] != ends[:, 1]).any(axis=1)
+    lines, owner = shapely.linestrings(ends[long]), np.repeat(whose, [len(ring) - 1 for ring in rings])[long]
+    tree, order = shapely.STRtree(lines), np.random.default_rng(0).permutation(len(lines))
+    found = start = 0
+    size = max(1, _PAIRS // max(1, len(lines)))
+    while start < len(lines) and found <= 2 * most:  # each crossing is met from both sides
+        place, other = tree.query(lines[order[start : start + size]], predicate="intersects")
+        one = order[start + place]
+        meet = (one != other) & ~shapely.touches(lines[one], lines[other])
+        # Lines that run along each other count within an outline, not where two regions share a border.
+        found += int((meet & ((owner[one] == owner[other]) | shapely.crosses(lines[one], lines[other]))).sum())
+        start, size = start + size, 2 * size  # any part of a random order crosses about as often as any other
+    return found // 2
 
 
 def ellipse_polygon(corners: Iterable[Iterable[float]]) -> shapely.Polygon:

@@ -21,13 +21,12 @@ from napari_dala.annotations.document import (
     AnnotationDocument,
     Color,
     Corners,
+    crossings,
     ellipse_polygon,
     is_frame,
 )
 from napari_dala.annotations.geojson import (
-    MOST_CROSSINGS,
     Feature,
-    crossings,
     features_of,
     is_annotation,
     open_geojson,
@@ -47,6 +46,7 @@ ANNOTATIONS_FILE = "annotations.geojson"
 _MEMBER = "napari_dala"  # of the FeatureCollection: RFC 7946 allows foreign members, readers pass over them
 _AREAS = ("Polygon", "MultiPolygon")
 _NO_AREAS = ("Point", "MultiPoint", "LineString", "MultiLineString", "GeometryCollection")
+_MOST_CROSSINGS = 3000  # of outlines with themselves: making their areas valid takes some seconds
 _NAMED = 3  # features that a note names
 _NAMESPACE = uuid.UUID("5d3f1a52-6a5c-4f0e-9b1e-2f3d8a7c4e61")
 
@@ -178,7 +178,7 @@ def _document(content: Any) -> AnnotationDocument:
     others: list[Feature] = []
     wrong: dict[str, str] = {}
     taken: set[str] = set()
-    crossings_left = MOST_CROSSINGS
+    crossings_left = _MOST_CROSSINGS
     total = no_annotations = 0
     for total, (place, feature) in enumerate(features_of(content), 1):
         try:
@@ -191,7 +191,7 @@ def _document(content: Any) -> AnnotationDocument:
                 crossings_left -= (crossed := crossings([outline], crossings_left))
                 if crossings_left < 0:
                     crossings_left += crossed
-                    raise AnnotationError(f"its outline crosses itself too often, at most {MOST_CROSSINGS:,} times")
+                    raise AnnotationError(f"its outline crosses itself too often, at most {_MOST_CROSSINGS:,} times")
             annotation, color = _annotation(feature, outline, str(total), taken)
         except AnnotationError as error:
             wrong[place] = str(error)
@@ -243,15 +243,18 @@ def _is_region(feature: Any) -> bool:
     if not isinstance(feature, dict) or "geometry" not in feature:
         raise AnnotationError("not a feature")
     geometry, properties = feature["geometry"], feature.get("properties")
-    if not isinstance(properties, dict | None) or not isinstance(geometry, dict | None):
+    if not all(part is None or isinstance(part, dict) for part in (geometry, properties)):
         raise AnnotationError("its geometry or its properties are not as GeoJSON has them")
-    kind = geometry.get("type") if geometry else None
-    if kind not in (None, *_AREAS, *_NO_AREAS):
+    if geometry is None:
+        return False
+    if geometry.get("type") not in (*_AREAS, *_NO_AREAS):
         raise AnnotationError("its geometry is of no kind that GeoJSON knows")
-    return kind in _AREAS and geometry.get("coordinates") != [] and is_annotation(feature)
+    return geometry["type"] in _AREAS and geometry.get("coordinates") != [] and is_annotation(feature)
 
 
-def _annotation(feature: Feature, outline: Area, number: str, taken: Collection[str]) -> tuple[Annotation, Color | None]:
+def _annotation(
+    feature: Feature, outline: Area, number: str, taken: Collection[str]
+) -> tuple[Annotation, Color | None]:
     """Return the annotation of a feature, and its class' colour."""
     properties = dict(feature.get("properties") or {})
     classification = _classification(properties.pop("classification", None))

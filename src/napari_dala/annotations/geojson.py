@@ -14,19 +14,17 @@ import shapely.geometry
 from napari_dala.errors import AnnotationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from napari_dala.annotations.document import Area
 
 Feature: TypeAlias = dict[str, Any]
 
-MOST_CROSSINGS = 3000  # of outlines with themselves, in one file: making such areas valid takes some seconds
 _FARTHEST = 1e9  # px: no slide is as large
-_PAIRS = 1 << 20  # looked at at once
-_FORMER_IDS = frozenset(
-    {"PathDetectionObject", "PathCellObject", "PathTileObject", "TMACoreObject", "PathRootObject"}
+_FORMER_IDS = frozenset({"PathDetectionObject", "PathCellObject", "PathTileObject", "TMACoreObject", "PathRootObject"})
+_NO_ANNOTATION = frozenset(
+    {"detection", "cell", "tile", "tmacore", "tma_core", "root", *map(str.casefold, _FORMER_IDS)}
 )
-_NO_ANNOTATION = frozenset({"detection", "cell", "tile", "tmacore", "tma_core", "root", *map(str.casefold, _FORMER_IDS)})
 _WRONG = (
     shapely.errors.ShapelyError,
     ValueError,
@@ -121,28 +119,14 @@ def outline_of(geometry: Feature) -> Area:
     return outline
 
 
-def crossings(areas: Sequence[Area], most: int = MOST_CROSSINGS) -> int:
-    """Return how often the outlines of areas cross themselves and each other; more than `most` are not counted."""
-    rings = [shapely.get_coordinates(ring) for ring in shapely.get_rings(areas)]
-    ends = np.concatenate([np.stack([ring[:-1], ring[1:]], axis=1) for ring in rings])
-    lines = shapely.linestrings(ends[(ends[:, 0] != ends[:, 1]).any(axis=1)])
-    tree, order = shapely.STRtree(lines), np.random.default_rng(0).permutation(len(lines))
-    found = start = 0
-    size = max(1, _PAIRS // max(1, len(lines)))
-    while start < len(lines) and found <= 2 * most:  # each crossing is met from both sides
-        chosen = order[start : start + size]
-        one, other = tree.query(lines[chosen], predicate="intersects")
-        found += int(((chosen[one] != other) & ~shapely.touches(lines[chosen[one]], lines[other])).sum())
-        start, size = start + size, 2 * size  # any part of a random order crosses about as often as any other
-    return found // 2
-
-
 def _without_children(value: Any) -> tuple[Any, list[Any]]:
     properties = value.get("properties") if isinstance(value, dict) else None
-    for name in ("childObjects", "children"):  # QuPath takes either name
-        children = properties.get(name) if isinstance(properties, dict) else None
-        if isinstance(children, list) and any(isinstance(child, dict) and "geometry" in child for child in children):
-            return {**value, "properties": {key: held for key, held in properties.items() if key != name}}, children
+    if isinstance(properties, dict):
+        for name in ("childObjects", "children"):  # QuPath takes either name
+            children = properties.get(name)
+            if isinstance(children, list) and any(isinstance(each, dict) and "geometry" in each for each in children):
+                rest = {key: held for key, held in properties.items() if key != name}
+                return {**value, "properties": rest}, children
     return value, []
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import shapely
 
-from napari_dala.annotations.document import areas_of, is_frame
+from napari_dala.annotations.document import areas_of, crossings, is_frame
+from napari_dala.errors import AnnotationError
 from napari_dala.model.card import ClassInfo
 from napari_dala.results.tile_results import TileStatus
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 UNBALANCED = 10  # times as many tiles of one class as of another
 _COLUMNS = ("slide", "patient", "row", "column", "label", "region")
+_MOST_CROSSINGS = 200_000  # of regions with each other: cutting them apart takes some seconds
 _TOUCH = 1e-6  # part of a tile: less is the rounding of an edge that two regions share
 
 
@@ -103,6 +105,11 @@ def tiles_of(
         Of the model, in the order of its labels.
     min_cover
         Above 0, at most 1.
+
+    Raises
+    ------
+    AnnotationError
+        When outlines of regions cross each other too often; one line.
     """
     if not 0 < min_cover <= 1:
         raise ValueError(f"min_cover {min_cover}: must be above 0 and at most 1")
@@ -193,6 +200,11 @@ def _uppermost(areas: list[Area]) -> list[Area]:
     """Return what each area shows where later ones lie on top; empty where it is hidden."""
     tree = shapely.STRtree(areas)
     below, above = tree.query(tree.geometries, predicate="intersects")
+    involved = np.unique([below[above > below], above[above > below]]).tolist()
+    if involved and crossings([areas[number] for number in involved], _MOST_CROSSINGS) > _MOST_CROSSINGS:
+        raise AnnotationError(
+            f"outlines of regions cross each other more than {_MOST_CROSSINGS:,} times: simplify them"
+        )
     shown = list(areas)
     for number in np.unique(below[above > below]).tolist():
         later = shapely.union_all([areas[other] for other in above[(below == number) & (above > number)]])

@@ -52,9 +52,10 @@ def read_regions(path: str | Path) -> list[Area]:
         asked = [areas_of(shapely.difference(area, mask)) for area in asked]
     regions = [area for area in asked if not area.is_empty]
     if not regions:
-        geometries = [item.geometry.geom_type for item in document.annotations]
-        geometries += [str((feature.get("geometry") or {}).get("type")) for feature in document.others]
-        kinds = ", ".join(sorted(set(geometries))) or "no geometry"
+        others = (feature.get("geometry") for feature in document.others)
+        found = {item.geometry.geom_type for item in document.annotations}
+        found |= {str(geometry["type"]) for geometry in others if isinstance(geometry, dict) and "type" in geometry}
+        kinds = ", ".join(sorted(found)) or "no geometry"
         reasons = "; ".join((f"a Polygon with an area is needed, found {kinds}", *document.notes))
         raise AnnotationError(f"{path.name}: no region in it; {reasons}")
     for note in document.notes:
