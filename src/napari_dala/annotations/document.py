@@ -173,16 +173,19 @@ def crossings(areas: Sequence[Area], most: int) -> int:
     rings = [shapely.get_coordinates(ring) for ring in outlines]
     ends = np.concatenate([np.stack([ring[:-1], ring[1:]], axis=1) for ring in rings])
     long = (ends[:, 0] != ends[:, 1]).any(axis=1)
-    lines, owner = shapely.linestrings(ends[long]), np.repeat(whose, [len(ring) - 1 for ring in rings])[long]
+    ends, owner = ends[long], np.repeat(whose, [len(ring) - 1 for ring in rings])[long]
+    lines = shapely.linestrings(ends)
     tree, order = shapely.STRtree(lines), np.random.default_rng(0).permutation(len(lines))
     found = start = 0
     size = max(1, _PAIRS // max(1, len(lines)))
     while start < len(lines) and found <= 2 * most:  # each crossing is met from both sides
         place, other = tree.query(lines[order[start : start + size]], predicate="intersects")
         one = order[start + place]
-        meet = (one != other) & ~shapely.touches(lines[one], lines[other])
+        share_an_end = (ends[one][:, :, None] == ends[other][:, None]).all(axis=-1).any(axis=(1, 2))
+        one, other = one[~share_an_end], other[~share_an_end]
         # Lines that run along each other count within an outline, not where two regions share a border.
-        found += int((meet & ((owner[one] == owner[other]) | shapely.crosses(lines[one], lines[other]))).sum())
+        meet = np.where(owner[one] == owner[other], ~shapely.touches(lines[one], lines[other]), False)
+        found += int((meet | shapely.crosses(lines[one], lines[other])).sum())
         start, size = start + size, 2 * size  # any part of a random order crosses about as often as any other
     return found // 2
 

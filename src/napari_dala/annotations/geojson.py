@@ -112,6 +112,8 @@ def outline_of(geometry: Feature) -> Area:
     try:
         with np.errstate(invalid="ignore"):
             outline: Area = shapely.geometry.shape(geometry)
+            if outline.is_empty:
+                raise ValueError("no corner")
     except _WRONG as error:
         raise AnnotationError("its outline is not a list of at least three corners (x, y)") from error
     if not (np.abs(shapely.get_coordinates(outline)) < _FARTHEST).all():

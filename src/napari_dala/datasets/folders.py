@@ -78,9 +78,10 @@ def load_dataset(
         - ``bach``: the photographs of ICIAR 2018, in folders Benign, InSitu, Invasive and Normal. The files do not
           name a patient (the organisers list some of them apart from the images), so each image stands alone.
         - ``mini-ddsm``: folders Normal, Benign and Cancer, in them one folder per case with its grey mammograms, such
-          as ``Benign/0029/C_0029_1.LEFT_CC.png`` (8 bits a pixel: convert PNG of 16 first). This layout is taken from programs that
-          read the set, not from the set itself. The case is the patient and its folder labels all four views: in
-          Cancer the healthy breast too. Files with "mask" in their name are outlines of lesions and are left out.
+          as ``Benign/0029/C_0029_1.LEFT_CC.png`` (8 bits a pixel: convert PNG of 16 first). This layout is taken from
+          programs that read the set, not from the set itself. The case is the patient and its folder labels all four
+          views: in Cancer the healthy breast too. Files with "mask" in their name are outlines of lesions and are left
+          out.
         - ``folder``: ``root/class/image`` or ``root/class/patient/.../image``; a folder of the same name under two
           classes is one patient. Folders named as parts of a data set are (train, val, test) are refused.
     root
