@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
 import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import shapely
 
-from napari_dala.annotations.document import Annotation, AnnotationClass, AnnotationDocument, ellipse_polygon
+from napari_dala.annotations.document import Annotation, AnnotationClass, AnnotationDocument, crossings, ellipse_polygon
 from napari_dala.annotations.files import (
     annotations_path,
     load_for,
@@ -268,3 +269,156 @@ def test_a_damaged_file_is_set_aside_under_a_name_that_is_free(workspace: Path) 
     assert names == ["annotations.damaged-1.geojson", "annotations.damaged-2.geojson"]
     with pytest.raises(AnnotationError, match="cannot be renamed"):
         set_aside("f", workspace)
+
+
+def collection(*features: Any) -> dict[str, Any]:
+    return {"type": "FeatureCollection", "features": list(features)}
+
+
+TOO_SHORT = {"type": "Polygon", "coordinates": [[[0, 0], [9, 9]]]}
+
+
+@pytest.mark.parametrize("key", ["objectType", "object_type", "type"])
+@pytest.mark.parametrize("kind", ["detection", "cell", "tile", "tmaCore", "tma_core", "root", "PathTileObject"])
+def test_objects_that_are_no_annotations_label_nothing(tmp_path: Path, key: str, kind: str) -> None:
+    others = [feature(**{key: kind}), feature(**{key: kind}, classification={"name": "a"})]
+    document = read_annotations(written(tmp_path, collection(feature(), *others)))
+    assert len(document.annotations) == 1
+    assert list(document.others) == others
+    assert not document.notes
+
+
+@pytest.mark.parametrize("identity", ["PathTileObject", "TMACoreObject", "PathRootObject", "PathCellObject"])
+def test_old_ids_name_a_kind_and_a_file_without_annotations_says_so(tmp_path: Path, identity: str) -> None:
+    document = read_annotations(written(tmp_path, collection(feature(identity=identity))))
+    assert (len(document.annotations), len(document.others)) == (0, 1)
+    assert "no annotation, only 1" in document.notes[0]
+
+
+@pytest.mark.parametrize("name", ["childObjects", "children"])
+def test_children_and_parts_of_collections_are_annotations_and_are_written(tmp_path: Path, name: str) -> None:
+    inner = feature(classification={"name": "inner"}) | {"id": "x"}
+    middle = feature(classification={"name": "middle"}, **{name: [inner]}) | {"id": "y"}
+    core = feature(objectType="tmaCore", **{name: [middle]}) | {"id": "z"}
+    mixed = feature({"type": "GeometryCollection", "geometries": [POLYGON, POINT["geometry"], MULTI]}, name="mixed")
+    document = read_annotations(written(tmp_path, collection(core, mixed)))
+    assert [item.class_name for item in document.annotations] == ["middle", "inner", None, None]
+    assert [item.geometry.geom_type for item in document.annotations][2:] == ["Polygon", "MultiPolygon"]
+    assert len(document.others) == 2, "the core and the point"
+    write_annotations(document, tmp_path / "again.geojson")
+    again = read_annotations(tmp_path / "again.geojson")
+    assert [item.geometry for item in again.annotations] == [item.geometry for item in document.annotations]
+    assert (again.others, again.notes) == (document.others, ())
+
+
+@pytest.mark.parametrize(
+    ("odd", "why"),
+    [
+        (feature(TOO_SHORT), "at least three corners"),
+        (feature({"type": "Polygon", "coordinates": [[["a", "b"], [1, 2], [3, 4], [0, 0]]]}), "at least three corners"),
+        (feature({"type": "Polygon", "coordinates": None}), "at least three corners"),
+        (feature({"type": "Polygon", "coordinates": [[[0, 0], [10**400, 0], [1, 1]]]}), "at least three corners"),
+        (feature({"type": "Polygon", "coordinates": [[[0, 0], [1, float("nan")], [1, 1]]]}), "finite number"),
+        (feature({"type": "Polygon", "coordinates": [[[0, 0], [1e300, 0], [1, 1]]]}), "finite number"),
+        (feature({"type": "Circle", "coordinates": [0, 0]}), "no kind that GeoJSON knows"),
+        (feature("POLYGON ((0 0))"), "geometry or its properties"),
+        (feature() | {"properties": ["x"]}, "geometry or its properties"),
+        (feature(classification={"name": {"x": 1}}), "name of its class is not text"),
+        ({"type": "Feature"}, "not a feature"),
+        (7, "not a feature"),
+        (None, "not a feature"),
+    ],
+)
+def test_an_odd_feature_is_named_and_the_rest_is_read(tmp_path: Path, odd: Any, why: str) -> None:
+    path = written(tmp_path, collection(feature(classification={"name": "benign"}), odd, feature()))
+    document = read_annotations(path)
+    assert len(document.annotations) == 2
+    assert document.notes[0].startswith("1 of 3 features cannot be read as regions: feature 2 (")
+    assert why in document.notes[0]
+    if isinstance(odd, dict):
+        assert json.dumps(document.others) == json.dumps([odd]), "nothing is lost"
+    with pytest.raises(AnnotationError, match=why) as caught:
+        read_annotations(written(tmp_path, collection(odd)))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_note_names_the_first_few_of_many_features(tmp_path: Path) -> None:
+    nested = feature(childObjects=[feature(TOO_SHORT)])
+    (note,) = read_annotations(written(tmp_path, collection(nested, *[feature(TOO_SHORT)] * 9))).notes
+    assert "10 of 11" in note
+    assert "feature 1, part 1 (" in note
+    assert note.endswith("and 7 more")
+    assert "\n" not in note
+
+
+@pytest.mark.parametrize(
+    ("classification", "name", "color"),
+    [
+        ("benign", "benign", None),
+        (" benign ", "benign", None),
+        ('{"name": "benign", "colorRGB": -65536}', "benign", (255, 0, 0)),
+        ('"benign"', "benign", None),
+        ("{odd", "{odd", None),
+        (3, "3", None),
+        (["Immune", "CD8"], "Immune: CD8", None),
+        ({"name": 1}, "1", None),
+        ({"name": "x", "color": None}, "x", None),
+        ({"name": "x", "color": "#d55e00"}, "x", (213, 94, 0)),
+        ({"name": "x", "color": "nonsense"}, "x", None),
+        ({"name": "x", "color": [1, 2]}, "x", None),
+        ({"name": "x", "color": [1, 2, 999]}, "x", None),
+        ({"name": "x", "color": [1, 2, float("nan")]}, "x", None),
+        ({"name": "x", "color": {"r": 1}}, "x", None),
+        ({"name": "x", "color": -65536}, "x", (255, 0, 0)),
+    ],
+)
+def test_classes_as_other_programs_write_them(tmp_path: Path, classification: Any, name: str, color: Any) -> None:
+    document = read_annotations(written(tmp_path, collection(feature(classification=classification))))
+    assert [item.class_name for item in document.annotations] == [name]
+    assert document.classes[0].color == (color or (213, 94, 0))
+    assert not document.notes
+
+
+@pytest.mark.parametrize("nobody", [None, {}, "", "null", {"name": None}, {"names": []}, {"name": "Unclassified"}])
+def test_without_a_class_as_qupath_means_it(tmp_path: Path, nobody: Any) -> None:
+    document = read_annotations(written(tmp_path, collection(feature(classification=nobody))))
+    assert (document.annotations[0].class_name, document.classes, document.notes) == (None, (), ())
+
+
+@pytest.mark.parametrize("classes", [None, 3, ["x"], [{"name": 5}], [{"color": 1}], {"name": "x"}])
+def test_an_odd_list_of_classes_loses_no_region(tmp_path: Path, classes: Any) -> None:
+    content = collection(feature(classification={"name": "x"})) | {"napari_dala": {"classes": classes}}
+    document = read_annotations(written(tmp_path, content))
+    assert "x" in [item.name for item in document.classes]
+    assert len(document.annotations) == 1
+
+
+def test_an_odd_ellipse_is_a_polygon(tmp_path: Path) -> None:
+    for own in ({"ellipse": 5}, {"ellipse": [["a", 0]] * 4}, {"ellipse": [[0, 0]]}, [], "x"):
+        (annotation,) = read_annotations(written(tmp_path, feature(napari_dala=own))).annotations
+        assert annotation.ellipse is None
+
+
+def zigzag(points: int) -> dict[str, Any]:
+    corners = np.random.default_rng(0).random((points, 2)) * 10_000
+    return {"type": "Polygon", "coordinates": [corners.tolist()]}
+
+
+def test_an_outline_that_crosses_itself_millions_of_times_is_named_within_seconds(tmp_path: Path) -> None:
+    start = time.monotonic()
+    document = read_annotations(written(tmp_path, collection(feature(), feature(zigzag(20_001)), feature(BOW_TIE))))
+    assert len(document.annotations) == 2
+    assert "feature 2 (its outline crosses itself too often, at most 3,000 times)" in document.notes[0]
+    assert time.monotonic() - start < 60, "some seconds, where nothing else runs"
+
+
+def test_crossings_are_counted_over_the_whole_file_and_touching_is_none(tmp_path: Path) -> None:
+    assert crossings([shapely.Polygon(zigzag(60)["coordinates"][0])], 10_000) > 300
+    document = read_annotations(written(tmp_path, collection(*[feature(zigzag(60))] * 20)))
+    assert 4 <= len(document.annotations) <= 12
+    steps = [(i + d, i) for i in range(2000) for d in (0, 1)] + [(2000, 2000)]
+    back = [(i - d, i) for i in range(2000, 0, -1) for d in (0, 1)]
+    staircase = shapely.Polygon(steps + back)  # squares in a row that touch at their corners, as masks' outlines do
+    assert not staircase.is_valid
+    assert crossings([staircase], 10_000) == 0
+    assert crossings([shapely.box(0, 0, 2, 2), shapely.box(1, 1, 3, 3), shapely.box(2, 0, 4, 2)], 9) == 4

@@ -8,6 +8,7 @@ import shapely
 
 from napari_dala.annotations.document import Annotation, AnnotationClass, AnnotationDocument
 from napari_dala.annotations.labels import Examples, concatenate, imbalance_warning, tiles_of
+from napari_dala.errors import AnnotationError
 from napari_dala.slide.tiles import TileGrid
 
 GRID = TileGrid((1000, 600), 64, (1.5625, 1.5625), 2)  # tiles of 100 px: 6 rows, 10 columns
@@ -17,6 +18,7 @@ CLASSES = (
     AnnotationClass("Tumor", (200, 0, 0)),
     AnnotationClass("Fold", (90, 90, 90), ignore=True),
     AnnotationClass("Fat", (250, 250, 0)),
+    AnnotationClass("Region*", (9, 9, 9), ignore=True),  # as versions before wrote it
 )
 Drawn = tuple[tuple[float, float, float, float], str | None]
 
@@ -51,12 +53,14 @@ def labels(examples: Examples) -> dict[tuple[int, int], str]:
         ([((300, 200, 400, 300), "Benign"), ((310, 210, 320, 220), "Tumor")], {(2, 3): "Tumor"}),
         ([((-500, -500, 50, 50), "Tumor")], {(0, 0): "Tumor"}),
         ([((-500, -500, -50, -50), "Tumor")], {}),
+        ([((0, 0, 400, 400), "Region*"), ((0, 0, 100, 100), "Tumor")], {(0, 0): "Tumor"}),
+        ([((0, 0, 100, 100), "Tumor"), ((0, 0, 400, 400), "Region*")], {(0, 0): "Tumor"}),
         ([], {}),
     ],
     ids=[
         "two", "less than half", "half", "two regions of a class", "larger class", "later on top", "later hides",
         "ignored corner", "ignored tile", "ignored below", "class of another model", "no class", "small", "small below",
-        "small on top", "over the edge", "outside", "none",
+        "small on top", "over the edge", "outside", "inside a frame", "framed later", "none",
     ],
 )  # fmt: skip
 def test_a_tile_has_the_class_that_covers_most_of_it(drawn: list[Drawn], expected: dict[tuple[int, int], str]) -> None:
@@ -146,3 +150,20 @@ def test_many_tiles_and_regions_are_quick() -> None:
     seconds = time.perf_counter() - started
     assert len(examples) > 4000
     assert seconds < 1, "0.3 s on a machine with nothing else to do"
+
+
+def comb(teeth: int) -> np.ndarray:
+    start = 10 * np.arange(teeth)
+    corners = np.stack([start, 0 * start, start, 0 * start + 10 * teeth, start + 5, 0 * start + 10 * teeth], axis=1)
+    corners = np.concatenate([corners, (start + 5)[:, None], 0 * start[:, None]], axis=1).reshape(-1, 2)
+    return np.concatenate([corners, [[10 * teeth, 0], [10 * teeth, -5], [0, -5]]])
+
+
+def test_regions_that_cross_each_other_millions_of_times_are_refused() -> None:
+    teeth = comb(1000)
+    annotations = (
+        Annotation("0", "Tumor", shapely.Polygon(teeth)),
+        Annotation("1", "Benign", shapely.Polygon(teeth[:, ::-1])),
+    )
+    with pytest.raises(AnnotationError, match="cross each other more than 200,000 times"):
+        tiles_of(AnnotationDocument("f00d", CLASSES, annotations), GRID, NAMES)

@@ -91,6 +91,25 @@ def test_refuses_what_it_cannot_read(tmp_path: Path) -> None:
         read_regions(tmp_path / "bytes.geojson")
 
 
+def test_reads_as_annotations_are_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def named(name: str, *bounds: float, **properties: Any) -> dict[str, Any]:
+        return {
+            "type": "Feature",
+            "geometry": shapely.geometry.mapping(shapely.box(*bounds)),
+            "properties": {"classification": {"name": name}, **properties},
+        }
+
+    frame, mask = named("Region*", 0, 0, 100, 100), named("Ignore*", 50, 0, 200, 100)
+    cell, child = named("Tumor", 0, 0, 9, 9, objectType="cell"), named("Tumor", 300, 0, 310, 10)
+    parent = named("Tumor", 200, 0, 300, 100, childObjects=[child])
+    odd = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [[[0, 0]]]}, "properties": None}
+    regions = read_regions(written(tmp_path, [cell, frame, mask, parent, odd]))
+    assert [region.area for region in regions] == pytest.approx([5000, 10_000, 100])
+    assert "feature 5" in caplog.text
+    with pytest.raises(AnnotationError, match="no region in it"):
+        read_regions(written(tmp_path, [mask]))
+
+
 def chosen(*regions: Any) -> set[tuple[int, int]]:
     return {(int(row), int(column)) for row, column in np.argwhere(tiles_in(list(regions), GRID))}
 

@@ -68,6 +68,21 @@ def test_the_workspace_knows_what_was_drawn(run, lesson: Lesson, workspace: Path
     assert card["name"] == "teacher-quick"
 
 
+def test_a_frame_hides_nothing_and_an_odd_feature_is_named(run, lesson: Lesson, tmp_path: Path) -> None:
+    content = json.loads(lesson.annotations.read_text())
+    corners = [[0, 0], [10**6, 0], [10**6, 10**6], [0, 10**6], [0, 0]]
+    for name, outline in (("Region*", corners), ("benign", corners[:1])):
+        geometry = {"type": "Polygon", "coordinates": [outline]}
+        properties = {"classification": {"name": name}}
+        content["features"].append({"type": "Feature", "geometry": geometry, "properties": properties})
+    (tmp_path / "drawn.geojson").write_text(json.dumps(content))
+    drawn = ("--annotations", tmp_path / "drawn.geojson", "--analysis", lesson.analysis, "--model", lesson.model)
+    code, _, err = run("finetune", lesson.slide, *drawn, "--epochs", 1, "--threads", 1, "--out", tmp_path / "job")
+    assert code == 0, err
+    (line,) = (line for line in err.splitlines() if "drawn.geojson" in line)
+    assert f"feature {len(content['features'])} (its outline is not a list of at least three corners" in line
+
+
 def test_a_job_made_elsewhere_is_run_by_its_folder(lesson: Lesson, tmp_path: Path) -> None:
     """The very command that the window starts."""
     from napari_dala.training.finetune.job import (

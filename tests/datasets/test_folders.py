@@ -259,3 +259,54 @@ def test_folders_of_one_name_are_two_data_sets_and_patients_are_known_again(tmp_
         load_dataset("breakhis", tree(tmp_path / str(n), BREAKHIS), magnification=m) for n, m in ((1, 100), (2, None))
     ]
     assert len(set(joined_datasets(parts).patients)) == 6  # one cohort, whatever the sets are called
+
+
+TOOL_FOLDERS = [".git", ".ipynb_checkpoints", "@eaDir", "__MACOSX", "$RECYCLE.BIN", "System Volume Information"]
+
+
+@pytest.mark.parametrize("tool", TOOL_FOLDERS)
+@pytest.mark.parametrize("kind", ["folder", "bach"])
+def test_folders_of_tools_are_not_entered(tmp_path: Path, kind: str, tool: str) -> None:
+    right = ["Benign/p0/1.png", "InSitu/p1/2.png", "Invasive/p1/3.png", "Normal/p2/4.png"]
+    root = tree(tmp_path / ".data", right)
+    expected = load_dataset(kind, root)  # type: ignore[arg-type]
+    tree(
+        root, [f"{tool}/a.png", f"Benign/{tool}/1.png", f"Benign/p0/{tool}/1.png/THUMB.jpg", f"{tool}/Benign/p9/x.png"]
+    )
+    assert load_dataset(kind, root) == expected  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["train/a/1.png", "train/b/2.png", "test/a/3.png", "test/b/4.png"], "“train” and “test” .*--root .*/train$"),
+        (["Training set/a/1.png", "Val/b/2.png"], "“Val” and “Training set” look like parts"),
+        (["train/a/1.png", "train/b/2.png"], "“train” look like parts of a data set, not like classes"),
+        (["train/1.png", "test/2.png", "a/3.png"], "“train” and “test” look like parts"),
+        (["fold1/a/1.png", "fold2/a/2.png"], "“fold2” and “fold1” look like parts"),
+        (["a/train/1.png", "a/test/2.png", "b/train/3.png"], "“train” and “test” .*not like patients; put the folders"),
+    ],
+)
+def test_parts_of_a_data_set_are_no_classes(tmp_path: Path, names: list[str], message: str) -> None:
+    with pytest.raises(DatasetError, match=message) as caught:
+        load_dataset("folder", tree(tmp_path, names))
+    assert "\n" not in str(caught.value)
+
+
+def test_names_that_only_resemble_parts_are_classes(tmp_path: Path) -> None:
+    root = tree(tmp_path, ["testis/p1/1.png", "validated/p1/2.png", "trained by hand/p1/3.png"])
+    assert len(load_dataset("folder", root).classes) == 3
+
+
+def test_one_picture_in_two_classes_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = tree(tmp_path, ["a/p1/1.png", "a/p2/2.png", "b/p3/3.png", "b/p4/4.png"])
+    for number, name in enumerate(("a/p1/1.png", "a/p2/2.png", "b/p3/3.png")):
+        (root / name).write_bytes(bytes(9000) + bytes([number]))  # alike in size and in the middle
+    assert len(load_dataset("folder", root)) == 4
+    assert not caplog.text
+    (root / "a/p2/2.png").write_bytes((root / "a/p1/1.png").read_bytes())
+    assert len(load_dataset("folder", root)) == 4
+    assert "1 images lie there under more than one patient" in caplog.text
+    (root / "b/p3/3.png").write_bytes((root / "a/p1/1.png").read_bytes())
+    with pytest.raises(DatasetError, match=r"a/p1/1\.png and b/p3/3\.png are the same picture in two classes"):
+        load_dataset("folder", root)

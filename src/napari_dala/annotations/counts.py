@@ -108,7 +108,13 @@ def label_counts(slides: Sequence[AnnotatedSlide], card: ModelCard, known: Known
             problems.append(str(error))
     classes = classes_to_learn(card, (one.document for one in drawn))
     names = tuple(info.name for info in classes)
-    labels = [_labels(one, names, known) for one in drawn]
+    labels = []
+    for one in list(drawn):
+        try:
+            labels.append(_labels(one, names, known))
+        except AnnotationError as error:
+            problems.append(str(error))
+            drawn.remove(one)
     if not labels:
         return Counts(tuple(ClassCount(info.name, info.color, 0, 0, 0) for info in classes), tuple(problems))
     status = [one.status(examples) for one, examples in zip(drawn, labels, strict=True)]

@@ -11,17 +11,14 @@ import numpy as np
 import shapely
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
 Area: TypeAlias = shapely.Polygon | shapely.MultiPolygon
 Color: TypeAlias = tuple[int, int, int]
 Corners: TypeAlias = tuple[tuple[float, float], ...]
 
 ELLIPSE_POINTS = 64
+_PAIRS = 1 << 18  # of lines, looked at at once
 
 
 @dataclass(frozen=True)
@@ -41,6 +38,11 @@ class AnnotationClass:
     name: str
     color: Color
     ignore: bool = False
+
+    @property
+    def is_learned(self) -> bool:
+        """True where regions of this class label tiles: neither to be ignored nor a frame."""
+        return not self.ignore and not is_frame(self.name)
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,9 @@ class AnnotationDocument:
     patient
         As the user typed it; None where they did not.
     others
-        Features that are no regions (points, lines, detections of QuPath); written back as they were.
+        Features that are no regions (points, lines, detections of QuPath) or cannot be read; written back as they were.
+    notes
+        What its reader should tell the user, a line each.
     """
 
     fingerprint: str
@@ -101,6 +105,7 @@ class AnnotationDocument:
     annotations: tuple[Annotation, ...] = ()
     patient: str | None = None
     others: tuple[Mapping[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
 
     def class_named(self, name: str | None) -> AnnotationClass | None:
         """Return the class of this name, None where there is none."""
@@ -142,7 +147,13 @@ class AnnotationDocument:
             annotations=(*self.annotations, *added),
             patient=self.patient or other.patient,
             others=(*self.others, *other.others),
+            notes=(*self.notes, *other.notes),
         )
+
+
+def is_frame(class_name: str | None) -> bool:
+    """Return whether a class is QuPath's "Region*": around what was annotated, it labels nothing and hides nothing."""
+    return class_name is not None and class_name.casefold() == "region*"
 
 
 def repaired(area: Area) -> Area:
@@ -154,6 +165,29 @@ def areas_of(geometry: shapely.Geometry) -> Area:
     """Return the union of the parts that have an area, without lines and points."""
     united = shapely.union_all([part for part in shapely.get_parts(geometry) if part.area])
     return united if isinstance(united, Area) else shapely.Polygon()
+
+
+def crossings(areas: Sequence[Area], most: int) -> int:
+    """Return how often the outlines of areas cross themselves and each other; more than `most` are not counted."""
+    outlines, whose = shapely.get_rings(areas, return_index=True)
+    rings = [shapely.get_coordinates(ring) for ring in outlines]
+    ends = np.concatenate([np.stack([ring[:-1], ring[1:]], axis=1) for ring in rings])
+    long = (ends[:, 0] != ends[:, 1]).any(axis=1)
+    ends, owner = ends[long], np.repeat(whose, [len(ring) - 1 for ring in rings])[long]
+    lines = shapely.linestrings(ends)
+    tree, order = shapely.STRtree(lines), np.random.default_rng(0).permutation(len(lines))
+    found = start = 0
+    size = max(1, _PAIRS // max(1, len(lines)))
+    while start < len(lines) and found <= 2 * most:  # each crossing is met from both sides
+        place, other = tree.query(lines[order[start : start + size]], predicate="intersects")
+        one = order[start + place]
+        share_an_end = (ends[one][:, :, None] == ends[other][:, None]).all(axis=-1).any(axis=(1, 2))
+        one, other = one[~share_an_end], other[~share_an_end]
+        # Lines that run along each other count within an outline, not where two regions share a border.
+        meet = np.where(owner[one] == owner[other], ~shapely.touches(lines[one], lines[other]), False)
+        found += int((meet | shapely.crosses(lines[one], lines[other])).sum())
+        start, size = start + size, 2 * size  # any part of a random order crosses about as often as any other
+    return found // 2
 
 
 def ellipse_polygon(corners: Iterable[Iterable[float]]) -> shapely.Polygon:

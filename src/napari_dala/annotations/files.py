@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
+from contextlib import suppress
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import shapely
 import shapely.geometry
+from PIL import ImageColor
 
 from napari_dala.annotations.document import (
     Annotation,
@@ -19,19 +21,33 @@ from napari_dala.annotations.document import (
     AnnotationDocument,
     Color,
     Corners,
+    crossings,
     ellipse_polygon,
+    is_frame,
 )
-from napari_dala.annotations.geojson import features_of, open_geojson, refuse_infinite
+from napari_dala.annotations.geojson import (
+    Feature,
+    features_of,
+    is_annotation,
+    open_geojson,
+    outline_of,
+)
 from napari_dala.errors import AnnotationError
 from napari_dala.files import replacing, sweep
 from napari_dala.model.class_colors import PALETTE
 from napari_dala.workspace import slide_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterator, Mapping
+
+    from napari_dala.annotations.document import Area
 
 ANNOTATIONS_FILE = "annotations.geojson"
 _MEMBER = "napari_dala"  # of the FeatureCollection: RFC 7946 allows foreign members, readers pass over them
+_AREAS = ("Polygon", "MultiPolygon")
+_NO_AREAS = ("Point", "MultiPoint", "LineString", "MultiLineString", "GeometryCollection")
+_MOST_CROSSINGS = 3000  # of outlines with themselves: making their areas valid takes some seconds
+_NAMED = 3  # features that a note names
 _NAMESPACE = uuid.UUID("5d3f1a52-6a5c-4f0e-9b1e-2f3d8a7c4e61")
 
 
@@ -44,15 +60,19 @@ def read_annotations(path: str | Path) -> AnnotationDocument:
         A FeatureCollection, a list of features, a feature or a geometry; level-0 px, x before y. Where it does not
         list its classes they come from the features; a name that ends with ``*`` is one that QuPath ignores.
 
+    Returns
+    -------
+    AnnotationDocument
+        What cannot be read of a feature, or what QuPath does not call an annotation (detections, cells, tiles), is
+        among its `others`; its `notes` say what is wrong.
+
     Raises
     ------
     AnnotationError
-        When the file cannot be read or is not such a file; one line.
+        When the file cannot be read, is not such a file or no feature of it is sound; one line.
     """
     with open_geojson(path) as content:
-        document = _document(content)
-        refuse_infinite(item.geometry for item in document.annotations)
-    return document
+        return _document(content)
 
 
 def write_annotations(document: AnnotationDocument, path: str | Path, *, keep_previous: bool = False) -> None:
@@ -155,72 +175,156 @@ def set_aside(fingerprint: str, folder: str | Path | None = None) -> Path:
 def _document(content: Any) -> AnnotationDocument:
     own = content.get(_MEMBER) if isinstance(content, dict) else None
     own = own if isinstance(own, dict) else {}
-    classes = {
-        item["name"]: AnnotationClass(item["name"], _color(item), bool(item.get("ignore")))
-        for item in own.get("classes", ())
-    }
+    classes = {item.name: item for item in _listed_classes(own.get("classes"))}
     annotations: list[Annotation] = []
-    others: list[Mapping[str, Any]] = []
-    seen: set[str] = set()
-    for number, feature in enumerate(features_of(content)):
-        if not _is_region(feature):
-            others.append(feature)
+    others: list[Feature] = []
+    wrong: dict[str, str] = {}
+    taken: set[str] = set()
+    crossings_left = _MOST_CROSSINGS
+    total = no_annotations = 0
+    for total, (place, feature) in enumerate(features_of(content), 1):
+        try:
+            if not _is_region(feature):
+                others.append(feature)
+                no_annotations += not is_annotation(feature)
+                continue
+            outline = outline_of(feature["geometry"])
+            if not outline.is_valid:
+                crossings_left -= (crossed := crossings([outline], crossings_left))
+                if crossings_left < 0:
+                    crossings_left += crossed
+                    raise AnnotationError(f"its outline crosses itself too often, at most {_MOST_CROSSINGS:,} times")
+            annotation, color = _annotation(feature, outline, str(total), taken)
+        except AnnotationError as error:
+            wrong[place] = str(error)
+            others += [feature] if isinstance(feature, dict) else []
             continue
-        annotation = _annotation(feature, f"{number}/{json.dumps(feature['geometry'])}", seen)
-        seen.add(annotation.id)
+        taken.add(annotation.id)
         annotations.append(annotation)
         name = annotation.class_name
         if name is not None and name not in classes:
-            color = _color(feature["properties"]["classification"], PALETTE[len(classes) % len(PALETTE)])
-            classes[name] = AnnotationClass(name, color, name.endswith("*"))
+            color = color or PALETTE[len(classes) % len(PALETTE)]
+            classes[name] = AnnotationClass(name, color, name.endswith("*") and not is_frame(name))
+    if wrong and len(wrong) == total:
+        raise AnnotationError(f"not a GeoJSON file of regions: {_named(wrong)}")
+    notes = [f"{len(wrong)} of {total} features cannot be read as regions: {_named(wrong)}"] if wrong else []
+    if no_annotations and not annotations:
+        notes.append(f"it holds no annotation, only {no_annotations} detections, cells, tiles or cores")
     return AnnotationDocument(
         fingerprint=str(own.get("fingerprint") or ""),
         classes=tuple(classes.values()),
         annotations=tuple(annotations),
         patient=str(own["patient"]) if own.get("patient") else None,
         others=tuple(others),
+        notes=tuple(notes),
     )
 
 
-def _is_region(feature: Mapping[str, Any]) -> bool:
-    geometry = feature.get("geometry") or {}
-    properties = feature.get("properties") or {}
-    if geometry.get("type") not in ("Polygon", "MultiPolygon") or not geometry["coordinates"]:
+def _named(wrong: Mapping[str, str]) -> str:
+    """Say what is wrong with features, of the first few by their places."""
+    said = [f"{place} ({why})" for place, why in islice(wrong.items(), _NAMED)]
+    return ", ".join(said) + (f" and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else "")
+
+
+def _listed_classes(listed: Any) -> Iterator[AnnotationClass]:
+    """Give the classes of our own list; what is no class of ours is passed over."""
+    for item in listed if isinstance(listed, list) else ():
+        if isinstance(item, dict) and (name := _name(item)):
+            ignore = bool(item.get("ignore")) and not is_frame(name)
+            yield AnnotationClass(name, _color(item) or (128, 128, 128), ignore)
+
+
+def _is_region(feature: Any) -> bool:
+    """Return whether a feature is an annotation that has an area, as far as its kind says.
+
+    Raises
+    ------
+    AnnotationError
+        When it is not what GeoJSON calls a feature, in plain words.
+    """
+    if not isinstance(feature, dict) or "geometry" not in feature:
+        raise AnnotationError("not a feature")
+    geometry, properties = feature["geometry"], feature.get("properties")
+    if not all(part is None or isinstance(part, dict) for part in (geometry, properties)):
+        raise AnnotationError("its geometry or its properties are not as GeoJSON has them")
+    if geometry is None:
         return False
-    former = str(feature.get("id", ""))  # QuPath before 0.3 wrote its kind of object as the id
-    kind = properties.get("objectType") or {"PathDetectionObject": "detection", "PathCellObject": "cell"}.get(former)
-    return kind in (None, "annotation")
+    if geometry.get("type") not in (*_AREAS, *_NO_AREAS):
+        raise AnnotationError("its geometry is of no kind that GeoJSON knows")
+    return geometry["type"] in _AREAS and geometry.get("coordinates") != [] and is_annotation(feature)
 
 
-def _annotation(feature: Mapping[str, Any], content: str, taken: set[str]) -> Annotation:
+def _annotation(
+    feature: Feature, outline: Area, number: str, taken: Collection[str]
+) -> tuple[Annotation, Color | None]:
+    """Return the annotation of a feature, and its class' colour."""
     properties = dict(feature.get("properties") or {})
-    classification = properties.pop("classification", None) or {}
-    name = classification.get("name") or ": ".join(classification.get("names", ())) or None
-    corners = properties.pop(_MEMBER, {}).get("ellipse")
-    geometry = shapely.geometry.shape(feature["geometry"])
-    ellipse: Corners | None = tuple((float(x), float(y)) for x, y in corners) if corners else None
-    if ellipse and not shapely.equals_exact(ellipse_polygon(ellipse), geometry, 0.01):
-        ellipse = None  # another program changed its points
+    classification = _classification(properties.pop("classification", None))
+    ellipse = _ellipse(properties.pop(_MEMBER, None), outline)
     identity = str(feature.get("id", ""))
     try:
         uuid.UUID(identity)
     except ValueError:
         identity = ""
     if not identity or identity in taken:
-        identity = str(uuid.uuid5(_NAMESPACE, content))
+        identity = str(uuid.uuid5(_NAMESPACE, f"{number}/{json.dumps(feature['geometry'])}"))
     rest = {key: value for key, value in feature.items() if key not in ("type", "id", "geometry", "properties")}
-    return Annotation(identity, name, geometry, {**rest, "properties": properties}, ellipse)
+    extra = {**rest, "properties": properties}
+    return Annotation(identity, _name(classification), outline, extra, ellipse), _color(classification)
 
 
-def _color(classification: Mapping[str, Any], default: Color = (128, 128, 128)) -> Color:
-    """Return the colour, written as [red, green, blue], or by QuPath before 0.4 as one signed integer 0xAARRGGBB."""
-    if "color" in classification:
-        red, green, blue = (int(value) for value in classification["color"][:3])
-        return red, green, blue
-    if "colorRGB" in classification:
-        packed = int(classification["colorRGB"])
-        return packed >> 16 & 255, packed >> 8 & 255, packed & 255
-    return default
+def _classification(said: Any) -> Mapping[str, Any]:
+    """Return QuPath's {name, color}; other programs write the name alone, or the whole as JSON text."""
+    if isinstance(said, str) and said.lstrip().startswith(("{", "[", '"', "null")):
+        with suppress(ValueError, RecursionError):
+            said = json.loads(said)
+    if isinstance(said, dict):
+        return said
+    return {"names": said} if isinstance(said, list) else {"name": said}
+
+
+def _name(classification: Mapping[str, Any]) -> str | None:
+    """Return the name of a class; None where it has none, which QuPath shows as "Unclassified".
+
+    Raises
+    ------
+    AnnotationError
+        When it is neither text nor a number, in plain words.
+    """
+    names = classification.get("name")
+    names = classification.get("names") if names in (None, "") else [names]
+    parts = [name for name in (names if isinstance(names, list) else [names]) if name is not None]
+    if not all(isinstance(part, str | int | float) for part in parts):
+        raise AnnotationError("the name of its class is not text")
+    name = ": ".join(" ".join(str(part).split()) for part in parts)
+    return None if name in ("", "Unclassified") else name
+
+
+def _ellipse(own: Any, outline: Area) -> Corners | None:
+    """Return the box around an ellipse of ours; None where there is none, or another program changed its points."""
+    corners = own.get("ellipse") if isinstance(own, dict) else None
+    with suppress(ValueError, TypeError, OverflowError):
+        ellipse = tuple((float(x), float(y)) for x, y in corners or ())
+        if len(ellipse) == 4 and shapely.equals_exact(ellipse_polygon(ellipse), outline, 0.01):
+            return ellipse
+    return None
+
+
+def _color(classification: Mapping[str, Any]) -> Color | None:
+    """Return the colour; None where there is none that can be understood.
+
+    It is [red, green, blue], "#d55e00", or as QuPath before 0.4 wrote it one signed integer 0xAARRGGBB.
+    """
+    said = classification.get("color", classification.get("colorRGB"))
+    with suppress(ValueError, TypeError, OverflowError):
+        if isinstance(said, str):
+            said = ImageColor.getrgb(said)
+        elif isinstance(said, int):
+            said = said >> 16 & 255, said >> 8 & 255, said & 255
+        red, green, blue = (int(value) for value in said[:3])
+        if all(0 <= value <= 255 for value in (red, green, blue)):
+            return red, green, blue
+    return None
 
 
 def _text(document: AnnotationDocument) -> str:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import shapely
 
-from napari_dala.annotations.document import areas_of
+from napari_dala.annotations.document import areas_of, crossings, is_frame
+from napari_dala.errors import AnnotationError
 from napari_dala.model.card import ClassInfo
 from napari_dala.results.tile_results import TileStatus
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 UNBALANCED = 10  # times as many tiles of one class as of another
 _COLUMNS = ("slide", "patient", "row", "column", "label", "region")
+_MOST_CROSSINGS = 200_000  # of regions with each other: cutting them apart takes some seconds
 _TOUCH = 1e-6  # part of a tile: less is the rounding of an edge that two regions share
 
 
@@ -90,7 +92,8 @@ def tiles_of(
     A tile has the class that covers most of it, if that is at least `min_cover` of the part of it that lies on the
     slide. Where regions overlap the one drawn last counts. A region that labels no tile, because it is too small or
     too thin, labels the one whose centre is nearest, unless regions drawn after it label that or hide most of it. No
-    tile that a region of an "ignore" class touches is among them. They come by row, then column.
+    tile that a region of an "ignore" class touches is among them; QuPath's frames (`is_frame`) count for nothing. They
+    come by row, then column.
 
     Parameters
     ----------
@@ -102,11 +105,17 @@ def tiles_of(
         Of the model, in the order of its labels.
     min_cover
         Above 0, at most 1.
+
+    Raises
+    ------
+    AnnotationError
+        When outlines of regions cross each other too often; one line.
     """
     if not 0 < min_cover <= 1:
         raise ValueError(f"min_cover {min_cover}: must be above 0 and at most 1")
     ignored = {item.name for item in document.classes if item.ignore}
-    drawn = [item for item in document.annotations if item.class_name is not None and not item.area.is_empty]
+    named = [item for item in document.annotations if item.class_name is not None and not is_frame(item.class_name)]
+    drawn = [item for item in named if not item.area.is_empty]
     regions = [item for item in drawn if item.class_name not in ignored]
     names = [*class_names, *sorted({str(item.class_name) for item in regions} - set(class_names))]
     classes = [names.index(str(item.class_name)) for item in regions]
@@ -191,6 +200,11 @@ def _uppermost(areas: list[Area]) -> list[Area]:
     """Return what each area shows where later ones lie on top; empty where it is hidden."""
     tree = shapely.STRtree(areas)
     below, above = tree.query(tree.geometries, predicate="intersects")
+    involved = np.unique([below[above > below], above[above > below]]).tolist()
+    if involved and crossings([areas[number] for number in involved], _MOST_CROSSINGS) > _MOST_CROSSINGS:
+        raise AnnotationError(
+            f"outlines of regions cross each other more than {_MOST_CROSSINGS:,} times: simplify them"
+        )
     shown = list(areas)
     for number in np.unique(below[above > below]).tolist():
         later = shapely.union_all([areas[other] for other in above[(below == number) & (above > number)]])
@@ -229,14 +243,14 @@ def _nearest_tile(area: Area, grid: TileGrid) -> tuple[int, int] | None:
 
 
 def classes_to_learn(card: ModelCard, documents: Iterable[AnnotationDocument]) -> tuple[ClassInfo, ...]:
-    """Return the card's classes, then those of the documents that it lacks, but for "ignore" classes.
+    """Return the card's classes, then those of the documents that it lacks, but for "ignore" classes and frames.
 
     Classes match by name, whatever its case.
     """
     found = {info.name.casefold(): info for info in card.classes}
     for document in documents:
         for item in document.classes:
-            if not item.ignore:
+            if item.is_learned:
                 found.setdefault(item.name.casefold(), ClassInfo(name=item.name, color=item.color))
     return tuple(found.values())
 

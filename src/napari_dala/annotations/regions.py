@@ -4,41 +4,39 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 import shapely
-import shapely.geometry
 
-from napari_dala.annotations.document import repaired
-from napari_dala.annotations.geojson import features_of, open_geojson, refuse_infinite
+from napari_dala.annotations.document import areas_of
+from napari_dala.annotations.files import read_annotations
 from napari_dala.errors import AnnotationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from napari_dala.annotations.document import Area
     from napari_dala.slide.tiles import TileGrid
-
-    Area: TypeAlias = shapely.Polygon | shapely.MultiPolygon
 
 _log = logging.getLogger(__name__)
 
 
 def read_regions(path: str | Path) -> list[Area]:
-    """Read the polygons of a GeoJSON file, as QuPath, napari-dala and others write them.
+    """Read the regions to analyse from a GeoJSON file, as QuPath, napari-dala and others write them.
 
     Parameters
     ----------
     path
-        Holds a FeatureCollection, a list of Features, a Feature or a bare geometry; level-0 px, x before y.
+        Read as `read_annotations` does: objects of QuPath that are no annotations ask for nothing, and what lies in a
+        region to ignore (``Ignore*``) is left out of the others.
 
     Returns
     -------
     list of Polygon and MultiPolygon
-        Holes are kept, polygons that cross themselves are repaired. Points and lines are left out, with a line
-        in the log.
+        Level-0 px. Holes are kept, polygons that cross themselves are repaired. What was left out stands in the log.
 
     Raises
     ------
@@ -46,17 +44,24 @@ def read_regions(path: str | Path) -> list[Area]:
         When the file cannot be read, is not GeoJSON or holds no polygon with an area; one line.
     """
     path = Path(path)
-    with open_geojson(path) as content:
-        geometries = (part for feature in features_of(content) for part in _parts(feature["geometry"]))
-        shapes = [shapely.force_2d(shapely.geometry.shape(geometry)) for geometry in geometries]
-        refuse_infinite(shapes)
-    areas = [shape for shape in shapes if isinstance(shape, (shapely.Polygon, shapely.MultiPolygon))]
-    regions = [area for area in map(repaired, areas) if not area.is_empty]
+    document = read_annotations(path)
+    ignored = {item.name for item in document.classes if item.ignore}
+    mask = shapely.union_all([item.area for item in document.annotations if item.class_name in ignored])
+    asked = [shapely.force_2d(item.area) for item in document.annotations if item.class_name not in ignored]
+    if not mask.is_empty:
+        asked = [areas_of(shapely.difference(area, mask)) for area in asked]
+    regions = [area for area in asked if not area.is_empty]
     if not regions:
-        kinds = ", ".join(sorted({shape.geom_type for shape in shapes})) or "no geometry"
-        raise AnnotationError(f"{path.name}: no region in it; a Polygon with an area is needed, found {kinds}")
-    if len(regions) < len(shapes):
-        _log.warning("%s: %d shapes without an area were left out", path.name, len(shapes) - len(regions))
+        others = (feature.get("geometry") for feature in document.others)
+        found = {item.geometry.geom_type for item in document.annotations}
+        found |= {str(geometry["type"]) for geometry in others if isinstance(geometry, dict) and "type" in geometry}
+        kinds = ", ".join(sorted(found)) or "no geometry"
+        reasons = "; ".join((f"a Polygon with an area is needed, found {kinds}", *document.notes))
+        raise AnnotationError(f"{path.name}: no region in it; {reasons}")
+    for note in document.notes:
+        _log.warning("%s: %s", path.name, note)
+    if left_out := len(document.annotations) + len(document.others) - len(regions):
+        _log.warning("%s: %d shapes that ask for no area were left out", path.name, left_out)
     return regions
 
 
@@ -103,14 +108,3 @@ def tiles_in(regions: Sequence[Area], grid: TileGrid) -> NDArray[np.bool_]:
             f"no region lies on the slide of {width} x {height} px; give their corners in level-0 pixels"
         )
     return chosen
-
-
-def _parts(geometry: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
-    """Give the geometries of a collection, or the one; a feature without any (RFC 7946 allows it) gives none."""
-    if geometry is None:
-        return
-    if geometry["type"] == "GeometryCollection":
-        for part in geometry["geometries"]:
-            yield from _parts(part)
-    else:
-        yield geometry

@@ -102,7 +102,7 @@ class _Teller:
 def _examples(
     slides: list[Path], annotations: list[Path], analyses: list[Path], mpp: float | None
 ) -> tuple[SlideExamples, ...]:
-    from napari_dala.annotations.files import annotations_path
+    from napari_dala.annotations.files import annotations_path, read_annotations
     from napari_dala.slide import open_slide
     from napari_dala.workspace import slide_folder
 
@@ -115,6 +115,8 @@ def _examples(
             drawn = annotations[number] if annotations else annotations_path(slide.fingerprint)
             if not annotations and not drawn.exists():
                 raise AnnotationError(f"{slide.name}: nothing was drawn on it in the workspace; give --annotations")
+            for note in read_annotations(drawn).notes:
+                typer.secho(f"{drawn}: {note}", fg="yellow", err=True)
             analysis = analyses[number] if analyses else slide_folder(slide.fingerprint) / "analyses"
         if analyses and not (analysis / "analysis.zarr").is_dir():
             raise AnnotationError(f"{analysis}: holds no analysis.zarr; give the folder of an analysis of {path.name}")

@@ -5,7 +5,9 @@ Paths and labels only; no pixel is read here.
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
 import re
 from collections import Counter
 from dataclasses import replace
@@ -46,6 +48,11 @@ _BREAKHIS_PX = (700, 460)
 _UCSB_NAME = re.compile(r"(?P<array>ytma\d+)_\d+_(?P<label>benign|malignant)\d+.*")
 _DDSM_CASE = re.compile(r"[A-D]_(\d+)_\d+\.")
 
+_TOOL_FOLDERS = frozenset({"__macosx", "__pycache__", "system volume information", "lost+found", "recycler", "thumbs"})
+_PART = re.compile(
+    r"(train|training|val|valid|validation|dev|test|testing|eval|fold)([ _-]*(set|data|images|split|\d+))?"
+)
+
 _log = logging.getLogger(__name__)
 
 
@@ -71,13 +78,15 @@ def load_dataset(
         - ``bach``: the photographs of ICIAR 2018, in folders Benign, InSitu, Invasive and Normal. The files do not
           name a patient (the organisers list some of them apart from the images), so each image stands alone.
         - ``mini-ddsm``: folders Normal, Benign and Cancer, in them one folder per case with its grey mammograms, such
-          as ``Benign/0029/C_0029_1.LEFT_CC.png`` (PNG may have 16 bits). This layout is taken from programs that
-          read the set, not from the set itself. The case is the patient and its folder labels all four views: in
-          Cancer the healthy breast too. Files with "mask" in their name are outlines of lesions and are left out.
+          as ``Benign/0029/C_0029_1.LEFT_CC.png`` (8 bits a pixel: convert PNG of 16 first). This layout is taken from
+          programs that read the set, not from the set itself. The case is the patient and its folder labels all four
+          views: in Cancer the healthy breast too. Files with "mask" in their name are outlines of lesions and are left
+          out.
         - ``folder``: ``root/class/image`` or ``root/class/patient/.../image``; a folder of the same name under two
-          classes is one patient.
+          classes is one patient. Folders named as parts of a data set are (train, val, test) are refused.
     root
-        Folder that holds the images, at any depth for the published sets.
+        Folder that holds the images, at any depth for the published sets. What systems, notebooks and file servers
+        put there (hidden folders, ``@eaDir``, ``__MACOSX``) is not entered.
     magnification
         Of BreakHis: 40, 100, 200 or 400; all by default.
     subtypes
@@ -90,7 +99,8 @@ def load_dataset(
     Raises
     ------
     DatasetError
-        When the folder does not hold such a data set, or a class of it has no image; one line.
+        When the folder does not hold such a data set, a class of it has no image, or two classes hold one picture (the
+        same bytes); one line.
     """
     root = Path(root)
     if kind not in get_args(Kind):
@@ -110,6 +120,7 @@ def load_dataset(
         dataset = _by_likeness(_class_folders(root))
     else:
         dataset = {"bach": _bach, "mini-ddsm": _mini_ddsm, "folder": _class_folders}[kind](root)
+    _check_copies(root, dataset)
     images = tuple(replace(image, source=dataset.name) for image in dataset.images)
     return replace(dataset, images=images, cohort=dataset.cohort or str(root.resolve()))
 
@@ -255,6 +266,7 @@ def _mini_ddsm(root: Path) -> ImageDataset:
 def _class_folders(root: Path) -> ImageDataset:
     paths = _image_files(root)
     inside = [path.relative_to(root).parts for path in paths]
+    _refuse_parts(root, inside)
     classes = tuple(sorted({parts[0] for parts in inside if len(parts) > 1}))
     if len(classes) < 2:
         raise DatasetError(
@@ -274,6 +286,20 @@ def _class_folders(root: Path) -> ImageDataset:
     return ImageDataset(root.resolve().name, classes, tuple(images), patients_known=known)
 
 
+def _refuse_parts(root: Path, inside: Sequence[tuple[str, ...]]) -> None:
+    """Raise `DatasetError` where folders such as "train" and "test" stand in the place of classes or of patients."""
+    for depth, place in enumerate(("classes", "patients")):
+        there = {parts[depth] for parts in inside if len(parts) > depth + 1}
+        parts = sorted((name for name in there if _PART.fullmatch(name.casefold())), reverse=True)
+        if parts:
+            named = " and ".join(f"“{name}”" for name in parts)
+            advice = "put the folders of patients, or the images, right into those of the classes"
+            raise DatasetError(
+                f"{root}: {named} look like parts of a data set, not like {place}; "
+                + (advice if depth else f"give --root {root / parts[0]}")
+            )
+
+
 def _by_likeness(dataset: ImageDataset) -> ImageDataset:
     from napari_dala.datasets.likeness import likeness_groups
 
@@ -288,11 +314,16 @@ def _by_likeness(dataset: ImageDataset) -> ImageDataset:
 
 def _image_files(root: Path) -> list[Path]:
     """Image files at any depth, in the order of their paths; hidden ones (macOS leaves ``._name.png``) are not."""
-    return sorted(
-        path
-        for path in root.rglob("*")
-        if path.suffix.casefold() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
+    paths = []
+    for folder, inside, names in os.walk(root):
+        inside[:] = [name for name in inside if not _is_of_a_tool(name)]
+        paths += [Path(folder, name) for name in names if not name.startswith(".")]
+    return sorted(path for path in paths if path.suffix.casefold() in IMAGE_SUFFIXES and path.is_file())
+
+
+def _is_of_a_tool(folder: str) -> bool:
+    """Tell a folder that a system, a notebook or a file server made, by its name."""
+    return folder.startswith((".", "@", "$", "#")) or folder.casefold() in _TOOL_FOLDERS
 
 
 def _under_class_folders(
@@ -317,6 +348,49 @@ def _first_of_each(root: Path, items: Iterable[Item], key: Callable[[Item], str]
     return list(first.values())
 
 
+def _check_copies(root: Path, dataset: ImageDataset) -> None:
+    """Raise `DatasetError` if one picture lies in two classes, and warn if it lies with two patients."""
+    shared = 0
+    groups: Iterable[list[LabelledImage]] = [list(dataset.images)]
+    for key in (_size, _sample, _digest):  # each reads more of fewer files
+        groups = [same for group in groups for same in _alike(group, key)]
+    for first, *copies in groups:
+        for copy in copies:
+            if copy.label != first.label:
+                one, other = (image.path.relative_to(root) for image in (first, copy))
+                raise DatasetError(
+                    f"{root}: {one} and {other} are the same picture in two classes; remove it where it is wrong"
+                )
+        shared += any(copy.patient != first.patient for copy in copies)
+    if shared:
+        _log.warning("%s: %d images lie there under more than one patient: figures may be too good", root, shared)
+
+
+def _alike(images: Iterable[LabelledImage], key: Callable[[Path], object]) -> Iterator[list[LabelledImage]]:
+    found: dict[object, list[LabelledImage]] = {}
+    for image in images:
+        try:
+            found.setdefault(key(image.path), []).append(image)
+        except OSError:  # who reads it next says so
+            continue
+    return (same for same in found.values() if len(same) > 1)
+
+
+def _size(path: Path) -> object:
+    return path.stat().st_size or path  # what is empty is nobody's copy
+
+
+def _sample(path: Path) -> object:
+    with path.open("rb") as file:
+        file.seek(path.stat().st_size // 2)
+        return file.read(4096)
+
+
+def _digest(path: Path) -> object:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
 def _complete(root: Path, dataset: ImageDataset) -> ImageDataset:
     """Return the data set if every class has an image."""
     counts = Counter(image.label for image in dataset.images)
@@ -330,6 +404,6 @@ def _complete(root: Path, dataset: ImageDataset) -> ImageDataset:
 
 def _found(root: Path, images: Sequence[Path]) -> str:
     """Say in a few words what a folder holds."""
-    folders = sorted(path.name for path in root.iterdir() if path.is_dir())
+    folders = sorted(path.name for path in root.iterdir() if path.is_dir() and not _is_of_a_tool(path.name))
     shown = ", ".join(folders[:4]) + (", ..." if len(folders) > 4 else "")
     return f"{len(images)} images" + (f" and the folders {shown}" if folders else " and no folder")

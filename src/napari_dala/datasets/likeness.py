@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist
 
-from napari_dala.errors import DatasetError
+from napari_dala.errors import DatasetError, SlideError
+from napari_dala.slide.pixels import read_rgb
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,10 +43,10 @@ def likeness_groups(paths: Sequence[Path]) -> NDArray[np.intp]:
 def _look(path: Path) -> NDArray[np.float64]:
     """Return what turning and mirroring an image leaves as it is, (90,)."""
     try:
-        with Image.open(path) as image:
-            small = image.convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.BOX)
-    except (OSError, SyntaxError, UnidentifiedImageError) as error:
-        raise DatasetError(f"{path}: this image cannot be read ({error})") from None
+        image = Image.fromarray(read_rgb(path))
+    except SlideError as error:
+        raise DatasetError(f"{path}: {str(error).removeprefix(f'{path.name}: ')}") from None
+    small = image.resize((_SIDE, _SIDE), Image.Resampling.BOX)
     pixels = np.asarray(small, np.float64) / 255
     rows, columns = np.mgrid[:_SIDE, :_SIDE] - (_SIDE - 1) / 2
     disc = np.hypot(rows, columns) < _SIDE / 2 - 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -134,8 +135,16 @@ def test_import_and_export(qtbot: Any, dock: Any, tmp_path: Path, monkeypatch: p
         assert shapely.equals_exact(one.geometry, other.geometry, 0.01)
     assert len(written.annotations[2].geometry.exterior.coords) == 65
 
+    assert panel.left_out.isHidden()
+    content = json.loads(path.read_text())
+    content["features"][1]["geometry"]["coordinates"] = [[[0, 0], [9, 9]]]
+    path.write_text(json.dumps(content))
+    press(qtbot, panel.import_button)
+    qtbot.waitUntil(lambda: panel.left_out.isVisible())
+    assert "1 of 2 features cannot be read as regions: feature 2 (" in panel.left_out.text()
+
     path.write_text("{")
     press(qtbot, panel.import_button)
     qtbot.waitUntil(lambda: panel.failure.isVisible())
     assert "from elsewhere.geojson" in panel.failure.text()
-    assert len(drawing.document.annotations) == 3
+    assert len(drawing.document.annotations) == 4

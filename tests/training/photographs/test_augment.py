@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from skimage.data import immunohistochemistry
 from skimage.io import imsave
 from torch import Tensor
 from torchvision.transforms import v2
 
+from napari_dala.datasets.images import ImageDataset, LabelledImage
 from napari_dala.errors import DatasetError
 from napari_dala.training.photographs.augment import (
     RandomDihedral,
@@ -19,6 +21,7 @@ from napari_dala.training.photographs.augment import (
     for_training,
     read_photograph,
 )
+from napari_dala.training.photographs.squares import image_sizes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,15 +36,36 @@ def test_photographs_of_any_kind_become_rgb(tmp_path: Path) -> None:
     colour = immunohistochemistry()[:40, :60]
     imsave(tmp_path / "colour.png", colour)
     assert torch.equal(read_photograph(tmp_path / "colour.png"), torch.from_numpy(colour.copy()).permute(2, 0, 1))
-    deep = np.array([[0, 256, 65535, 511, 512]] * 2, np.uint16)
-    for name in ("deep.png", "deep.tif"):
-        imsave(tmp_path / name, deep, check_contrast=False)
-        assert read_photograph(tmp_path / name).tolist() == [[[0, 1, 255, 1, 2]] * 2] * 3
     (tmp_path / "torn.png").write_bytes((tmp_path / "colour.png").read_bytes()[:800])
     (tmp_path / "text.png").write_text("no image")
     for name in ("torn.png", "text.png", "absent.png"):
         with pytest.raises(DatasetError, match=name):
             read_photograph(tmp_path / name)
+
+
+def test_training_sees_what_analysis_sees(tmp_path: Path) -> None:
+    clear = np.zeros((20, 30, 4), np.uint8)
+    imsave(tmp_path / "clear.png", clear, check_contrast=False)
+    assert read_photograph(tmp_path / "clear.png").unique().tolist() == [255], "transparency lies over white"
+    for name, pixels in (("deep.png", np.uint16), ("deep.tif", np.uint16), ("float.tif", np.float32)):
+        imsave(tmp_path / name, np.zeros((20, 30), pixels), check_contrast=False)
+        with pytest.raises(DatasetError, match=name):
+            read_photograph(tmp_path / name)
+
+
+def test_a_picture_larger_than_memory_allows_is_one_line(tmp_path: Path) -> None:
+    Image.new("1", (20_000, 13_000)).save(tmp_path / "large.png")
+    image = LabelledImage(tmp_path / "large.png", 0, "p", "p")
+    for read in (lambda: read_photograph(image.path), lambda: image_sizes(ImageDataset("x", ("a", "b"), (image,)))):
+        with pytest.raises(DatasetError, match=r"large\.png: 20000 x 13000 px are too large") as caught:
+            read()
+        assert "\n" not in str(caught.value)
+
+
+def test_sizes_above_pillows_limit_are_known(tmp_path: Path) -> None:
+    Image.new("1", (14_000, 13_000)).save(tmp_path / "large.png")  # as drawn in cases/png-larger-than-179-megapixels
+    image = LabelledImage(tmp_path / "large.png", 0, "p", "p")
+    assert image_sizes(ImageDataset("x", ("a", "b"), (image,))) == [(14_000, 13_000)]
 
 
 def test_a_seed_fixes_a_tile_and_nothing_else_does(tissue: Tensor) -> None:

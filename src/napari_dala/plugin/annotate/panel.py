@@ -71,7 +71,7 @@ class AnnotationPanel(QWidget):
         self._session, self._drawing = session, drawing
         self.nothing, self.problem, self.told = Note("offer"), Note("error"), Note("offer")
         self.aside_button = QPushButton("Set it aside and begin anew")
-        self.failure = Note("error")
+        self.failure, self.left_out = Note("error"), Note("warning")
         self.patient = QLineEdit()
         self.patient.setToolTip("Slides of one patient are never split between training and held-out figures")
         self.class_list = ClassList(drawing)
@@ -114,7 +114,15 @@ class AnnotationPanel(QWidget):
             drawing.addWidget(part) if isinstance(part, QWidget) else drawing.addLayout(part)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.nothing, self.problem, self.aside_button, self.controls, self.failure, self.told):
+        for widget in (
+            self.nothing,
+            self.problem,
+            self.aside_button,
+            self.controls,
+            self.left_out,
+            self.failure,
+            self.told,
+        ):
             layout.addWidget(widget)
 
     def _connect(self) -> None:
@@ -149,6 +157,7 @@ class AnnotationPanel(QWidget):
         self.problem.say(drawing.problem or "")
         self.aside_button.setVisible(drawing.problem is not None)
         self.controls.setVisible(document is not None)
+        self.left_out.say("\n".join(document.notes) if document else "")
         self.nothing.say("" if document or drawing.problem else self._why_nothing())
         self._show_tool(drawing.tool)
         if document is None:

@@ -107,8 +107,8 @@ def region_count(slide: AnnotatedSlide) -> int:
     document = slide.document
     if document is None:
         return 0
-    ignored = {entry.name for entry in document.classes if entry.ignore}
-    return sum(one.class_name is not None and one.class_name not in ignored for one in document.annotations)
+    passed_over = {None, *(entry.name for entry in document.classes if not entry.is_learned)}
+    return sum(one.class_name not in passed_over for one in document.annotations)
 
 
 def _read(workspace: Path, asked: int) -> tuple[int, list[_Row]]:

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageCms
 
 from napari_dala.errors import SlideError
 from napari_dala.slide.base import Level, Slide, SlideFacts, read_inside
+from napari_dala.slide.colours import over, upright
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+MOST_BYTES = 1_000_000_000  # that reading a picture whole may take
+_BAND_PX = 1 << 22  # turned to RGB at once
+_WHITE = (255, 255, 255)
+_EXIF_ORIENTATION = 0x0112
+_pillow_limit = threading.Lock()
 
 
 class ImageSlide(Slide):
@@ -42,15 +50,72 @@ class ImageSlide(Slide):
 
 
 def open_image(path: Path, mpp: float | tuple[float, float] | None = None) -> ImageSlide:
-    """Read a PNG, JPEG or BMP file whole."""
+    """Read a PNG, JPEG or BMP file whole, the right way up; transparency lies over white, 16-bit RGB becomes 8.
+
+    Raises
+    ------
+    SlideError
+        When it is damaged, larger than memory allows, or grey of more than 8 bits.
+    """
     try:
-        with Image.open(path) as picture:
-            deep = picture.mode.startswith(("I", "F"))
-            plain = picture if deep or picture.mode in ("L", "RGB", "RGBA") else picture.convert("RGBA")
-            pixels = np.asarray(plain)
+        with _opened(path) as picture:
+            # Pillow holds grey and palettes in one byte a pixel, colours in four; ours takes three more.
+            bytes_per_px = (1 if len(picture.getbands()) == 1 else 4) + 3
+            check_size(path.name, picture.size, bytes_per_px)
+            if picture.mode.startswith(("I", "F")):
+                raise SlideError(f"{path.name}: grey of {picture.mode} pixels; convert the picture to 8-bit RGB")
+            picture.load()
+            pixels = upright(_in_bands(picture), picture.getexif().get(_EXIF_ORIENTATION, 1))
+    except SlideError:
+        raise
     except Exception as error:  # decoders raise what they like
         raise SlideError(f"{path.name}: not a picture that can be read, or damaged") from error
     return ImageSlide(pixels, path, mpp)
+
+
+def check_size(name: str, size: tuple[int, int], bytes_per_px: int) -> None:
+    """Refuse a picture that would take more than `MOST_BYTES`, before any of it is read.
+
+    Raises
+    ------
+    SlideError
+        With its size (width and height, px) and the limit.
+    """
+    if size[0] * size[1] * bytes_per_px > MOST_BYTES:
+        raise SlideError(
+            f"{name}: {size[0]} x {size[1]} px are too large for a picture read whole; at most "
+            f"{MOST_BYTES // bytes_per_px // 1_000_000} megapixels, or save it as a tiled TIFF"
+        )
+
+
+def _opened(path: Path) -> Image.Image:
+    """Open a file by Pillow without its limit on sizes: `check_size` is ours, which knows how many bytes it takes."""
+    with _pillow_limit:
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(path)
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
+def _in_bands(picture: Image.Image) -> NDArray[np.uint8]:
+    """Return a loaded picture as (h, w, 3) uint8."""
+    pixels = np.empty((picture.height, picture.width, 3), np.uint8)
+    rows = max(1, _BAND_PX // picture.width)
+    for top in range(0, picture.height, rows):
+        bottom = min(picture.height, top + rows)
+        pixels[top:bottom] = picture_rgb(picture.crop((0, top, picture.width, bottom)))
+    return pixels
+
+
+def picture_rgb(picture: Image.Image, background: tuple[int, int, int] = _WHITE) -> NDArray[np.uint8]:
+    """Return a Pillow picture of any 8-bit mode as (h, w, 3) uint8."""
+    if picture.mode == "LAB":  # by the colour profile of the CIE; Pillow's own conversion has none
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        return np.asarray(ImageCms.profileToProfile(picture, lab, srgb, outputMode="RGB"))
+    if picture.has_transparency_data:
+        return over(np.asarray(picture.convert("RGBA")), background)
+    return np.asarray(picture.convert("RGB"))
 
 
 def _digest(pixels: NDArray[np.uint8]) -> bytes:
@@ -67,7 +132,4 @@ def _rgb(pixels: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
         return np.repeat(pixels[..., None], 3, axis=2)
     if pixels.ndim != 3 or pixels.shape[2] not in (3, 4) or 0 in pixels.shape:
         raise SlideError(f"{name}: shape {pixels.shape} is not a picture; expected (height, width, 3)")
-    if pixels.shape[2] == 3:
-        return pixels
-    alpha = pixels[..., 3:].astype(np.uint16)
-    return ((pixels[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+    return pixels if pixels.shape[2] == 3 else over(pixels, _WHITE)

@@ -165,7 +165,11 @@ def gather(
     keep, notes = usable_tiles(examples, _status(examples, sources))
     examples = examples.only(keep)
     if not len(examples):
-        raise AnnotationError("no tile is labelled: draw regions of each class, or lower the cover that a tile needs")
+        hiding = {item.name for document in documents for item in document.classes if item.ignore}
+        hides = f"; regions of {' and '.join(sorted(hiding))} hide what they touch" if hiding else ""
+        raise AnnotationError(
+            f"no tile is labelled: draw regions of each class, or lower the cover that a tile needs{hides}"
+        )
     examples, classes = without_empty(examples, classes, len(card.classes))
     warning = imbalance_warning(examples.counts)
     return LabelledTiles(examples, classes, tuple(sources), (*notes, *([warning] if warning else [])))

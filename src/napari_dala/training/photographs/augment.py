@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from skimage.color import rgb_from_hed
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from napari_dala.errors import DatasetError
+from napari_dala.errors import DatasetError, SlideError
+from napari_dala.slide.pixels import read_rgb
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,22 +22,17 @@ _LEFT_OUT = 0.13  # of a square, along each axis
 
 
 def read_photograph(path: Path) -> Tensor:
-    """Return an image file's pixels, (3, h, w) uint8; grey becomes RGB, 16 bits become 8.
+    """Return an image file's pixels as analysis sees them (see `read_rgb`), (3, h, w) uint8.
 
     Raises
     ------
     DatasetError
-        If it cannot be read.
+        If it cannot be read, or is no picture that analysis would take; one line.
     """
     try:
-        with Image.open(path) as image:
-            if image.mode.startswith("I"):
-                grey = (np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8)
-                pixels = np.repeat(grey[..., None], 3, axis=2)
-            else:
-                pixels = np.array(image.convert("RGB"))
-    except (OSError, SyntaxError, UnidentifiedImageError) as error:
-        raise DatasetError(f"{path}: this image cannot be read ({error})") from None
+        pixels = read_rgb(path)
+    except SlideError as error:
+        raise DatasetError(f"{path}: {str(error).removeprefix(f'{path.name}: ')}") from None
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from scipy.special import softmax
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -20,6 +21,7 @@ from napari_dala.training.views import joined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -246,21 +248,25 @@ def scored_by_set(
 
 
 def image_sizes(dataset: ImageDataset) -> list[tuple[int, int]]:
-    """Return width and height of every image in pixels, reading the files' headers only.
+    """Return width and height of every image in pixels, from the files' headers where Pillow can read them.
 
     Raises
     ------
     DatasetError
-        If one is no image.
+        If one cannot be read.
     """
-    sizes = []
-    for labelled in dataset.images:
-        try:
-            with Image.open(labelled.path) as image:
-                sizes.append(image.size)
-        except (OSError, UnidentifiedImageError) as error:
-            raise DatasetError(f"{labelled.path}: this image cannot be read ({error})") from None
-    return sizes
+    return [_size_of(labelled.path) for labelled in dataset.images]
+
+
+def _size_of(path: Path) -> tuple[int, int]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                return image.size
+    except Exception:  # decoders raise what they like; our own reader takes more kinds, or says what is wrong
+        _, height, width = read_photograph(path).shape
+        return width, height
 
 
 def typical_side(sizes: Sequence[tuple[int, int]]) -> int:
