@@ -77,6 +77,8 @@ class TiffColours:
 
     Parameters
     ----------
+    name
+        The file's, for errors.
     page
         Of 8-bit samples, of grey or palette with fewer bits, or of 16-bit RGB, whose upper 8 bits are taken.
     planes
@@ -88,7 +90,7 @@ class TiffColours:
         When its samples are no colours, or colours that are not understood.
     """
 
-    def __init__(self, page: tifffile.TiffPage, planes: int = 1) -> None:
+    def __init__(self, name: str, page: tifffile.TiffPage, planes: int = 1) -> None:
         self._bits, kind, samples = page.bitspersample, int(page.photometric), page.samplesperpixel
         extra = int(page.extrasamples[0]) if page.extrasamples else 0
         self._lookup: NDArray[np.uint8] | None = None
@@ -96,7 +98,10 @@ class TiffColours:
         narrow = self._bits in (1, 2, 4, 8) if samples == planes == 1 and kind in (0, 1, 3) else self._bits == 8
         wide = self._bits == 16 and kind == _RGB and planes == 1
         if int(page.sampleformat) != 1 or not (narrow or wide):
-            raise SlideError(f"{samples * planes} samples of {self._bits} bits")
+            form = {1: "unsigned", 2: "signed", 3: "floating-point"}.get(int(page.sampleformat), "odd")
+            raise SlideError(
+                f"{name}: {self._bits}-bit {form} samples, {samples * planes} a pixel; a slide is 8-bit RGB or grey"
+            )
         if planes == 3 and samples == 1:
             self._mode = "RGB"
         elif samples == 1 and kind in (_WHITE_IS_ZERO, _BLACK_IS_ZERO):
@@ -116,10 +121,11 @@ class TiffColours:
         elif kind in (_LAB, _ICC_LAB) and samples == 3:
             self._mode = "LAB"
         else:
-            raise SlideError(f"{samples} samples of the colour space {getattr(page.photometric, 'name', kind)}")
+            space = getattr(page.photometric, "name", kind)
+            raise SlideError(f"{name}: {samples} samples of colour space {space}; a slide is 8-bit RGB or grey")
         self._signed = kind == _LAB
 
-    def rgb(self, samples: NDArray[np.generic], background: tuple[int, int, int]) -> NDArray[np.uint8]:
+    def rgb(self, samples: NDArray[np.uint8 | np.uint16], background: tuple[int, int, int]) -> NDArray[np.uint8]:
         """Return (h, w, 3) uint8 of (h, w, samples), transparency over a colour."""
         if self._lookup is not None:
             return self._lookup[samples[..., 0].astype(np.uint8)]

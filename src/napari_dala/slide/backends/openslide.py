@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+_OF_MANY_FILES = (".dcm", ".mrxs", ".vms", ".vmu")
+
 
 class OpenSlideSlide(Slide):
     """A slide read by OpenSlide, with one handle per thread; cropped to the scan where the file knows more glass.
@@ -41,9 +43,9 @@ class OpenSlideSlide(Slide):
         self._lock = threading.Lock()
         handle = self._open()
         self._downsamples = handle.level_downsamples  # by which OpenSlide finds a level's pixels
-        super().__init__(path, _facts(handle), mpp)
+        super().__init__(path, _facts(handle, self._file.lower().endswith(_OF_MANY_FILES)), mpp)
         last = self.levels[0]
-        self.read(last.width - 1, last.height - 1, 1, 1)  # a truncated file fails here
+        handle.read_region(self._start(last.width - 1, last.height - 1, 0), 0, (1, 1))  # a truncated file fails here
 
     def _open(self) -> openslide.OpenSlide:
         handle = openslide.OpenSlide(self._file)
@@ -109,8 +111,11 @@ class OpenSlideSlide(Slide):
         self._local = threading.local()
 
 
-def _facts(handle: openslide.OpenSlide) -> SlideFacts:
-    """Read sizes and resolution from OpenSlide's own properties; the vendors' carry patient data."""
+def _facts(handle: openslide.OpenSlide, has_many_files: bool) -> SlideFacts:
+    """Read sizes and resolution from OpenSlide's own properties; the vendors' carry patient data.
+
+    Of slides of many files OpenSlide's hash is of what tells them apart; the file that is named is of little.
+    """
     properties = handle.properties
 
     def number(key: str) -> float | None:
@@ -119,25 +124,18 @@ def _facts(handle: openslide.OpenSlide) -> SlideFacts:
         except (KeyError, ValueError):
             return None
 
+    def level(index: int, size: tuple[int, int]) -> Level:
+        down = downsample_of(sizes[0], size)
+        wide, high = (int(number(f"openslide.level[{index}].tile-{side}") or 256) for side in ("width", "height"))
+        width, height = (max(1, round(side / down)) for side in bounds[2:]) if bounds else size
+        return Level(width, height, down, (wide, high))
+
     sizes = handle.level_dimensions
     bounds = _bounds(number, sizes[0])
-    shown = bounds[2:] if bounds else sizes[0]
-    levels = tuple(
-        Level(
-            *((max(1, round(shown[0] / down)), max(1, round(shown[1] / down))) if bounds else size),
-            down,
-            (
-                int(number(f"openslide.level[{i}].tile-width") or 256),
-                int(number(f"openslide.level[{i}].tile-height") or 256),
-            ),
-        )
-        for i, size in enumerate(sizes)
-        for down in (downsample_of(sizes[0], size),)
-    )
+    levels = tuple(level(*one) for one in enumerate(sizes))
     mpp_x, mpp_y = number(openslide.PROPERTY_NAME_MPP_X), number(openslide.PROPERTY_NAME_MPP_Y)
     vendor = properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown")
     quickhash = properties.get(openslide.PROPERTY_NAME_QUICKHASH1)
-    vendor_is_split = vendor == "hamamatsu" and "hamamatsu.MapFile" in properties  # VMS and VMU, not NDPI
     colour = properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR, "FFFFFF")
     return SlideFacts(
         levels,
@@ -145,8 +143,7 @@ def _facts(handle: openslide.OpenSlide) -> SlideFacts:
         number(openslide.PROPERTY_NAME_OBJECTIVE_POWER),
         vendor,
         (int(colour[0:2], 16), int(colour[2:4], 16), int(colour[4:6], 16)),
-        # Slides of many files: OpenSlide's hash is of what tells them apart, the one that is named is of little.
-        quickhash.encode() if quickhash and (vendor in ("dicom", "mirax") or vendor_is_split) else None,
+        quickhash.encode() if quickhash and has_many_files else None,
         bounds,
     )
 

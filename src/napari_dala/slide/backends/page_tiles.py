@@ -81,7 +81,7 @@ class PageTiles(StoredTiles):
         counts = np.min([plane.counts for plane in planes], axis=0)
         for one in pages:
             one.init_decode()
-        return cls(file, size, tile, counts, tuple(planes), TiffColours(page, len(pages)), background, plain)
+        return cls(file, size, tile, counts, tuple(planes), TiffColours(name, page, len(pages)), background, plain)
 
     def _decode(self, row: int, column: int) -> NDArray[np.uint8] | None:
         if not self.counts[row, column]:
@@ -92,7 +92,7 @@ class PageTiles(StoredTiles):
         pixels.setflags(write=False)
         return pixels
 
-    def _samples(self, plane: _Plane, row: int, column: int) -> NDArray[np.generic]:
+    def _samples(self, plane: _Plane, row: int, column: int) -> NDArray[np.uint8 | np.uint16]:
         """Return what a tile stores, (h, w, samples); at the level's right and lower edge it may be cut to size."""
         count = int(plane.counts[row, column])
         data = self.file.read(int(plane.offsets[row, column]), count)
@@ -100,8 +100,8 @@ class PageTiles(StoredTiles):
             raise ValueError("the file is cut short")
         page = plane.page
         if self.plain:
-            stored = np.frombuffer(data, np.dtype(page.dtype).newbyteorder(page.parent.byteorder))
-            return stored.reshape(-1, page.imagewidth, page.samplesperpixel)
+            kind = np.dtype(f"{page.parent.byteorder}u{page.bitspersample // 8}")
+            return np.asarray(np.frombuffer(data, kind)).reshape(-1, page.imagewidth, page.samplesperpixel)
         index = plane.first + row * plane.counts.shape[1] + column
         pixels = page.decode(data, index, jpegtables=page.jpegtables)[0]
         if pixels is None:

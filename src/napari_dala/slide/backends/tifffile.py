@@ -6,7 +6,7 @@ import logging
 import re
 import weakref
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from xml.etree import ElementTree
 
 import numpy as np
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+_Number = TypeVar("_Number", int, float)
 _UM = {"um": 1.0, "micron": 1.0, "micrometer": 1.0, "micrometre": 1.0}
 _UM |= {"pm": 1e-6, "å": 1e-4, "nm": 1e-3, "nanometer": 1e-3, "nanometre": 1e-3}
 _UM |= {"mm": 1e3, "millimeter": 1e3, "millimetre": 1e3, "cm": 1e4, "centimeter": 1e4, "centimetre": 1e4}
@@ -99,16 +100,20 @@ class TiffSlide(Slide):
     def _facts(self, tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries, pages: list[_Page]) -> SlideFacts:
         keyframe = pages[0].pages[0]
         self._orientation = int(keyframe.tags.valueof("Orientation", 1))
-        turn = -1 if is_turned(self._orientation) else 1
         self.is_photograph = not keyframe.is_tiled
         levels = []
         for level in pages:
             page = level.pages[0]
             tile = (page.tilewidth, page.tilelength) if page.is_tiled else (512, 512)
-            levels.append(Level(*level.size[::turn], downsample_of(pages[0].size, level.size), tile[::turn]))
+            width, height = self._turned(level.size)
+            levels.append(Level(width, height, downsample_of(pages[0].size, level.size), self._turned(tile)))
         mpp = _mpp(tiff, series)
         vendor = "ome-tiff" if tiff.is_ome else "generic-tiff"
-        return SlideFacts(tuple(levels), mpp and mpp[::turn], None, vendor, _BACKGROUND, _identity(tiff))
+        return SlideFacts(tuple(levels), mpp and self._turned(mpp), None, vendor, _BACKGROUND, _identity(tiff))
+
+    def _turned(self, pair: tuple[_Number, _Number]) -> tuple[_Number, _Number]:
+        """Return what is said of a page's x and y as it is of the upright picture's."""
+        return pair[::-1] if is_turned(self._orientation) else pair
 
     def read(self, x: int, y: int, width: int, height: int, level: int = 0) -> NDArray[np.uint8]:
         """See `Slide.read`."""
@@ -133,6 +138,20 @@ class TiffSlide(Slide):
     def close(self) -> None:
         """See `Slide.close`."""
         self._file.close()
+
+
+def refuse_turned(path: Path) -> None:
+    """Refuse a scanner's TIFF whose tiles OpenSlide would turn one by one.
+
+    Raises
+    ------
+    SlideError
+        When a page of tiles has an orientation other than the usual one.
+    """
+    with complaints(), tifffile.TiffFile(path) as tiff:
+        turns = {int(page.tags.valueof("Orientation", 1)) for one in tiff.pages if (page := one.aspage()).is_tiled}
+    if turns - {1}:
+        raise SlideError(f"{path.name}: TIFF orientation {max(turns)}; export the slide upright")
 
 
 def _slide_in(tiff: tifffile.TiffFile, name: str) -> tifffile.TiffPageSeries:
@@ -240,7 +259,7 @@ def _identity(tiff: tifffile.TiffFile) -> bytes | None:
 
 
 def _mpp(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> tuple[float, float] | None:
-    """Read um per pixel from OME-XML, from ImageJ's description, else from the resolution tags when they have a unit."""
+    """Read um per pixel from OME-XML, else from the resolution tags when they, or ImageJ's description, have a unit."""
     if (pixels := _ome_pixels(tiff, series)) is not None and pixels.get("PhysicalSizeX"):
         sizes = [
             float(pixels.get(f"PhysicalSize{axis}") or 0) * _um(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
@@ -274,4 +293,4 @@ def _ome_pixels(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Ele
         if (pixels := image.find("{*}Pixels")) is not None and (pixels.get("SizeX"), pixels.get("SizeY")) == size
     ]
     named = [pixels for name, pixels in alike if name == series.name]
-    return (named or [pixels for _, pixels in alike] or [None])[0]
+    return next(iter(named or [pixels for _, pixels in alike]), None)
