@@ -125,7 +125,7 @@ class TiffColours:
             raise SlideError(f"{name}: {samples} samples of colour space {space}; a slide is 8-bit RGB or grey")
         self._signed = kind == _LAB
 
-    def rgb(self, samples: NDArray[np.uint8 | np.uint16], background: tuple[int, int, int]) -> NDArray[np.uint8]:
+    def rgb(self, samples: NDArray[np.generic], background: tuple[int, int, int]) -> NDArray[np.uint8]:
         """Return (h, w, 3) uint8 of (h, w, samples), transparency over a colour."""
         if self._lookup is not None:
             return self._lookup[samples[..., 0].astype(np.uint8)]

@@ -35,11 +35,7 @@ def dicom_file(path: Path) -> Path:
         When it can be read by nobody.
     """
     folder = path if path.is_dir() else path.parent
-    heads = {
-        file: _head_of(file)
-        for file in sorted(folder.iterdir())
-        if file.suffix.lower() == ".dcm" and not file.name.startswith(".") and file.is_file()
-    }
+    heads = {file: _head_of(file) for file in dicom_files(folder)}
     if not heads:
         raise SlideError(f"{path.name}: a folder without a slide; a DICOM slide is a folder of .dcm files")
     is_sparse = any(_SPARSE in head for head in heads.values())  # OpenSlide looks at the whole folder
@@ -57,6 +53,15 @@ def dicom_file(path: Path) -> Path:
         else:
             return file
     raise problem
+
+
+def dicom_files(folder: Path) -> list[Path]:
+    """Return the DICOM files of a folder by name, hidden ones left out."""
+    return [
+        file
+        for file in sorted(folder.iterdir())
+        if file.suffix.lower() == ".dcm" and not file.name.startswith(".") and file.is_file()
+    ]
 
 
 def _head_of(file: Path) -> bytes:

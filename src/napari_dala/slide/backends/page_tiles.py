@@ -92,7 +92,7 @@ class PageTiles(StoredTiles):
         pixels.setflags(write=False)
         return pixels
 
-    def _samples(self, plane: _Plane, row: int, column: int) -> NDArray[np.uint8 | np.uint16]:
+    def _samples(self, plane: _Plane, row: int, column: int) -> NDArray[np.generic]:
         """Return what a tile stores, (h, w, samples); at the level's right and lower edge it may be cut to size."""
         count = int(plane.counts[row, column])
         data = self.file.read(int(plane.offsets[row, column]), count)
@@ -106,7 +106,7 @@ class PageTiles(StoredTiles):
         pixels = page.decode(data, index, jpegtables=page.jpegtables)[0]
         if pixels is None:
             raise ValueError("an empty tile")
-        return np.asarray(pixels)[0]
+        return np.asarray(pixels).reshape(pixels.shape[1:])  # of depth 1
 
 
 def _planes(page: tifffile.TiffPage, shape: tuple[int, int]) -> list[_Plane]:
