@@ -123,7 +123,7 @@ class TiffColours:
         else:
             space = getattr(page.photometric, "name", kind)
             raise SlideError(f"{name}: {samples} samples of colour space {space}; a slide is 8-bit RGB or grey")
-        self._signed = kind == _LAB
+        self._unsigned = kind == _ICC_LAB
 
     def rgb(self, samples: NDArray[np.generic], background: tuple[int, int, int]) -> NDArray[np.uint8]:
         """Return (h, w, 3) uint8 of (h, w, samples), transparency over a colour."""
@@ -135,8 +135,8 @@ class TiffColours:
         if self._mode == "RGB":
             return np.ascontiguousarray(pixels[..., :3])
         assert self._mode is not None
-        if self._signed:
-            pixels = pixels ^ np.array([0, 128, 128], np.uint8)  # a* and b* are signed, in Pillow they begin at -128
+        if self._unsigned:
+            pixels = pixels ^ np.array([0, 128, 128], np.uint8)  # Pillow takes a* and b* as the other Lab has them
         bands = pixels[..., : len(self._mode) if self._mode != "YCbCr" else 3]
         size = pixels.shape[1], pixels.shape[0]
         return picture_rgb(Image.frombytes(self._mode, size, bands.tobytes()), background)

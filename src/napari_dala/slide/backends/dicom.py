@@ -14,7 +14,7 @@ from napari_dala.errors import SlideError
 if TYPE_CHECKING:
     from pathlib import Path
 
-_HEAD_BYTES = 1 << 18  # what tells of the image as a whole comes before its frames
+_HEAD_BYTES = 1 << 16  # what tells of the image as a whole comes before its frames
 _SERIES = re.compile(rb"\x20\x00\x0e\x00UI..([0-9.]+)", re.DOTALL)
 _VOLUME = re.compile(rb"\x08\x00\x08\x00CS..[A-Z0-9_ \\]*\\VOLUME", re.DOTALL)
 _SPARSE = b"TILED_SPARSE"

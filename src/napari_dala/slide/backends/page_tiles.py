@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
+from io import BytesIO
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from PIL import Image, UnidentifiedImageError
 
 from napari_dala.slide.backends.stored_tiles import SharedFile, StoredTiles
 from napari_dala.slide.base import check_size
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _SEPARATE = 2  # planar configuration: one plane a sample
+_WITH_A_HEADER = {6, 7, 33003, 33004, 33005, 34712, 34892, 34933, 50001}  # compressions: JPEG, JPEG 2000, PNG, WebP
 _STRIP_BYTES = 1 << 20  # of pixels that lie in the file as they are, read at once
 
 
@@ -103,10 +107,19 @@ class PageTiles(StoredTiles):
             kind = np.dtype(f"{page.parent.byteorder}u{page.bitspersample // 8}")
             return np.asarray(np.frombuffer(data, kind)).reshape(-1, page.imagewidth, page.samplesperpixel)
         index = plane.first + row * plane.counts.shape[1] + column
+        if int(page.compression) in _WITH_A_HEADER:
+            _refuse_larger(data, self.tile)
         pixels = page.decode(data, index, jpegtables=page.jpegtables)[0]
         if pixels is None:
             raise ValueError("an empty tile")
         return np.asarray(pixels).reshape(pixels.shape[1:])  # of depth 1
+
+
+def _refuse_larger(data: bytes, tile: tuple[int, int]) -> None:
+    """Refuse a picture within a tile that says it is larger than the tile, before memory is taken for it."""
+    with suppress(UnidentifiedImageError), Image.open(BytesIO(data)) as picture:
+        if picture.width > tile[0] or picture.height > tile[1]:
+            raise ValueError(f"a tile of {tile[0]} x {tile[1]} px that holds one of {picture.width} x {picture.height}")
 
 
 def _planes(page: tifffile.TiffPage, shape: tuple[int, int]) -> list[_Plane]:
