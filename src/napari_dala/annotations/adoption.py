@@ -35,9 +35,7 @@ def adopt_old_folder(slide: Slide, folder: str | Path | None = None) -> None:
     old, new = (slide_folder(name, folder) for name in (slide.old_fingerprint, slide.fingerprint))
     if new.exists() or not old.is_dir() or not _is_of(slide, old):
         return
-    with suppress(
-        OSError, KeyError, TypeError, ValueError
-    ):  # cut short, it begins anew: the folder's name is changed last
+    with suppress(OSError, KeyError, TypeError, ValueError):  # cut short, it begins anew
         _replace(old, slide.old_fingerprint, slide.fingerprint)
         store = old / "analyses" / STORE_FILE
         for group in sorted(store.glob("*/zarr.json")):

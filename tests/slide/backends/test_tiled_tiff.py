@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    Pair = tuple[TiledTiffSlide | TiffSlide, OpenSlideSlide]
+
 JPEG_ROUNDING = 2  # grey levels, the most that any pixel may differ; with libjpeg-turbo on both sides it is 0
 SIDE = 500  # no multiple of the 64 px tiles
 
@@ -35,7 +37,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def pair(request: pytest.FixtureRequest) -> Iterator[tuple[TiledTiffSlide | TiffSlide, OpenSlideSlide]]:
+def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
     """One slide by both readers."""
     name = request.param
     path = request.getfixturevalue("shared_data") / name if "/" in name else request.getfixturevalue(name)
@@ -74,7 +76,7 @@ def _places(width: int, height: int, tile: int) -> list[tuple[int, int, int, int
 
 @pytest.mark.parametrize("pair", ["slides/CMU-1-Small-Region.svs", "slides/😐.svs", "mosaic", "drawn"], indirect=True)
 def test_pixels_are_openslides_at_every_level_and_place(
-    pair: tuple[TiledTiffSlide | TiffSlide, OpenSlideSlide],
+    pair: Pair,
 ) -> None:
     tiled, reference = pair
     for index, level in enumerate(reference.levels):
@@ -89,7 +91,7 @@ def test_pixels_are_openslides_at_every_level_and_place(
 
 
 @pytest.mark.parametrize("pair", ["slides/CMU-1-Small-Region.svs", "slides/boxes.tiff", "mosaic"], indirect=True)
-def test_what_is_said_of_the_slide_is_openslides(pair: tuple[TiledTiffSlide | TiffSlide, OpenSlideSlide]) -> None:
+def test_what_is_said_of_the_slide_is_openslides(pair: Pair) -> None:
     tiled, reference = pair
     assert tiled.facts == reference.facts
     assert tiled.properties == reference.properties
@@ -227,7 +229,7 @@ def test_a_damaged_tile_is_named_and_the_others_are_read(tmp_path: Path, intact:
 
 
 @pytest.mark.parametrize("pair", ["slides/CMU-1-Small-Region.svs", "mosaic"], indirect=True)
-def test_the_bytes_of_a_tile_can_be_had(pair: tuple[TiledTiffSlide | TiffSlide, OpenSlideSlide]) -> None:
+def test_the_bytes_of_a_tile_can_be_had(pair: Pair) -> None:
     tiles = pair[0].jpeg_tiles[0]
     assert tiles is not None
     (wide, high), data = tiles.tile, tiles.compressed(2, 3)
