@@ -172,6 +172,8 @@ def _slide_in(tiff: tifffile.TiffFile, name: str) -> tifffile.TiffPageSeries:
             f"{name}: axes {series.axes} of {' x '.join(map(str, series.shape))}: a stack or stains one by one; "
             "a slide is 8-bit RGB or grey: export one plane as RGB"
         )
+    if tiff.is_ome and series.dtype.itemsize > 1:
+        raise SlideError(f"{name}: {series.dtype} pixels; a slide is 8-bit RGB or grey")
     return series
 
 
