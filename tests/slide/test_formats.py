@@ -197,7 +197,7 @@ def test_odd_levels_lie_where_level_0_has_them(tmp_path: Path, reader: Any) -> N
         for index, size in enumerate([(width, height), (1249, 750), (312, 187)]):
             tif.write(ramp(*size), photometric="rgb", subfiletype=1 if index else 0, metadata=None, **TILED)
     with reader(path, mpp=0.1) as slide:
-        for index, level in enumerate(slide.levels):
+        for level in slide.levels:
             grid = TileGrid.over(slide, 64, 0.1 * level.downsample * 1.02)
             rows, columns = grid.shape
             for row, column in ((0, 0), (rows - 1, columns - 1), (0, columns - 1), (rows - 1, 0)):
