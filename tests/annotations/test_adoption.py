@@ -81,9 +81,9 @@ def test_annotations_results_and_jobs_are_found_again(tmp_path: Path) -> None:
         again = create_store(  # what goes on with it finds it
             folder / "analyses" / "analysis.zarr",
             Setting(slide.fingerprint, TileGrid.over(slide, 64, 0.5), "0" * 12, "fp32"),
-            slide={},
+            slide=store.slide,
             bundle_hash="abcdef0123456789",
-            card={},
+            card=store.card,
         )
         assert (again.status == store.status).all()
         assert again.status.any()
