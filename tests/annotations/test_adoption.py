@@ -44,7 +44,7 @@ def _store(slide: Slide, fingerprint: str) -> None:
         bundle_hash="abcdef0123456789",
         card=UNTRAINED_CARD.model_dump(mode="json"),
     )
-    store.mark_background(np.ones(store.grid.shape, bool))
+    store.mark_background(np.zeros(store.grid.shape, bool))
     store.make_latest()
 
 
