@@ -177,6 +177,14 @@ def test_a_slide_that_openslide_would_turn_tile_by_tile_is_refused(tmp_path: Pat
         open_slide(path)
 
 
+def test_an_odd_private_tag_is_no_damage(tmp_path: Path, tissue: np.ndarray) -> None:
+    path = tmp_path / "gdal.tif"
+    tag = (42113, 2, 5, "none", True)  # GDAL's colour of what is not there, which should be a number
+    tifffile.imwrite(path, tissue, photometric="rgb", metadata=None, extratags=[tag], **TILED)
+    with open_slide(path) as slide:
+        np.testing.assert_array_equal(slide.read(0, 0, 400, 300), tissue)
+
+
 @pytest.mark.parametrize("finest", [(4999, 3001), (100_000, 1010), (503, 491), (700, 9001)])
 @pytest.mark.parametrize("step", [4, 16, 64])
 def test_a_levels_far_corner_is_at_most_half_a_pixel_off(finest: tuple[int, int], step: int) -> None:

@@ -36,6 +36,7 @@ _IDENTITY_DIGITS = 64
 _BACKGROUND = (255, 255, 255)
 _SAME_COLOUR = 2.0  # grey levels between the means of one tile by two readers; a wrong colour space gives tens
 _NO_SLIDE = re.compile(r"\b(label|macro|thumbnail|overview|barcode)(\s*image)?[\W\d]*$", re.IGNORECASE)
+_HARMLESS = re.compile("TiffTag.fromfile|GDAL_NODATA|ignoring predictor|subfiletype|imagej_metadata")  # of odd tags
 _OME_RED_GREEN_BLUE = ["-16776961", "16711935", "65535"]  # signed RGBA
 
 
@@ -83,8 +84,9 @@ class TiffSlide(Slide):
                 series = _slide_in(tiff, path.name)
                 pages = _levels(tiff, series, path.name)
                 facts = self._facts(tiff, series, pages)
-                if heard:
-                    raise SlideError(f"{path.name}: damaged or cut short: {heard[0]}")
+                for complaint in heard:
+                    if not _HARMLESS.search(complaint):
+                        raise SlideError(f"{path.name}: damaged or cut short: {complaint}")
                 stored = [PageTiles.of(level.pages, self._file, _BACKGROUND, path.name) for level in pages]
                 jpegs = [JpegTiles.of(level.pages[0], self._file) for level in pages]
             super().__init__(path, facts, mpp)
@@ -148,8 +150,11 @@ def refuse_turned(path: Path) -> None:
     SlideError
         When a page of tiles has an orientation other than the usual one.
     """
-    with complaints(), tifffile.TiffFile(path) as tiff:
-        turns = {int(page.tags.valueof("Orientation", 1)) for one in tiff.pages if (page := one.aspage()).is_tiled}
+    try:
+        with complaints(), tifffile.TiffFile(path) as tiff:
+            turns = {int(page.tags.valueof("Orientation", 1)) for one in tiff.pages if (page := one.aspage()).is_tiled}
+    except Exception:  # a page out of the ordinary can break tifffile anywhere; OpenSlide may know it
+        return
     if turns - {1}:
         raise SlideError(f"{path.name}: TIFF orientation {max(turns)}; export the slide upright")
 
