@@ -71,7 +71,7 @@ def test_analyze_writes_everything_and_the_rest_of_a_bad_cohort(run, shared_data
     assert "untrained" in err
     assert "Traceback" not in err
     (folder,) = tmp_path.iterdir()
-    assert folder.name == "CMU-1-Small-Region-8c55733b"
+    assert folder.name == "CMU-1-Small-Region-1d3c9b6d"
     assert sorted(path.name for path in folder.iterdir()) == [
         "analysis.zarr",
         "overview.png",

@@ -22,7 +22,7 @@ REAL_SLIDES = [
     # file, backend, size, levels, mpp
     (SMALL_REGION, "TiledTiffSlide", (2220, 2967), 1, 0.499),
     ("slides/CMU-1-Small-Region-dicom", "OpenSlideSlide", (2220, 2967), 1, 0.499),
-    ("slides/boxes.tiff", "TiledTiffSlide", (300, 250), 4, None),  # 72 dpi is no microscope's resolution
+    ("slides/boxes.tiff", "TiffSlide", (300, 250), 4, None),  # 72 dpi is no microscope's resolution
     ("slides/😐.svs", "TiledTiffSlide", (16, 16), 1, 0.499),
 ]
 
@@ -71,7 +71,7 @@ def test_dicom_and_svs_of_one_slide_show_the_same_tissue(shared_data: Path) -> N
 BAD_FILES = [
     # name, what the message says
     ("broken.svs", "not a slide"),
-    ("unopenable.tiff", "compression"),
+    ("unopenable.tiff", "COMPRESSION"),
     ("empty.svs", "empty"),
     ("text.svs", "not a slide"),
     ("folder", "folder without a slide"),
@@ -125,9 +125,9 @@ def test_properties_carry_nothing_of_the_vendors_tags(shared_data: Path) -> None
     assert "aperio" in text
 
 
-@pytest.mark.parametrize("mpp", [0, -1, float("nan"), float("inf")])
+@pytest.mark.parametrize("mpp", [0, -1, float("nan"), float("inf"), 0.00025, 25400, (0.25, 0)])
 def test_an_impossible_mpp_is_refused(mpp: float) -> None:
-    with pytest.raises(SlideError, match="above 0"):
+    with pytest.raises(SlideError, match=r"from 0\.02 to 20"):
         open_slide(np.zeros((8, 8, 3), np.uint8), mpp=mpp)
 
 
@@ -176,8 +176,8 @@ def test_plain_tiff_is_a_photograph_and_planes_are_understood(tmp_path: Path) ->
 
 
 def test_openslide_and_tifffile_read_the_same_pixels(mosaic: Path) -> None:
-    with open_slide(mosaic) as first, TiffSlide(mosaic) as second:
-        assert isinstance(first, OpenSlideSlide)
+    with OpenSlideSlide(mosaic) as first, open_slide(mosaic) as second:
+        assert isinstance(second, TiffSlide)
         assert first.levels == second.levels
         assert first.mpp == pytest.approx(second.mpp)
         for level in (0, 2):
@@ -200,7 +200,7 @@ def test_objective_power_gives_a_flagged_estimate(monkeypatch: pytest.MonkeyPatc
     from napari_dala.slide.backends import openslide as openslide_backend
 
     facts = openslide_backend._facts
-    monkeypatch.setattr(openslide_backend, "_facts", lambda handle: replace(facts(handle), mpp=None))
+    monkeypatch.setattr(openslide_backend, "_facts", lambda *handle: replace(facts(*handle), mpp=None))
     with open_slide(shared_data / SMALL_REGION) as slide:
         assert slide.mpp == (0.5, 0.5)
         assert slide.mpp_source == "objective power"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_dala.analysis.rescore import rescore
+from napari_dala.annotations.adoption import adopt_old_folder
 from napari_dala.annotations.regions import tiles_in
 from napari_dala.results.opening import create_store
 from napari_dala.results.store import AnalysisStore, Setting
@@ -98,6 +99,8 @@ def results_of(slide: Slide, bundle: Bundle, precision: str, request: AnalysisRe
         "fp32" or "bf16", that of the trunk.
     """
     card = bundle.card
+    if request.out is None:
+        adopt_old_folder(slide)
     grid = TileGrid.over(slide, card.tile_px, card.mpp, request.overlap)
     return create_store(
         (request.out or slide_folder(slide.fingerprint) / "analyses") / "analysis.zarr",

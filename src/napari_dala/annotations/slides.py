@@ -152,7 +152,7 @@ def remember_slide(slide: Slide, folder: str | Path | None = None) -> Path:
         When the workspace cannot be written.
     """
     path = slide_folder(slide.fingerprint, folder) / _NOTE_FILE
-    before = _note_at(path)
+    before = note_of(path.parent)
     known = slide if slide.mpp is not None or before is None else before
     note = SlideNote(
         path=slide.path.absolute() if slide.path else None,
@@ -180,16 +180,16 @@ def annotated_slides(folder: str | Path | None = None) -> list[AnnotatedSlide]:
     """Return every slide of the workspace that has annotations, by name; damaged ones carry their problem."""
     workspace = workspace_folder(folder)
     slides = [
-        AnnotatedSlide(path.parent.name, workspace, _note_at(path.with_name(_NOTE_FILE)))
+        AnnotatedSlide(path.parent.name, workspace, note_of(path.parent))
         for path in workspace.glob(f"*/{ANNOTATIONS_FILE}")
     ]
     return sorted(slides, key=lambda slide: (slide.name.casefold(), slide.fingerprint))
 
 
-def _note_at(path: Path) -> SlideNote | None:
-    """Return the note in a file, None where there is none or it is damaged: opening the slide writes it again."""
+def note_of(folder: Path) -> SlideNote | None:
+    """Return the note in a slide's folder, None where there is none or it is damaged: opening the slide writes it."""
     try:
-        with open_to_read(path) as file:
+        with open_to_read(folder / _NOTE_FILE) as file:
             return SlideNote.model_validate_json(file.read())
     except (OSError, ValidationError):
         return None

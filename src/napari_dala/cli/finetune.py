@@ -102,6 +102,7 @@ class _Teller:
 def _examples(
     slides: list[Path], annotations: list[Path], analyses: list[Path], mpp: float | None
 ) -> tuple[SlideExamples, ...]:
+    from napari_dala.annotations.adoption import adopt_old_folder
     from napari_dala.annotations.files import annotations_path, read_annotations
     from napari_dala.slide import open_slide
     from napari_dala.workspace import slide_folder
@@ -112,6 +113,7 @@ def _examples(
     found = []
     for number, path in enumerate(slides):
         with open_slide(path, mpp=mpp) as slide:
+            adopt_old_folder(slide)
             drawn = annotations[number] if annotations else annotations_path(slide.fingerprint)
             if not annotations and not drawn.exists():
                 raise AnnotationError(f"{slide.name}: nothing was drawn on it in the workspace; give --annotations")

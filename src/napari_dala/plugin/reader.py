@@ -11,6 +11,7 @@ from qtpy.QtCore import QCoreApplication
 from superqt.utils import ensure_main_thread
 
 from napari_dala.errors import SlideError
+from napari_dala.slide.backends.dicom import dicom_files
 from napari_dala.slide.open import OPENSLIDE_SUFFIXES, open_slide
 from napari_dala.slide.pyramid import pyramid
 
@@ -39,7 +40,7 @@ def get_reader(path: str | list[str]) -> ReaderFunction | None:
     """
     if isinstance(path, list):
         return None
-    if Path(path).is_dir() and not any(Path(path).glob("*.dcm")):
+    if Path(path).is_dir() and not dicom_files(Path(path)):
         return None
     try:
         slide = open_slide(path)

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from math import floor
 from typing import TYPE_CHECKING, Literal
 
@@ -26,8 +27,14 @@ if TYPE_CHECKING:
 
 MppSource = Literal["file", "objective power", "given"]
 PLAUSIBLE_MPP = (0.02, 20.0)  # um/px; outside lies a printer's 72 dpi, not a microscope
-_HASHED_BYTES = 1 << 16
-_STRIP_BYTES = 1 << 25
+PLAUSIBLE_POWER = (1.0, 150.0)
+MOST_BYTES = 1_000_000_000  # that reading a picture, or one tile of a slide, may take
+_MOST_COARSEST_PX = 1 << 35  # of the coarsest level, which a thumbnail reads whole: some minutes
+_HASHED_WHOLE = 1 << 23  # bytes of a file; larger ones are hashed in samples
+_HASHED_ENDS = 1 << 16
+_SAMPLES, _SAMPLE_BYTES = 1024, 1 << 12
+_ONCE_BY_THEIR_FILE = ("mirax", "hamamatsu")  # vendors whose slides of many files had one of them hashed
+_BLOCK_BYTES = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,9 @@ class SlideFacts:
         Colour (red, green, blue) of what was never scanned.
     identity
         What identifies the slide where one file's bytes do not: arrays have none, a DICOM slide has many.
+    bounds
+        Left, top, width and height (px) of the slide's level 0 on the whole glass, where the file knows of more
+        glass; coordinates begin at its corner, here as in QuPath.
     """
 
     levels: tuple[Level, ...]
@@ -76,6 +86,7 @@ class SlideFacts:
     vendor: str = "unknown"
     background: tuple[int, int, int] = (255, 255, 255)
     identity: bytes | None = None
+    bounds: tuple[int, int, int, int] | None = None
 
 
 class Slide(ABC):
@@ -90,8 +101,15 @@ class Slide(ABC):
     mpp
         Micrometres per level-0 pixel given by the user; it wins over the file's.
 
+    Raises
+    ------
+    SlideError
+        When it is too large to be read: a tile, or the coarsest level.
+
     Attributes
     ----------
+    objective_power
+        Magnification of the objective where the file states a plausible one, or None.
     is_photograph
         True for a picture of one field (PNG, JPEG, array...): all of it counts as tissue.
     """
@@ -102,16 +120,25 @@ class Slide(ABC):
         self.path = path
         self.facts = facts
         self.levels = facts.levels
-        self.objective_power = facts.objective_power
+        for level in self.levels:
+            check_size(f"{self.name}: a tile", level.tile, 8)
+        coarsest = self.levels[-1]
+        if coarsest.width * coarsest.height > _MOST_COARSEST_PX:
+            raise SlideError(
+                f"{self.name}: {coarsest.width} x {coarsest.height} px without smaller levels are too many to find the "
+                f"tissue on; at most {_MOST_COARSEST_PX // 10**9} gigapixels: save the slide as a pyramid"
+            )
+        power = facts.objective_power
+        self.objective_power = power if power is not None and _within(power, PLAUSIBLE_POWER) else None
         self._thumbnail: tuple[int, NDArray[np.uint8]] | None = None
         self._same_file: Slide | None = None  # whose end would close the file
         self._resolution: tuple[tuple[float, float], MppSource] | None = None
         if mpp is not None:
-            self._resolution = (mpp, mpp) if isinstance(mpp, (int, float)) else mpp, "given"
-        elif facts.mpp is not None and all(PLAUSIBLE_MPP[0] <= side <= PLAUSIBLE_MPP[1] for side in facts.mpp):
+            self._resolution = checked_mpp(mpp), "given"
+        elif facts.mpp is not None and all(_within(side, PLAUSIBLE_MPP) for side in facts.mpp):
             self._resolution = facts.mpp, "file"
-        elif facts.objective_power:
-            self._resolution = (10 / facts.objective_power,) * 2, "objective power"
+        elif self.objective_power:
+            self._resolution = (10 / self.objective_power,) * 2, "objective power"
 
     @property
     def mpp(self) -> tuple[float, float] | None:
@@ -124,9 +151,15 @@ class Slide(ABC):
         return self._resolution and self._resolution[1]
 
     def with_mpp(self, mpp: tuple[float, float]) -> Self:
-        """Return the same open slide with another resolution (um per level-0 px, x and y); closing one closes both."""
+        """Return the same open slide with another resolution (um per level-0 px, x and y); closing one closes both.
+
+        Raises
+        ------
+        SlideError
+            When no microscope has that resolution; see `checked_mpp`.
+        """
         other = copy(self)
-        other._same_file, other._resolution = self, (mpp, "given")
+        other._same_file, other._resolution = self, (checked_mpp(mpp), "given")
         return other
 
     @abstractmethod
@@ -185,11 +218,17 @@ class Slide(ABC):
 
     @cached_property
     def fingerprint(self) -> str:
-        """32 hexadecimal digits that identify the file's content without reading it whole."""
+        """32 hexadecimal digits that identify the file's content, of which much is read but not all."""
         if self.facts.identity is not None:
             return hashlib.sha256(self.facts.identity).hexdigest()[:32]
         assert self.path is not None
         return fingerprint_of(self.path)
+
+    @cached_property
+    def old_fingerprint(self) -> str:
+        """What `fingerprint` was before November 2026: two files of one size with the same ends have the same."""
+        by_file = self.facts.identity is None or self.facts.vendor in _ONCE_BY_THEIR_FILE
+        return _ends_hashed(self.path) if self.path is not None and by_file else self.fingerprint
 
     @property
     def properties(self) -> dict[str, object]:
@@ -208,6 +247,7 @@ class Slide(ABC):
             "vendor": self.facts.vendor,
             "photograph": self.is_photograph,
             "fingerprint": self.fingerprint,
+            **({"bounds": list(self.facts.bounds)} if self.facts.bounds else {}),
         }
 
     def level_for(self, downsample: float) -> int:
@@ -231,46 +271,127 @@ class Slide(ABC):
         index = self.level_for(shrink)
         level = self.levels[index]
         factor = max(1, int(shrink / level.downsample))
-        # In strips: a slide of one level would not fit into memory as a whole. A few at a time, to decode faster.
-        rows = max(1, min(512 * level.width, _STRIP_BYTES // 3) // (level.width * factor)) * factor
+        # In blocks: a slide of one level would not fit into memory as a whole. A few at a time, to decode faster.
+        most = _BLOCK_BYTES // 3
+        rows = max(1, min(512 * level.width, most) // (level.width * factor)) * factor
+        columns = max(1, most // (rows * factor)) * factor
 
-        def strip(top: int) -> NDArray[np.uint8]:
-            pixels = self._read_what_can_be(top, min(rows, level.height - top), index)
+        def block(corner: tuple[int, int]) -> NDArray[np.uint8]:
+            top, left = corner
+            wide, high = min(columns, level.width - left), min(rows, level.height - top)
+            pixels = self._read_what_can_be((left, top, wide, high), index)
             return np.asarray(Image.fromarray(pixels).reduce(factor))
 
+        corners = product(range(0, level.height, rows), range(0, level.width, columns))
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-            strips = list(pool.map(strip, range(0, level.height, rows)))
-        return np.asarray(Image.fromarray(np.concatenate(strips)).resize(size, Image.Resampling.BILINEAR))
+            blocks = list(pool.map(block, corners))
+        across = -(-level.width // columns)
+        strips = [np.concatenate(blocks[at : at + across], axis=1) for at in range(0, len(blocks), across)]
+        whole = np.concatenate(strips)
+        return np.asarray(Image.fromarray(whole).resize(size, Image.Resampling.BILINEAR))
 
-    def _read_what_can_be(self, top: int, rows: int, index: int) -> NDArray[np.uint8]:
-        """Read a strip of a level; where that fails tile by tile, the bad ones left as background."""
-        level = self.levels[index]
-        y = round(top * level.downsample)
+    def _read_what_can_be(self, box: tuple[int, int, int, int], index: int) -> NDArray[np.uint8]:
+        """Read a box (pixels of the level) inside a level; where that fails tile by tile, bad ones as background."""
+        level, (left, top, width, height) = self.levels[index], box
+
+        def read(x: int, y: int, wide: int, high: int) -> NDArray[np.uint8]:
+            return self.read(round(x * level.downsample), round(y * level.downsample), wide, high, index)
+
         try:
-            return self.read(0, y, level.width, rows, index)
+            return read(*box)
         except SlideError:
-            strip = plain_picture(level.width, rows, self.facts.background)
+            pixels = plain_picture(width, height, self.facts.background)
         wide, high = level.tile
-        for down in range(-(top % high), rows, high):
-            first, last = max(0, down), min(rows, down + high)
-            for left in range(0, level.width, wide):
-                right = min(level.width, left + wide)
-                x, y = round(left * level.downsample), round((top + first) * level.downsample)
+        for y in range(top // high * high, top + height, high):
+            first, last = max(top, y), min(top + height, y + high)
+            for x in range(left // wide * wide, left + width, wide):
+                start, end = max(left, x), min(left + width, x + wide)
                 try:
-                    strip[first:last, left:right] = self.read(x, y, right - left, last - first, index)
+                    tile = read(start, first, end - start, last - first)
                 except SlideError:
                     continue
-        return strip
+                pixels[first - top : last - top, start - left : end - left] = tile
+        return pixels
+
+
+def checked_mpp(mpp: float | tuple[float, float]) -> tuple[float, float]:
+    """Return micrometres per level-0 pixel that a user gives, one number or (x, y), as (x, y).
+
+    Raises
+    ------
+    SlideError
+        When no microscope has that resolution.
+    """
+    sides = (mpp, mpp) if isinstance(mpp, (int, float)) else mpp
+    if not all(_within(side, PLAUSIBLE_MPP) for side in sides):
+        shown = " x ".join(f"{side:g}" for side in dict.fromkeys(sides))
+        raise SlideError(
+            f"mpp {shown}: micrometres per pixel are from {PLAUSIBLE_MPP[0]:g} to {PLAUSIBLE_MPP[1]:g}; "
+            "a 40x scan has about 0.25"
+        )
+    return sides
+
+
+def _within(value: float, limits: tuple[float, float]) -> bool:
+    return limits[0] <= value <= limits[1]  # which is false of what is no number
+
+
+def check_size(what: str, size: tuple[int, int], bytes_per_px: int) -> None:
+    """Refuse what would take more than `MOST_BYTES` when it is read at once, before any of it is read.
+
+    Raises
+    ------
+    SlideError
+        With its size (width and height, px) and the limit.
+    """
+    if size[0] * size[1] * bytes_per_px > MOST_BYTES:
+        raise SlideError(
+            f"{what} of {size[0]} x {size[1]} px is too large to be read at once; at most "
+            f"{MOST_BYTES // bytes_per_px // 10**6} megapixels: save it as a TIFF with tiles of 256 px"
+        )
+
+
+def downsample_of(finest: tuple[int, int], size: tuple[int, int]) -> float:
+    """Return the finest level's pixels per pixel of a level of that width and height.
+
+    Sizes are whole numbers, so that across and down the ratio differs: with this one the far corner is at most half a
+    pixel of the level off, however long and narrow the slide.
+    """
+    return sum(finest) / sum(size)
 
 
 def fingerprint_of(path: Path) -> str:
+    """Hash a file's size and its bytes: all up to 8 MiB, else its ends and 4 KiB from each 1024th of it."""
+    size = path.stat().st_size
+    digest = hashlib.sha256(size.to_bytes(8, "little"))
+    with path.open("rb", buffering=0) as file:
+        if size <= _HASHED_WHOLE:
+            digest.update(file.read())
+            return digest.hexdigest()[:32]
+        for offset, count in (
+            (0, _HASHED_ENDS),
+            (size - _HASHED_ENDS, _HASHED_ENDS),
+            *((_place_of(sample, size), _SAMPLE_BYTES) for sample in range(_SAMPLES)),
+        ):
+            file.seek(offset)
+            digest.update(file.read(count))
+    return digest.hexdigest()[:32]
+
+
+def _place_of(sample: int, size: int) -> int:
+    """Return where in a file a sample lies: one in each 1024th, never in step with the rows of a picture."""
+    golden = sample * 0x9E3779B9 % (1 << 32)  # spreads within the parts as evenly as can be
+    return ((sample << 32) + golden) * (size - _SAMPLE_BYTES) // (_SAMPLES << 32)
+
+
+def _ends_hashed(path: Path) -> str:
     """Hash the size, the first and the last 64 KiB of a file."""
     size = path.stat().st_size
     digest = hashlib.sha256(size.to_bytes(8, "little"))
     with path.open("rb") as file:
-        digest.update(file.read(_HASHED_BYTES))
-        file.seek(max(0, size - _HASHED_BYTES))
-        digest.update(file.read(_HASHED_BYTES))
+        digest.update(file.read(_HASHED_ENDS))
+        file.seek(max(0, size - _HASHED_ENDS))
+        digest.update(file.read(_HASHED_ENDS))
     return digest.hexdigest()[:32]
 
 

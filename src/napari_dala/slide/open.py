@@ -5,16 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import openslide
 
 from napari_dala.errors import SlideError
+from napari_dala.slide.backends.dicom import dicom_file
 from napari_dala.slide.backends.image import ImageSlide, open_image
 from napari_dala.slide.backends.openslide import OpenSlideSlide
-from napari_dala.slide.backends.tifffile import TiffSlide
+from napari_dala.slide.backends.tifffile import TiffSlide, refuse_turned
 from napari_dala.slide.backends.tiled_tiff import TiledTiffSlide
+from napari_dala.slide.base import checked_mpp
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from napari_dala.slide.base import Slide
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 OPENSLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".dcm")
 TIFF_SUFFIXES = (".tif", ".tiff")
 PHOTOGRAPH_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # and BigTIFF
+_UNKNOWN = "not a slide in a known format, or cut short; copy the file again"
 
 
 def open_slide(
@@ -39,8 +43,8 @@ def open_slide(
     Returns
     -------
     Slide
-        OpenSlide says what it is, where it can, and reads it but for JPEG tiles of SVS and TIFF; then come tifffile
-        and, for photographs, Pillow.
+        By content: scanners' formats are OpenSlide's, but for the JPEG tiles of SVS; other TIFF is tifffile's, and
+        pictures are Pillow's.
 
     Raises
     ------
@@ -53,9 +57,9 @@ def open_slide(
     >>> open_slide(np.zeros((20, 30, 3), np.uint8), mpp=0.5).dimensions
     (30, 20)
     """
-    if mpp is not None and not all(0 < side < float("inf") for side in np.atleast_1d(mpp)):
-        raise SlideError(f"mpp {mpp}: micrometres per pixel must be above 0")
-    if isinstance(path_or_array, np.ndarray):
+    if mpp is not None:
+        checked_mpp(mpp)
+    if not isinstance(path_or_array, (str, Path)):
         return ImageSlide(path_or_array, mpp=mpp)
     path = Path(path_or_array)
     try:
@@ -67,24 +71,37 @@ def open_slide(
 def _open_file(path: Path, mpp: float | tuple[float, float] | None) -> Slide:
     if not path.exists():
         raise SlideError(f"{path}: no such file")
-    if path.is_dir():
-        if not any(path.glob("*.dcm")):
-            raise SlideError(f"{path.name}: a folder without a slide; a DICOM slide is a folder of .dcm files")
-    elif path.stat().st_size == 0:
+    if path.is_file() and path.stat().st_size == 0:
         raise SlideError(f"{path.name}: the file is empty")
-    if path.suffix.lower() in PHOTOGRAPH_SUFFIXES:
-        return open_image(path, mpp)
     try:
-        tiled_tiff = path.suffix.lower() in (".svs", *TIFF_SUFFIXES)
-        return TiledTiffSlide(path, mpp) if tiled_tiff else OpenSlideSlide(path, mpp)
+        if path.is_dir() or path.suffix.lower() == ".dcm":
+            return OpenSlideSlide(path, mpp, dicom_file(path))
+        is_tiff = _first_bytes(path) in _TIFF
+        vendor = (
+            openslide.OpenSlide.detect_format(path) if is_tiff or path.suffix.lower() in OPENSLIDE_SUFFIXES else None
+        )
+        if is_tiff and vendor not in (None, "generic-tiff", "hamamatsu"):
+            refuse_turned(path)
+        if vendor == "aperio":
+            return TiledTiffSlide(path, mpp)
+        if vendor not in (None, "generic-tiff"):
+            return OpenSlideSlide(path, mpp)
     except openslide.OpenSlideUnsupportedFormatError:
-        if path.suffix.lower() not in TIFF_SUFFIXES:
-            raise SlideError(f"{path.name}: not a slide in a known format, or cut short; copy the file again") from None
+        raise SlideError(f"{path.name}: {_UNKNOWN}") from None
     except openslide.OpenSlideError as error:
         raise SlideError(f"{path.name}: not a slide that can be read: {error}") from error
+    if not is_tiff:
+        if path.suffix.lower() in OPENSLIDE_SUFFIXES:
+            raise SlideError(f"{path.name}: {_UNKNOWN}")
+        return open_image(path, mpp)
     try:
         return TiffSlide(path, mpp)
     except (SlideError, OSError):
         raise
     except Exception as error:  # a damaged file can break tifffile anywhere
         raise SlideError(f"{path.name}: not a TIFF that can be read, or damaged: {error}") from error
+
+
+def _first_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(4)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_dala.slide.backends.image import check_size
+from napari_dala.slide.base import check_size
 from napari_dala.slide.open import open_slide
 
 if TYPE_CHECKING:
@@ -27,5 +27,5 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
         float, stacks. One line that names the file.
     """
     with open_slide(path) as slide:
-        check_size(path.name, slide.dimensions, 3)
+        check_size(f"{path.name}: a picture", slide.dimensions, 3)
         return slide.read(0, 0, *slide.dimensions)

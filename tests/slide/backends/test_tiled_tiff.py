@@ -19,6 +19,7 @@ from skimage.data import immunohistochemistry
 from napari_dala.slide import SlideError, open_slide
 from napari_dala.slide.backends.jpeg_tiles import JpegTiles
 from napari_dala.slide.backends.openslide import OpenSlideSlide
+from napari_dala.slide.backends.tifffile import TiffSlide
 from napari_dala.slide.backends.tiled_tiff import TiledTiffSlide
 from napari_dala.slide.teaching.slide import teaching_slide
 from napari_dala.slide.tiles import TileGrid, read_tiles
@@ -26,6 +27,8 @@ from napari_dala.slide.tiles import TileGrid, read_tiles
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    Pair = tuple[TiledTiffSlide | TiffSlide, OpenSlideSlide]
 
 JPEG_ROUNDING = 2  # grey levels, the most that any pixel may differ; with libjpeg-turbo on both sides it is 0
 SIDE = 500  # no multiple of the 64 px tiles
@@ -37,12 +40,12 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def pair(request: pytest.FixtureRequest) -> Iterator[tuple[TiledTiffSlide, OpenSlideSlide]]:
+def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
     """One slide by both readers."""
     name = request.param
     path = request.getfixturevalue("shared_data") / name if "/" in name else request.getfixturevalue(name)
     with open_slide(path) as tiled, OpenSlideSlide(path) as reference:
-        assert isinstance(tiled, TiledTiffSlide)
+        assert isinstance(tiled, TiledTiffSlide if path.suffix == ".svs" else TiffSlide)
         yield tiled, reference
 
 
@@ -75,7 +78,9 @@ def _places(width: int, height: int, tile: int) -> list[tuple[int, int, int, int
 
 
 @pytest.mark.parametrize("pair", ["slides/CMU-1-Small-Region.svs", "slides/😐.svs", "mosaic", "drawn"], indirect=True)
-def test_pixels_are_openslides_at_every_level_and_place(pair: tuple[TiledTiffSlide, OpenSlideSlide]) -> None:
+def test_pixels_are_openslides_at_every_level_and_place(
+    pair: Pair,
+) -> None:
     tiled, reference = pair
     for index, level in enumerate(reference.levels):
         assert tiled.jpeg_tiles[index] is not None
@@ -89,7 +94,7 @@ def test_pixels_are_openslides_at_every_level_and_place(pair: tuple[TiledTiffSli
 
 
 @pytest.mark.parametrize("pair", ["slides/CMU-1-Small-Region.svs", "slides/boxes.tiff", "mosaic"], indirect=True)
-def test_what_is_said_of_the_slide_is_openslides(pair: tuple[TiledTiffSlide, OpenSlideSlide]) -> None:
+def test_what_is_said_of_the_slide_is_openslides(pair: Pair) -> None:
     tiled, reference = pair
     assert tiled.facts == reference.facts
     assert tiled.properties == reference.properties
@@ -173,13 +178,13 @@ def test_openslide_draws_what_an_svs_lacks(shared_data: Path, tmp_path: Path) ->
         assert (slide.read(0, 0, 400, 400) == reference.read(0, 0, 400, 400)).all()
 
 
-def test_two_pages_of_one_size_are_left_to_openslide(tmp_path: Path) -> None:
+def test_two_pages_of_one_size_are_a_stack_and_refused(tmp_path: Path) -> None:
     path = tmp_path / "planes.tif"
     with tifffile.TiffWriter(path) as tif:
         for _ in range(2):
             tif.write(_tissue(), compression="jpeg", photometric="rgb", tile=(64, 64), metadata=None)
-    with open_slide(path) as slide:
-        assert slide.jpeg_tiles[0] is None
+    with pytest.raises(SlideError, match="a stack"):
+        open_slide(path)
 
 
 def _missing(*_: object, **__: object) -> np.ndarray:
@@ -194,7 +199,7 @@ _decode = simplejpeg.decode_jpeg
 
 
 @pytest.mark.parametrize("decode", [_missing, _other_colours])
-def test_a_decoder_that_fails_or_disagrees_leaves_the_slide_to_openslide(
+def test_a_decoder_that_fails_or_disagrees_leaves_the_tiles_to_tifffile(
     drawn: Path, monkeypatch: pytest.MonkeyPatch, decode: object
 ) -> None:
     monkeypatch.setattr(simplejpeg, "decode_jpeg", decode)
@@ -227,7 +232,7 @@ def test_a_damaged_tile_is_named_and_the_others_are_read(tmp_path: Path, intact:
 
 
 @pytest.mark.parametrize("pair", ["slides/CMU-1-Small-Region.svs", "mosaic"], indirect=True)
-def test_the_bytes_of_a_tile_can_be_had(pair: tuple[TiledTiffSlide, OpenSlideSlide]) -> None:
+def test_the_bytes_of_a_tile_can_be_had(pair: Pair) -> None:
     tiles = pair[0].jpeg_tiles[0]
     assert tiles is not None
     (wide, high), data = tiles.tile, tiles.compressed(2, 3)
@@ -237,7 +242,7 @@ def test_the_bytes_of_a_tile_can_be_had(pair: tuple[TiledTiffSlide, OpenSlideSli
 
 
 def test_a_tile_that_two_rectangles_share_is_decoded_once(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with TiledTiffSlide(drawn) as slide:
+    with TiffSlide(drawn) as slide:
         wide, high = slide.levels[0].tile
         decode, decoded = simplejpeg.decode_jpeg, []
         monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda *a, **k: decoded.append(1) or decode(*a, **k))

@@ -10,6 +10,7 @@ from napari.utils import cancelable_progress
 from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 from superqt.utils import create_worker
 
+from napari_dala.annotations.adoption import adopt_old_folder
 from napari_dala.plugin.analyze.spinner import hold_spinner
 from napari_dala.plugin.preferences import load_preferences
 from napari_dala.plugin.viewer.slide_layers import file_of, view_of
@@ -290,7 +291,9 @@ def given_mpp(slide: Slide) -> tuple[float, float] | None:
 
 def analyses_folder(slide: Slide) -> Path:
     """Return the folder in the workspace that holds a slide's `analysis.zarr`."""
-    return slide_folder(slide.fingerprint, load_preferences().workspace) / "analyses"
+    workspace = load_preferences().workspace
+    adopt_old_folder(slide, workspace)
+    return slide_folder(slide.fingerprint, workspace) / "analyses"
 
 
 def progress_text(progress: Progress) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 from superqt.utils import create_worker
 
+from napari_dala.annotations.adoption import adopt_old_folder
 from napari_dala.annotations.document import AnnotationDocument
 from napari_dala.annotations.files import annotations_path, load_for
 from napari_dala.annotations.slides import remember_slide
@@ -179,6 +180,7 @@ class Page(QObject):
 
 def _read(slide: Slide, folder: Path) -> tuple[AnnotationDocument, Shapes]:
     """Read what was drawn on a slide before, and remember where the slide lies now."""
+    adopt_old_folder(slide, folder)
     document = load_for(slide.fingerprint, folder) or AnnotationDocument(slide.fingerprint)
     with suppress(DalaError):  # where the workspace cannot be written, what is in it can be looked at all the same
         remember_slide(slide, folder)

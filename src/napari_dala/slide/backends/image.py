@@ -7,18 +7,17 @@ import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image
 
 from napari_dala.errors import SlideError
-from napari_dala.slide.base import Level, Slide, SlideFacts, read_inside
-from napari_dala.slide.colours import over, upright
+from napari_dala.slide.base import Level, Slide, SlideFacts, check_size, read_inside
+from napari_dala.slide.colours import over, picture_rgb, upright
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-MOST_BYTES = 1_000_000_000  # that reading a picture whole may take
 _BAND_PX = 1 << 22  # turned to RGB at once
 _WHITE = (255, 255, 255)
 _EXIF_ORIENTATION = 0x0112
@@ -61,7 +60,7 @@ def open_image(path: Path, mpp: float | tuple[float, float] | None = None) -> Im
         with _opened(path) as picture:
             # Pillow holds grey and palettes in one byte a pixel, colours in four; ours takes three more.
             bytes_per_px = (1 if len(picture.getbands()) == 1 else 4) + 3
-            check_size(path.name, picture.size, bytes_per_px)
+            check_size(f"{path.name}: a picture", picture.size, bytes_per_px)
             if picture.mode.startswith(("I", "F")):
                 raise SlideError(f"{path.name}: grey of {picture.mode} pixels; convert the picture to 8-bit RGB")
             picture.load()
@@ -71,21 +70,6 @@ def open_image(path: Path, mpp: float | tuple[float, float] | None = None) -> Im
     except Exception as error:  # decoders raise what they like
         raise SlideError(f"{path.name}: not a picture that can be read, or damaged") from error
     return ImageSlide(pixels, path, mpp)
-
-
-def check_size(name: str, size: tuple[int, int], bytes_per_px: int) -> None:
-    """Refuse a picture that would take more than `MOST_BYTES`, before any of it is read.
-
-    Raises
-    ------
-    SlideError
-        With its size (width and height, px) and the limit.
-    """
-    if size[0] * size[1] * bytes_per_px > MOST_BYTES:
-        raise SlideError(
-            f"{name}: {size[0]} x {size[1]} px are too large for a picture read whole; at most "
-            f"{MOST_BYTES // bytes_per_px // 1_000_000} megapixels, or save it as a tiled TIFF"
-        )
 
 
 def _opened(path: Path) -> Image.Image:
@@ -104,18 +88,8 @@ def _in_bands(picture: Image.Image) -> NDArray[np.uint8]:
     rows = max(1, _BAND_PX // picture.width)
     for top in range(0, picture.height, rows):
         bottom = min(picture.height, top + rows)
-        pixels[top:bottom] = picture_rgb(picture.crop((0, top, picture.width, bottom)))
+        pixels[top:bottom] = picture_rgb(picture.crop((0, top, picture.width, bottom)), _WHITE)
     return pixels
-
-
-def picture_rgb(picture: Image.Image, background: tuple[int, int, int] = _WHITE) -> NDArray[np.uint8]:
-    """Return a Pillow picture of any 8-bit mode as (h, w, 3) uint8."""
-    if picture.mode == "LAB":  # by the colour profile of the CIE; Pillow's own conversion has none
-        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        return np.asarray(ImageCms.profileToProfile(picture, lab, srgb, outputMode="RGB"))
-    if picture.has_transparency_data:
-        return over(np.asarray(picture.convert("RGBA")), background)
-    return np.asarray(picture.convert("RGB"))
 
 
 def _digest(pixels: NDArray[np.uint8]) -> bytes:

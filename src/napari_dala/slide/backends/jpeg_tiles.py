@@ -1,82 +1,37 @@
-"""The JPEG tiles that a TIFF slide stores: their bytes, their pixels, and any rectangle put together from them."""
+"""The JPEG tiles that a TIFF slide stores: their bytes and their pixels."""
 
 from __future__ import annotations
 
-import os
-import threading
-import weakref
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import simplejpeg
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+from napari_dala.slide.backends.stored_tiles import SharedFile, StoredTiles
 
+if TYPE_CHECKING:
     import tifffile
     from numpy.typing import NDArray
 
 _JPEG, _RGB, _YCBCR, _CONTIGUOUS = 7, 2, 6, 1  # TIFF's numbers for compression, photometric and planar configuration
-_KEPT_BYTES = 48 << 20  # of decoded tiles; 256 of 256 px: what four blocks of tiles, one below the other, touch
 _START = b"\xff\xd8"
 _HOLDS_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"  # Adobe's marker: no transform to YCbCr
 
 
-class SharedFile:
-    """A file that several threads read at once."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("rb", buffering=0)
-        self._lock = threading.Lock()
-
-    def read(self, offset: int, count: int) -> bytes:
-        """Return `count` bytes from `offset` on, fewer at the file's end."""
-        if hasattr(os, "pread"):
-            return os.pread(self._file.fileno(), count, offset)
-        with self._lock:  # Windows has one position a file
-            self._file.seek(offset)
-            return self._file.read(count)
-
-    def close(self) -> None:
-        """Release the file."""
-        self._file.close()
-
-
-class Piece(NamedTuple):
-    """Part of a tile, and where it goes: rows and columns in the tile and in the rectangle."""
-
-    row: int
-    column: int
-    source: tuple[slice, slice]
-    target: tuple[slice, slice]
-
-
 @dataclass(frozen=True, eq=False)
-class JpegTiles:
-    """The tiles of one level, each a JPEG of its own.
+class JpegTiles(StoredTiles):
+    """The tiles of one level, each a JPEG of its own; damage in part is noticed, where libjpeg itself goes on in grey.
 
     Attributes
     ----------
-    file
-        That holds them.
-    size
-        Width and height of the level, px.
-    tile
-        Width and height of a tile, px; the last ones of a row or column overhang the level.
-    offsets, counts
-        (rows, columns) int64, where in the file a tile's bytes begin and how many they are; 0 bytes: not stored.
+    offsets
+        (rows, columns) int64, where in the file a tile's bytes begin.
     header
         How a tile's JPEG begins: with the tables that TIFF keeps once for all tiles, and a mark where it is not YCbCr.
     """
 
-    file: SharedFile
-    size: tuple[int, int]
-    tile: tuple[int, int]
     offsets: NDArray[np.int64]
-    counts: NDArray[np.int64]
     header: bytes
 
     @classmethod
@@ -91,8 +46,8 @@ class JpegTiles:
             file,
             (page.imagewidth, page.imagelength),
             (page.tilewidth, page.tilelength),
-            np.array(page.dataoffsets, np.int64).reshape(shape),
             np.array(page.databytecounts, np.int64).reshape(shape),
+            np.array(page.dataoffsets, np.int64).reshape(shape),
             _START + (_HOLDS_RGB if page.photometric == _RGB else b"") + tables,
         )
 
@@ -101,87 +56,13 @@ class JpegTiles:
         count = int(self.counts[row, column])
         return self.header + self.file.read(int(self.offsets[row, column]), count)[len(_START) :] if count else b""
 
-    def decode(self, row: int, column: int) -> NDArray[np.uint8] | None:
-        """Return a tile's pixels, read-only (tile height, tile width, 3) uint8, None where none is stored.
-
-        Raises
-        ------
-        ValueError
-            When the tile is damaged, be it in part: libjpeg itself goes on in grey.
-        """
-        return self._decoded(row, column)
-
-    @cached_property
-    def _decoded(self) -> Callable[[int, int], NDArray[np.uint8] | None]:
-        """The decoder with what it decoded last: rectangles read one after another share tiles at their edges."""
-        myself = weakref.ref(self)  # else it would keep itself, and what it decoded, until Python looks for cycles
-
-        def decode(row: int, column: int) -> NDArray[np.uint8] | None:
-            tiles = myself()
-            assert tiles is not None
-            return tiles._decode(row, column)
-
-        return lru_cache(max(1, _KEPT_BYTES // (3 * self.tile[0] * self.tile[1])))(decode)
-
     def _decode(self, row: int, column: int) -> NDArray[np.uint8] | None:
         data = self.compressed(row, column)
         if not data:
             return None
+        high, wide = simplejpeg.decode_jpeg_header(data)[:2]
+        if (wide, high) != self.tile:  # before memory is taken for it
+            raise ValueError(f"tile ({row}, {column}): a JPEG of {wide} x {high} px")
         pixels = np.asarray(simplejpeg.decode_jpeg(data, strict=True))
-        if pixels.shape != (self.tile[1], self.tile[0], 3):
-            raise ValueError(f"tile ({row}, {column}): a JPEG of shape {pixels.shape}")
         pixels.setflags(write=False)
         return pixels
-
-    def read(self, box: tuple[int, int, int, int], background: tuple[int, int, int]) -> NDArray[np.uint8]:
-        """Put a rectangle together, each tile decoded once.
-
-        Parameters
-        ----------
-        box
-            x, y, width and height in this level's pixels; may overhang it.
-        background
-            Colour of what is not there.
-
-        Returns
-        -------
-        (height, width, 3) uint8
-
-        Raises
-        ------
-        ValueError
-            When one of the tiles is damaged.
-        """
-        out = np.empty((box[3], box[2], 3), np.uint8)
-        self.read_into(out, box[0], box[1], background)
-        return out
-
-    def read_into(self, out: NDArray[np.uint8], x: int, y: int, background: tuple[int, int, int]) -> None:
-        """Put a rectangle of `out`'s size together there; see `read`."""
-        pieces, whole = self.pieces((x, y, out.shape[1], out.shape[0]))
-        if not whole:
-            out[:] = background
-        for piece in pieces:
-            pixels = self.decode(piece.row, piece.column)
-            if pixels is not None:
-                out[piece.target] = pixels[piece.source]
-
-    def pieces(self, box: tuple[int, int, int, int]) -> tuple[list[Piece], bool]:
-        """Return what parts of which tiles make up a rectangle, and whether they fill it; see `read`."""
-        x, y, width, height = box
-        left, right = np.clip((x, x + width), 0, self.size[0]).tolist()
-        top, bottom = np.clip((y, y + height), 0, self.size[1]).tolist()
-        if left == right or top == bottom:
-            return [], False
-        wide, high = self.tile
-        rows, columns = range(top // high, -(-bottom // high)), range(left // wide, -(-right // wide))
-        whole = (left, top, right, bottom) == (x, y, x + width, y + height)
-        whole &= bool(self.counts[rows.start : rows.stop, columns.start : columns.stop].all())
-        pieces = []
-        for row in rows:
-            first, last = max(top, row * high), min(bottom, (row + 1) * high)
-            for column in columns:
-                start, end = max(left, column * wide), min(right, (column + 1) * wide)
-                source = slice(first - row * high, last - row * high), slice(start - column * wide, end - column * wide)
-                pieces.append(Piece(row, column, source, (slice(first - y, last - y), slice(start - x, end - x))))
-        return pieces, whole

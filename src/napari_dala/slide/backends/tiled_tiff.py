@@ -1,4 +1,4 @@
-"""SVS and generic tiled TIFF: OpenSlide says what the slide is, its JPEG tiles are read without it."""
+"""SVS: OpenSlide says what the slide is, its JPEG tiles are read without it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import numpy as np
 import tifffile
 
 from napari_dala.errors import SlideError
-from napari_dala.slide.backends.jpeg_tiles import JpegTiles, SharedFile
+from napari_dala.slide.backends.jpeg_tiles import JpegTiles
 from napari_dala.slide.backends.openslide import OpenSlideSlide
+from napari_dala.slide.backends.stored_tiles import SharedFile
 from napari_dala.slide.backends.tifffile import complaints
 from napari_dala.slide.base import Slide
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from napari_dala.slide.base import Level
 
-_VENDORS = ("aperio", "generic-tiff")  # others lay out, overlap or crop their tiles in ways of their own
 _SAME_COLOUR = 2.0  # grey levels between the means of one tile by two readers; a wrong colour space gives tens
 
 
@@ -38,16 +38,14 @@ class TiledTiffSlide(OpenSlideSlide):
 
     def __init__(self, path: Path, mpp: float | tuple[float, float] | None = None) -> None:
         super().__init__(path, mpp)
-        self.jpeg_tiles: tuple[JpegTiles | None, ...] = (None,) * len(self.levels)
-        if self.facts.vendor in _VENDORS:
-            self._shared = SharedFile(path)
-            weakref.finalize(self, self._shared.close)
-            stored = _stored_tiles(path, self._shared)
-            self.jpeg_tiles = tuple(self._checked(_of_level(level, stored), i) for i, level in enumerate(self.levels))
+        self._shared = SharedFile(path)
+        weakref.finalize(self, self._shared.close)
+        stored = _stored_tiles(path, self._shared)
+        self.jpeg_tiles = tuple(self._checked(_of_level(level, stored), i) for i, level in enumerate(self.levels))
 
     def _checked(self, tiles: JpegTiles | None, index: int) -> JpegTiles | None:
         """Return a level's tiles if the one with most in it has the colours that OpenSlide gives it."""
-        if tiles is None or (self.facts.vendor == "aperio" and not tiles.counts.all()):
+        if tiles is None or not tiles.counts.all():
             return None  # OpenSlide draws what is missing of an SVS level from a finer one
         row, column = np.unravel_index(np.argmax(tiles.counts), tiles.counts.shape)
         (wide, high), down = tiles.tile, self.levels[index].downsample
@@ -87,8 +85,7 @@ class TiledTiffSlide(OpenSlideSlide):
     def close(self) -> None:
         """See `Slide.close`."""
         super().close()
-        if self.facts.vendor in _VENDORS:
-            self._shared.close()
+        self._shared.close()
 
 
 def _stored_tiles(path: Path, file: SharedFile) -> list[JpegTiles]:

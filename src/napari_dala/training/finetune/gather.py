@@ -142,7 +142,7 @@ def gather(
     for one in slides:
         with open_slide(one.slide, mpp=one.mpp) as slide:
             document = read_annotations(one.annotations)
-            if document.fingerprint and document.fingerprint != slide.fingerprint:
+            if document.fingerprint not in ("", slide.fingerprint, slide.old_fingerprint):
                 raise AnnotationError(
                     f"{one.annotations.name}: drawn on another slide than {slide.name}; give each slide its own file"
                 )

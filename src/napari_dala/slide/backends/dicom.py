@@ -1,0 +1,91 @@
+"""Which file of a DICOM slide OpenSlide is given, looked at before: some make it end the process."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import openslide
+
+from napari_dala.errors import SlideError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_HEAD_BYTES = 1 << 16  # what tells of the image as a whole comes before its frames
+_SERIES = re.compile(rb"\x20\x00\x0e\x00UI..([0-9.]+)", re.DOTALL)
+_VOLUME = re.compile(rb"\x08\x00\x08\x00CS..[A-Z0-9_ \\]*\\VOLUME", re.DOTALL)
+_SPARSE = b"TILED_SPARSE"
+_TRIAL = "import sys, openslide; openslide.OpenSlide(sys.argv[1]).get_thumbnail((256, 256))"
+_TRIAL_S = 60
+
+
+def dicom_file(path: Path) -> Path:
+    """Return the file that stands for a DICOM slide: `path` itself, or of a folder the first that OpenSlide opens.
+
+    Hidden files are passed over, and files of the same slide are OpenSlide's to find.
+
+    Raises
+    ------
+    SlideError
+        When a folder holds no slide or several, or OpenSlide would crash on it.
+    openslide.OpenSlideError
+        When it can be read by nobody.
+    """
+    folder = path if path.is_dir() else path.parent
+    heads = {file: _head_of(file) for file in dicom_files(folder)}
+    if not heads:
+        raise SlideError(f"{path.name}: a folder without a slide; a DICOM slide is a folder of .dcm files")
+    is_sparse = any(_SPARSE in head for head in heads.values())  # OpenSlide looks at the whole folder
+    if path.is_file():
+        return _tried(path) if is_sparse else path
+    volumes = {file: series for file, head in heads.items() if _VOLUME.search(head) and (series := _series_of(head))}
+    if len(set(volumes.values())) > 1:
+        raise SlideError(f"{path.name}: holds {len(set(volumes.values()))} slides; name a .dcm file of one of them")
+    problem: Exception = SlideError(f"{path.name}: a folder without a slide")
+    for file in volumes or heads:
+        try:
+            openslide.OpenSlide(_tried(file) if is_sparse else file).close()
+        except (SlideError, openslide.OpenSlideError) as error:
+            problem = error
+        else:
+            return file
+    raise problem
+
+
+def dicom_files(folder: Path) -> list[Path]:
+    """Return the DICOM files of a folder by name, hidden ones left out."""
+    return [
+        file
+        for file in sorted(folder.iterdir())
+        if file.suffix.lower() == ".dcm" and not file.name.startswith(".") and file.is_file()
+    ]
+
+
+def _head_of(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        return opened.read(_HEAD_BYTES)
+
+
+def _series_of(head: bytes) -> bytes | None:
+    found = _SERIES.search(head)
+    return found and found[1]
+
+
+def _tried(file: Path) -> Path:
+    """Return a file that OpenSlide reads in another process, which it may crash.
+
+    Raises
+    ------
+    SlideError
+        When it does.
+    """
+    try:
+        subprocess.run([sys.executable, "-c", _TRIAL, str(file)], check=True, capture_output=True, timeout=_TRIAL_S)
+    except (OSError, subprocess.SubprocessError):
+        raise SlideError(
+            f"{file.name}: a sparse DICOM slide (TILED_SPARSE) that cannot be read; convert it to TILED_FULL"
+        ) from None
+    return file
