@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from napari_dala.annotations.slides import note_of
 from napari_dala.files import write_text
-from napari_dala.results.opening import STORE_FILE, Setting
+from napari_dala.results.opening import STORE_FILE
+from napari_dala.results.store import Setting
 from napari_dala.workspace import slide_folder
 
 if TYPE_CHECKING:
