@@ -46,8 +46,8 @@ def is_module(name: str) -> bool:
     inside = start.joinpath(*parents)
     if (inside / last).is_dir() or (inside / f"{last}.py").is_file():
         return True
-    home = inside / "__init__.py" if inside.is_dir() else inside.with_suffix(".py")
-    return home.is_file() and re.search(rf"\b{last}\b", home.read_text(encoding="utf-8")) is not None
+    homes = [inside / "__init__.py", inside / "__init__.pyi"] if inside.is_dir() else [inside.with_suffix(".py")]
+    return any(home.is_file() and re.search(rf"\b{last}\b", home.read_text(encoding="utf-8")) for home in homes)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

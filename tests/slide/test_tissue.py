@@ -156,7 +156,6 @@ class DrawnSlide:
 def test_the_mask_of_a_slide_knows_its_scale() -> None:
     tissue = tissue_mask(DrawnSlide(), max_side=1000)
     assert tissue.scale == (8.0, 8.0)
-    assert tissue.area_fraction == tissue.mask.mean()
     inside, overhanging, off = tissue.fraction([3200, -800, 9000], [1000, 800, 9000], 1600, 1600)
     assert inside > 0.9
     assert overhanging == off == 0

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 FEW_PATIENTS = 5
 
-_HEADINGS = ("Accuracy", "F1", "IBA", "GMean", "Balanced accuracy", "AUROC", "ECE", "Brier")  # as FIGURES
-
 
 @dataclass(frozen=True)
 class Estimate:
