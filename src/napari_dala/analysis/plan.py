@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from napari_dala.analysis.rescore import rescore
 from napari_dala.annotations.regions import tiles_in
 from napari_dala.results.store import AnalysisStore, Setting, create_store
 from napari_dala.results.tile_results import TileStatus
+from napari_dala.slide.artefacts import artefact_mask
+from napari_dala.slide.mask import SlideMask
 from napari_dala.slide.tiles import TileGrid
 from napari_dala.slide.tissue import MIN_TISSUE, tissue_mask
 from napari_dala.workspace import slide_folder
@@ -16,7 +20,6 @@ from napari_dala.workspace import slide_folder
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from napari_dala.analysis.control import RunControl
@@ -84,8 +87,11 @@ def prepare(
     rescore(store, predictor.bundle, control, on_progress)
     grid = store.grid
     tissue = tissue_tiles(slide, grid)
+    artefacts = None if request.keep_artefacts else artefact_tiles(slide, grid)
+    if artefacts is not None:
+        tissue &= artefacts == 0
     wanted = tissue if request.region is None else tissue & tiles_in(request.region, grid)
-    return Work(store, tissue, wanted, store.mark_background(tissue), store.scored, store.exact)
+    return Work(store, tissue, wanted, store.mark_background(tissue, artefacts), store.scored, store.exact)
 
 
 def results_of(slide: Slide, bundle: Bundle, precision: str, request: AnalysisRequest) -> AnalysisStore:
@@ -116,8 +122,37 @@ def tissue_tiles(slide: Slide, grid: TileGrid) -> NDArray[np.bool_]:
     inside[0, 0] |= grid.shape == (1, 1)  # a picture smaller than half a tile is still worth one
     if slide.is_photograph:
         return inside
+    side = _mask_side(grid)
+    mask = tissue_mask(slide, side)
+    undecoded = slide.undecoded(side)
+    if undecoded.any():  # tissue, for all that is known: reading its tiles says that it is unreadable
+        mask = SlideMask(mask.mask | undecoded, mask.scale)
+    return inside & (_part(mask, grid) >= MIN_TISSUE)
+
+
+def artefact_tiles(slide: Slide, grid: TileGrid) -> NDArray[np.uint8]:
+    """Return which tiles are mostly ink or out of focus: `TileStatus.INK`, `BLUR` or 0, (rows, columns).
+
+    Of a photograph, which somebody framed by hand, none is.
+    """
+    found = np.zeros(grid.shape, np.uint8)
+    if slide.is_photograph:
+        return found
+    picture = slide.thumbnail(_mask_side(grid))
+    scale = (slide.dimensions[0] / picture.shape[1], slide.dimensions[1] / picture.shape[0])
+    artefacts = artefact_mask(picture, None if slide.mpp is None else min(np.multiply(slide.mpp, scale)))
+    parts = [_part(SlideMask(mask, scale), grid) for mask in (artefacts.ink, artefacts.blur)]
+    mostly = grid.inside_fraction() * 0.5
+    found[parts[0] + parts[1] > mostly] = TileStatus.BLUR
+    found[(found > 0) & (parts[0] >= parts[1])] = TileStatus.INK
+    return found
+
+
+def _mask_side(grid: TileGrid) -> int:
+    return min(_MOST_MASK_PX, max(512, _MASK_PX_PER_TILE * max(grid.shape)))
+
+
+def _part(mask: SlideMask, grid: TileGrid) -> NDArray[np.float64]:
+    """Return the part of each tile that a mask covers, (rows, columns)."""
     left, top = grid.origins()
-    width, height = grid.tile_size
-    mask = tissue_mask(slide, min(_MOST_MASK_PX, max(512, _MASK_PX_PER_TILE * max(grid.shape))))
-    fraction = mask.fraction(left[None, :], top[:, None], width, height)
-    return inside & (fraction >= MIN_TISSUE)
+    return mask.fraction(left[None, :], top[:, None], *grid.tile_size)

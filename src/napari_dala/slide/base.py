@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
-from math import floor
+from math import ceil, floor
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -103,7 +103,7 @@ class Slide(ABC):
         self.facts = facts
         self.levels = facts.levels
         self.objective_power = facts.objective_power
-        self._thumbnail: tuple[int, NDArray[np.uint8]] | None = None
+        self._thumbnail: tuple[int, NDArray[np.uint8], NDArray[np.bool_]] | None = None
         self._same_file: Slide | None = None  # whose end would close the file
         self._resolution: tuple[tuple[float, float], MppSource] | None = None
         if mpp is not None:
@@ -218,13 +218,20 @@ class Slide(ABC):
     def thumbnail(self, max_side: int) -> NDArray[np.uint8]:
         """Return the whole slide with its longer side at most `max_side` px, (h, w, 3) uint8.
 
-        What cannot be decoded is shown in the background's colour.
+        What cannot be decoded is shown in the background's colour; see `undecoded`.
         """
-        if self._thumbnail is None or self._thumbnail[0] != max_side:
-            self._thumbnail = (max_side, self._draw_thumbnail(max_side))
-        return self._thumbnail[1]
+        return self._drawn(max_side)[1]
 
-    def _draw_thumbnail(self, max_side: int) -> NDArray[np.uint8]:
+    def undecoded(self, max_side: int) -> NDArray[np.bool_]:
+        """Return which pixels of `thumbnail` could not be decoded, in whole or in part, (h, w)."""
+        return self._drawn(max_side)[2]
+
+    def _drawn(self, max_side: int) -> tuple[int, NDArray[np.uint8], NDArray[np.bool_]]:
+        if self._thumbnail is None or self._thumbnail[0] != max_side:
+            self._thumbnail = (max_side, *self._draw_thumbnail(max_side))
+        return self._thumbnail
+
+    def _draw_thumbnail(self, max_side: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         width, height = self.dimensions
         shrink = max(1.0, max(width, height) / max_side)
         size = (max(1, round(width / shrink)), max(1, round(height / shrink)))
@@ -234,16 +241,27 @@ class Slide(ABC):
         # In strips: a slide of one level would not fit into memory as a whole. A few at a time, to decode faster.
         rows = max(1, min(512 * level.width, _STRIP_BYTES // 3) // (level.width * factor)) * factor
 
+        lost: list[tuple[int, int, int, int]] = []  # left, top, right, bottom; px of the level
+
         def strip(top: int) -> NDArray[np.uint8]:
-            pixels = self._read_what_can_be(top, min(rows, level.height - top), index)
+            pixels = self._read_what_can_be(top, min(rows, level.height - top), index, lost)
             return np.asarray(Image.fromarray(pixels).reduce(factor))
 
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
             strips = list(pool.map(strip, range(0, level.height, rows)))
-        return np.asarray(Image.fromarray(np.concatenate(strips)).resize(size, Image.Resampling.BILINEAR))
+        undecoded = np.zeros(size[::-1], np.bool_)
+        across, down = size[0] / level.width, size[1] / level.height
+        for left, upper, right, lower in lost:
+            undecoded[floor(upper * down) : ceil(lower * down), floor(left * across) : ceil(right * across)] = True
+        return np.asarray(Image.fromarray(np.concatenate(strips)).resize(size, Image.Resampling.BILINEAR)), undecoded
 
-    def _read_what_can_be(self, top: int, rows: int, index: int) -> NDArray[np.uint8]:
-        """Read a strip of a level; where that fails tile by tile, the bad ones left as background."""
+    def _read_what_can_be(
+        self, top: int, rows: int, index: int, lost: list[tuple[int, int, int, int]]
+    ) -> NDArray[np.uint8]:
+        """Read a strip of a level; where that fails tile by tile, the bad ones from finer levels.
+
+        What cannot be read there either is left as background, and added to `lost`.
+        """
         level = self.levels[index]
         y = round(top * level.downsample)
         try:
@@ -256,11 +274,23 @@ class Slide(ABC):
             for left in range(0, level.width, wide):
                 right = min(level.width, left + wide)
                 x, y = round(left * level.downsample), round((top + first) * level.downsample)
-                try:
-                    strip[first:last, left:right] = self.read(x, y, right - left, last - first, index)
-                except SlideError:
-                    continue
+                pixels = self._read_at_any(x, y, right - left, last - first, index)
+                if pixels is None:
+                    lost.append((left, top + first, right, top + last))
+                else:
+                    strip[first:last, left:right] = pixels
         return strip
+
+    def _read_at_any(self, x: int, y: int, width: int, height: int, index: int) -> NDArray[np.uint8] | None:
+        """Read a rectangle of a level from it or from the next finer one that can be read; None where none can."""
+        for finer in range(index, -1, -1):
+            zoom = self.levels[index].downsample / self.levels[finer].downsample
+            try:
+                pixels = self.read(x, y, round(width * zoom), round(height * zoom), finer)
+            except SlideError:
+                continue
+            return pixels if finer == index else np.asarray(Image.fromarray(pixels).resize((width, height)))
+        return None
 
 
 def fingerprint_of(path: Path) -> str:
