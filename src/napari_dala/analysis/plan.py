@@ -11,7 +11,7 @@ from napari_dala.analysis.rescore import rescore
 from napari_dala.annotations.regions import tiles_in
 from napari_dala.results.store import AnalysisStore, Setting, create_store
 from napari_dala.results.tile_results import TileStatus
-from napari_dala.slide.artefacts import artefact_mask
+from napari_dala.slide.artefacts import artefacts_of
 from napari_dala.slide.mask import SlideMask
 from napari_dala.slide.tiles import TileGrid
 from napari_dala.slide.tissue import MIN_TISSUE, tissue_mask
@@ -138,13 +138,9 @@ def artefact_tiles(slide: Slide, grid: TileGrid) -> NDArray[np.uint8]:
     found = np.zeros(grid.shape, np.uint8)
     if slide.is_photograph:
         return found
-    picture = slide.thumbnail(_mask_side(grid))
-    scale = (slide.dimensions[0] / picture.shape[1], slide.dimensions[1] / picture.shape[0])
-    artefacts = artefact_mask(picture, None if slide.mpp is None else min(np.multiply(slide.mpp, scale)))
-    parts = [_part(SlideMask(mask, scale), grid) for mask in (artefacts.ink, artefacts.blur)]
-    mostly = grid.inside_fraction() * 0.5
-    found[parts[0] + parts[1] > mostly] = TileStatus.BLUR
-    found[(found > 0) & (parts[0] >= parts[1])] = TileStatus.INK
+    ink, blur = (_part(mask, grid) for mask in artefacts_of(slide, _mask_side(grid)))
+    mostly = ink + blur > grid.inside_fraction() * 0.5
+    found[mostly] = np.where(ink >= blur, TileStatus.INK, TileStatus.BLUR)[mostly]
     return found
 
 

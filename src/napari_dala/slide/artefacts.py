@@ -12,6 +12,7 @@ from scipy import ndimage
 from napari_dala.slide.density import (
     averaged,
     densities,
+    glass_colour,
     grown,
     least,
     majority,
@@ -20,10 +21,12 @@ from napari_dala.slide.density import (
     without_small,
     working_step,
 )
+from napari_dala.slide.mask import SlideMask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from napari_dala.slide.base import Slide
     from napari_dala.slide.density import Bools, Floats
 
 _FLAT = 0.05  # part of the density that it varies by; at 2 um/px and more tissue of 9 data sets varies by twice that
@@ -57,7 +60,7 @@ def artefact_mask(rgb: NDArray[np.uint8], um_per_px: float | None = None) -> Art
 
     *Ink* is what absorbs as no stain of haematoxylin with eosin or DAB does, or as evenly as no tissue does: see
     `ink_in` for the rules and for what they cannot tell. *Out of focus* is tissue in which neighbouring pixels differ
-    little from each other against how much they differ over 33 px. It errs on the side of sharp: noise, a lack of any
+    little from each other against how much they differ over 40 px. It errs on the side of sharp: noise, a lack of any
     texture, and glass are never called blurred. A thumbnail cannot show a blur narrower than its own pixels: a Gaussian
     of 4 um is found at up to about 2.6 um/px, hardly at 4; so is one of 10 um at 6.
 
@@ -70,12 +73,22 @@ def artefact_mask(rgb: NDArray[np.uint8], um_per_px: float | None = None) -> Art
     """
     step = working_step(rgb)
     small = averaged(rgb, step)
-    ink = ink_in(*densities(small)) & ~_padding(small)
+    ink = ink_in(*densities(small, glass_colour(small[::2, ::2]))) & ~_padding(small)
     blur = np.zeros_like(ink)
     if um_per_px is not None:
         coarser = max(1, math.ceil(_FOCUS_UM / (um_per_px * step)))
-        blur = _enlarged(_blur(averaged(small, coarser)), coarser, ink.shape) & ~ink
+        clear = ~grown(ink, odd(4 * coarser))[::coarser, ::coarser]
+        blur = _enlarged(_blur(averaged(small, coarser), clear), coarser, ink.shape)
     return Artefacts(*(_enlarged(mask, step, rgb.shape) for mask in (ink, blur)))
+
+
+def artefacts_of(slide: Slide, max_side: int) -> tuple[SlideMask, SlideMask]:
+    """Return what is ink and what is out of focus on a slide's thumbnail of `max_side` px."""
+    picture = slide.thumbnail(max_side)
+    scale = (slide.dimensions[0] / picture.shape[1], slide.dimensions[1] / picture.shape[0])
+    um_per_px = None if slide.mpp is None else min(slide.mpp[0] * scale[0], slide.mpp[1] * scale[1])
+    found = artefact_mask(picture, um_per_px)
+    return SlideMask(found.ink, scale), SlideMask(found.blur, scale)
 
 
 def ink_in(red: Floats, green: Floats, blue: Floats) -> Bools:
@@ -89,7 +102,7 @@ def ink_in(red: Floats, green: Floats, blue: Floats) -> Bools:
     counts as ink only where it is as even as no tissue is, over an area of a square of 1/30 of the longer side.
 
     Violet and pink ink absorb as haematoxylin and eosin do and cannot be told from them, nor grey and pale ink from
-    faded tissue.
+    faded tissue. DAB that is out of focus at 2 um/px or finer can be as even as brown ink.
     """
     side = max(red.shape)
     window = odd(side / 160)
@@ -125,10 +138,13 @@ def _is_even(density: Floats, window: int) -> Bools:
 
 def _padding(rgb: NDArray[np.uint8]) -> Bools:
     """Return the black with which scanners fill up the picture, from its border on, and a little around it."""
-    labels, _ = ndimage.label(rgb.max(2) <= _PADDING)
+    black = rgb.max(2) <= _PADDING
+    if not (black[[0, -1]].any() or black[:, [0, -1]].any()):
+        return np.zeros_like(black)
+    labels, _ = ndimage.label(black)
     rim = np.unique(np.concatenate([labels[[0, -1]].ravel(), labels[:, [0, -1]].ravel()]))
     padding = np.isin(labels, rim[rim > 0])
-    return grown(padding, odd(max(rgb.shape) / 40)) if padding.any() else padding
+    return grown(padding, odd(max(rgb.shape) / 40))
 
 
 def _enlarged(mask: Bools, step: int, shape: tuple[int, ...]) -> Bools:
@@ -136,8 +152,8 @@ def _enlarged(mask: Bools, step: int, shape: tuple[int, ...]) -> Bools:
     return mask.repeat(step, 0).repeat(step, 1)[: shape[0], : shape[1]]
 
 
-def _blur(rgb: NDArray[np.uint8]) -> Bools:
-    """Return tissue out of focus.
+def _blur(rgb: NDArray[np.uint8], clear: Bools) -> Bools:
+    """Return tissue out of focus, among what is clear of ink.
 
     The variance of the Laplacian (Pech-Pacheco et al. 2000), here of the optical density and within tissue, divided by
     that of the density itself, so that pale and dark, plain and crowded tissue are measured alike; so it does not
@@ -148,6 +164,7 @@ def _blur(rgb: NDArray[np.uint8]) -> Bools:
     padded = np.pad(density, ((1, -height % block + 1), (1, -width % block + 1)), mode="edge")
     here = padded[1:-1, 1:-1]
     tissue = ndimage.minimum_filter(padded, 3)[1:-1, 1:-1] > _TISSUE_DENSITY
+    tissue[:height, :width] &= clear
     laplacian = padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:] - 4 * here
 
     def around(values: Floats) -> Floats:

@@ -56,16 +56,23 @@ def glass_colour(rgb: NDArray[np.uint8]) -> tuple[float, float, float]:
     return float(colour[0]), float(colour[1]), float(colour[2])
 
 
-def densities(rgb: NDArray[np.uint8]) -> tuple[Floats, Floats, Floats]:
-    """Return the optical density of the three channels relative to the glass, (h, w) float32 each."""
+def densities(
+    rgb: NDArray[np.uint8], glass_rgb: tuple[float, float, float] | None = None
+) -> tuple[Floats, Floats, Floats]:
+    """Return the optical density of the three channels relative to the glass, (h, w) float32 each.
+
+    The glass' colour is found where it is not given.
+    """
+    glass_rgb = glass_rgb or glass_colour(rgb)
     levels = np.arange(256) + 1.0
-    tables = [np.maximum(-np.log10(levels / (glass + 1)), 0).astype(np.float32) for glass in glass_colour(rgb)]
+    tables = [np.maximum(-np.log10(levels / (glass + 1)), 0).astype(np.float32) for glass in glass_rgb]
     return tables[0][rgb[..., 0]], tables[1][rgb[..., 1]], tables[2][rgb[..., 2]]
 
 
 def working_step(rgb: NDArray[np.uint8]) -> int:
     """Return by how much a picture must be averaged down so that its longer side is at most `WORKING_SIDE` px."""
-    return max(1, math.ceil(max(rgb.shape[:2]) / WORKING_SIDE))
+    side: int = max(rgb.shape[:2])
+    return max(1, math.ceil(side / WORKING_SIDE))
 
 
 def averaged(rgb: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:
