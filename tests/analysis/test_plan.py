@@ -21,9 +21,8 @@ from napari_dala.slide.tiles import TileGrid
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.conftest import PaintAnalysis
-
     from napari_dala.slide import Slide
+    from tests.conftest import PaintAnalysis
 
 
 def written(path: Path, ink: tuple[int, int, int] | None = None) -> Path:

@@ -187,7 +187,11 @@ class AnnotationPanel(QWidget):
 
         def tell(found: AnnotationDocument, document: AnnotationDocument) -> str:
             count = len(found.annotations)
-            return f"{count} regions of ink or blur, to ignore." if count else "No ink and no blur was found."
+            return (
+                f"{count} region{'s'[: count != 1]} of ink or blur, to ignore."
+                if count
+                else "No ink and no blur found."
+            )
 
         self._add(partial(artefact_regions, slide), tell)
 
