@@ -199,6 +199,7 @@ def paint_analysis(tmp_path: Path) -> PaintAnalysis:
         unreadable: tuple[tuple[int, int], ...] = (),
         todo: tuple[tuple[int, int], ...] = (),
         background: tuple[tuple[int, int], ...] = (),
+        ink: tuple[tuple[int, int], ...] = (),
     ) -> Analysis:
         grid = TileGrid.over(slide, card.tile_px, card.mpp, overlap)
         store = create_store(
@@ -226,6 +227,10 @@ def paint_analysis(tmp_path: Path) -> PaintAnalysis:
             cam = both[:, :, None, None] * peak[:, None] * peak * 5
             results = TileResults(row, column, both, cam, np.zeros((len(done), 2048), np.float16))
             store.write(results, [tile for tile in tiles if tile in unreadable])
+        if ink:  # found by a later run
+            artefacts = np.zeros(grid.shape, np.uint8)
+            artefacts[tuple(np.transpose(ink))] = TileStatus.INK
+            store.mark_background(tissue, artefacts)
         return Analysis(store)
 
     return paint

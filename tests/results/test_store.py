@@ -152,3 +152,21 @@ def test_a_chunk_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypat
     renamed = [place for place, (what, _) in enumerate(told) if what == "replace"]
     assert renamed
     assert all(("fsync", told[place][1]) in told[:place] for place in renamed)
+
+
+def test_of_tiles_left_out_nothing_counts_whatever_was_found_in_them(tmp_path: Path) -> None:
+    store = opened(tmp_path, 4)
+    everywhere = np.ones(store.grid.shape, bool)
+    store.mark_background(everywhere)
+    store.write(results(np.array([1, 1]), np.array([1, 2])), [])
+    artefacts = np.zeros(store.grid.shape, np.uint8)
+    artefacts[1, 2], artefacts[3, 3] = TileStatus.BLUR, TileStatus.INK
+    store.mark_background(everywhere, artefacts)
+    analysis = Analysis(store)
+    assert analysis.summary().analysed == 1
+    assert analysis.summary().todo == 13
+    assert np.isnan(analysis.cam(0)[7:14, 14:21]).all()
+    assert "2 tile(s) left out: ink or out of focus." in analysis.warnings
+    store.mark_background(everywhere)  # they are kept after all: to be done again
+    assert store.status[1, 2] == store.status[3, 3] == TileStatus.TODO
+    assert not [line for line in Analysis(store).warnings if "left out" in line]

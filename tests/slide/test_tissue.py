@@ -15,7 +15,9 @@ from scipy import ndimage
 from skimage.data import immunohistochemistry
 from skimage.io import imread
 
-from napari_dala.slide.tissue import TissueMask, glass_colour, tissue_in, tissue_mask
+from napari_dala.slide.density import glass_colour
+from napari_dala.slide.mask import SlideMask
+from napari_dala.slide.tissue import tissue_in, tissue_mask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -172,7 +174,7 @@ def test_fractions_are_exact(mask: NDArray, scale: tuple[float, float], rectangl
     rows = _overlap(y, height, scale[1], 5)
     cols = _overlap(x, width, scale[0], 7)
     expected = rows @ mask @ cols / (width * height)
-    assert TissueMask(mask, scale).fraction(*rectangle) == pytest.approx(expected, abs=1e-9)
+    assert SlideMask(mask, scale).fraction(*rectangle) == pytest.approx(expected, abs=1e-9)
 
 
 def _overlap(start: float, length: float, scale: float, count: int) -> NDArray[np.float64]:
@@ -182,7 +184,7 @@ def _overlap(start: float, length: float, scale: float, count: int) -> NDArray[n
 
 
 def test_fractions_broadcast_and_refuse_empty_rectangles() -> None:
-    tissue = TissueMask(np.ones((4, 4), bool), (2.0, 2.0))
+    tissue = SlideMask(np.ones((4, 4), bool), (2.0, 2.0))
     grid = tissue.fraction(np.arange(0, 8, 2), np.arange(0, 10, 2)[:, None], 2, 2)
     assert grid.shape == (5, 4)
     assert grid.min() == 0

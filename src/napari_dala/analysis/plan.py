@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from napari_dala.analysis.rescore import rescore
 from napari_dala.annotations.adoption import adopt_old_folder
 from napari_dala.annotations.regions import tiles_in
 from napari_dala.results.opening import create_store
 from napari_dala.results.store import AnalysisStore, Setting
 from napari_dala.results.tile_results import TileStatus
+from napari_dala.slide.artefacts import artefacts_of
+from napari_dala.slide.mask import SlideMask
 from napari_dala.slide.tiles import TileGrid
 from napari_dala.slide.tissue import MIN_TISSUE, tissue_mask
 from napari_dala.workspace import slide_folder
@@ -18,7 +22,6 @@ from napari_dala.workspace import slide_folder
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from napari_dala.analysis.control import RunControl
@@ -86,8 +89,11 @@ def prepare(
     rescore(store, predictor.bundle, control, on_progress)
     grid = store.grid
     tissue = tissue_tiles(slide, grid)
+    artefacts = None if request.keep_artefacts else artefact_tiles(slide, grid)
+    if artefacts is not None:
+        tissue &= artefacts == 0
     wanted = tissue if request.region is None else tissue & tiles_in(request.region, grid)
-    return Work(store, tissue, wanted, store.mark_background(tissue), store.scored, store.exact)
+    return Work(store, tissue, wanted, store.mark_background(tissue, artefacts), store.scored, store.exact)
 
 
 def results_of(slide: Slide, bundle: Bundle, precision: str, request: AnalysisRequest) -> AnalysisStore:
@@ -120,8 +126,33 @@ def tissue_tiles(slide: Slide, grid: TileGrid) -> NDArray[np.bool_]:
     inside[0, 0] |= grid.shape == (1, 1)  # a picture smaller than half a tile is still worth one
     if slide.is_photograph:
         return inside
+    side = _mask_side(grid)
+    mask = tissue_mask(slide, side)
+    undecoded = slide.undecoded(side)
+    if undecoded.any():  # tissue, for all that is known: reading its tiles says that it is unreadable
+        mask = SlideMask(mask.mask | undecoded, mask.scale)
+    return inside & (_part(mask, grid) >= MIN_TISSUE)
+
+
+def artefact_tiles(slide: Slide, grid: TileGrid) -> NDArray[np.uint8]:
+    """Return which tiles are mostly ink or out of focus: `TileStatus.INK`, `BLUR` or 0, (rows, columns).
+
+    Of a photograph, which somebody framed by hand, none is.
+    """
+    found = np.zeros(grid.shape, np.uint8)
+    if slide.is_photograph:
+        return found
+    ink, blur = (_part(mask, grid) for mask in artefacts_of(slide, _mask_side(grid)))
+    mostly = ink + blur > grid.inside_fraction() * 0.5
+    found[mostly] = np.where(ink >= blur, TileStatus.INK, TileStatus.BLUR)[mostly]
+    return found
+
+
+def _mask_side(grid: TileGrid) -> int:
+    return min(_MOST_MASK_PX, max(512, _MASK_PX_PER_TILE * max(grid.shape)))
+
+
+def _part(mask: SlideMask, grid: TileGrid) -> NDArray[np.float64]:
+    """Return the part of each tile that a mask covers, (rows, columns)."""
     left, top = grid.origins()
-    width, height = grid.tile_size
-    mask = tissue_mask(slide, min(_MOST_MASK_PX, max(512, _MASK_PX_PER_TILE * max(grid.shape))))
-    fraction = mask.fraction(left[None, :], top[:, None], width, height)
-    return inside & (fraction >= MIN_TISSUE)
+    return mask.fraction(left[None, :], top[:, None], *grid.tile_size)

@@ -15,7 +15,7 @@ from napari_dala.analysis.schedule import Schedule
 from napari_dala.model.gradcam import cam_weights
 from napari_dala.results.chunks import DamagedChunk
 from napari_dala.results.progress import Progress, pace
-from napari_dala.results.tile_results import RescoredTiles, TileStatus
+from napari_dala.results.tile_results import LEFT_OUT, RescoredTiles, TileStatus
 from napari_dala.slide.tiles import BLOCK
 
 if TYPE_CHECKING:
@@ -67,9 +67,11 @@ def rescore(
     if (store.bundle_hash, store.setting.trunk_hash) != (bundle.hash, bundle.trunk_hash):
         raise ValueError(f"{store.path}: its open results are not those of {bundle.card.name}")
     control = control or RunControl()
-    status, scored = store.status, store.scored
+    status = store.status
+    scored = store.scored & ~np.isin(status, LEFT_OUT)
     todo = (status == TileStatus.DONE) & ~scored
-    total, unreadable = int((status != TileStatus.BACKGROUND).sum()), int((status == TileStatus.UNREADABLE).sum())
+    total = int((~np.isin(status, (TileStatus.BACKGROUND, *LEFT_OUT))).sum())
+    unreadable = int((status == TileStatus.UNREADABLE).sum())
     before, approximate, to_score = int(scored.sum()) + unreadable, int((scored & ~store.exact).sum()), int(todo.sum())
     done, start = 0, time.perf_counter()
     tasks = iter(Schedule(store.grid, todo, control).take, None)

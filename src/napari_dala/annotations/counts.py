@@ -23,7 +23,7 @@ from napari_dala.annotations.labels import (
 from napari_dala.errors import AnnotationError, DalaError
 from napari_dala.results.opening import open_store
 from napari_dala.results.stored_tiles import read_scattered
-from napari_dala.results.tile_results import TileStatus
+from napari_dala.results.tile_results import LEFT_OUT, TileStatus
 from napari_dala.slide.tiles import BLOCK, TileGrid
 
 if TYPE_CHECKING:
@@ -121,10 +121,11 @@ def label_counts(slides: Sequence[AnnotatedSlide], card: ModelCard, known: Known
     examples, known_status = concatenate(labels), np.concatenate(status)
     keep, _ = usable_tiles(examples, known_status)
     unreadable = int((known_status == TileStatus.UNREADABLE).sum())
-    background = int((~keep).sum()) - unreadable
+    artefacts = int(np.isin(known_status, LEFT_OUT).sum())
+    background = int((~keep).sum()) - unreadable - artefacts
     examples = examples.only(keep)
     examples, classes = without_empty(examples, classes, len(card.classes))
-    plan = plan_of(examples, {one.fingerprint: one.grid for one in drawn}, background, unreadable)
+    plan = plan_of(examples, {one.fingerprint: one.grid for one in drawn}, background, unreadable, artefacts)
     tiles, in_slides, of_patients = (
         examples.counts,
         examples.units_per_class("slide"),
@@ -140,7 +141,9 @@ def label_counts(slides: Sequence[AnnotatedSlide], card: ModelCard, known: Known
     )
 
 
-def plan_of(examples: Examples, grids: Mapping[str, TileGrid], background: int = 0, unreadable: int = 0) -> str:
+def plan_of(
+    examples: Examples, grids: Mapping[str, TileGrid], background: int = 0, unreadable: int = 0, artefacts: int = 0
+) -> str:
     """Say how many labelled tiles a fine-tuning uses to learn, to check itself, and leaves out, and why.
 
     Parameters
@@ -149,19 +152,25 @@ def plan_of(examples: Examples, grids: Mapping[str, TileGrid], background: int =
         Those that can be learned from.
     grids
         By fingerprint of the slide.
-    background, unreadable
-        How many more lie on background or cannot be decoded.
+    background, unreadable, artefacts
+        How many more lie on background, cannot be decoded, or are ink or out of focus.
     """
-    total = len(examples) + background + unreadable
+    left_out = background + unreadable + artefacts
+    total = len(examples) + left_out
     if not len(examples):
         return ""
     held_out = hold_out(examples, grids)
     train, test, dropped = (len(part) for part in (held_out.split.train, held_out.split.test, held_out.split.dropped))
     said = f"Of {total} labelled tile{'s'[: total != 1]} {train} {'teach' if train != 1 else 'teaches'} the model"
     said += f", {test} of other {held_out.unit}s check it" if test else ", none checks it"
-    reasons = ((dropped, "next to a checking tile"), (background, "on background"), (unreadable, "not readable"))
+    reasons = (
+        (dropped, "next to a checking tile"),
+        (background, "on background"),
+        (unreadable, "not readable"),
+        (artefacts, "ink or out of focus"),
+    )
     why = ", ".join(f"{count} {reason}" for count, reason in reasons if count)
-    said += f", {dropped + background + unreadable} left out ({why})." if why else "."
+    said += f", {dropped + left_out} left out ({why})." if why else "."
     if not test:
         said += " To check it, draw two regions of each class, apart from each other, or label another slide."
     return said

@@ -11,7 +11,7 @@ import shapely
 from napari_dala.annotations.document import areas_of, crossings, is_frame
 from napari_dala.errors import AnnotationError
 from napari_dala.model.card import ClassInfo
-from napari_dala.results.tile_results import TileStatus
+from napari_dala.results.tile_results import LEFT_OUT, TileStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -277,7 +277,7 @@ def usable_tiles(examples: Examples, status: NDArray[np.uint8]) -> tuple[NDArray
     """Return which labelled tiles can be learnt from, and what to tell about the others.
 
     Tiles that an analysis found to be background are left out, unless their class has no others; those that it
-    could not decode always are.
+    could not decode, and those that are ink or out of focus, always are.
 
     Parameters
     ----------
@@ -295,6 +295,8 @@ def usable_tiles(examples: Examples, status: NDArray[np.uint8]) -> tuple[NDArray
     notes = []
     if unreadable := int((status == TileStatus.UNREADABLE).sum()):
         notes.append(f"{unreadable} labelled tiles cannot be decoded and were left out")
+    if left_out := int(np.isin(status, LEFT_OUT).sum()):
+        notes.append(f"{left_out} labelled tiles are ink or out of focus and were left out")
     for label in np.unique(examples.label[background]).tolist():
         of_class = examples.label == label
         tiles, name = int((background & of_class).sum()), examples.class_names[label]

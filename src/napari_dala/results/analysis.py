@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_dala.model.card import ModelCard
 from napari_dala.results.opening import open_store, store_in
-from napari_dala.results.tile_results import TileArrays, TileStatus
+from napari_dala.results.tile_results import LEFT_OUT, TileArrays, TileStatus
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -135,6 +135,8 @@ class Analysis:
         unreadable = int((self.status == TileStatus.UNREADABLE).sum())
         if unreadable:
             found.append(f"{unreadable} tile(s) of the slide could not be decoded and were left out.")
+        if left_out := int(np.isin(self.status, LEFT_OUT).sum()):
+            found.append(f"{left_out} tile(s) left out: ink or out of focus.")
         if damaged := sorted(self.store.damaged):
             found.append(
                 f"{len(damaged)} part(s) of what is stored are damaged ({', '.join(damaged[:3])}): run the analysis "

@@ -12,6 +12,7 @@ import numpy as np
 from napari_dala.results.analysis import Analysis, joined_cams
 from napari_dala.results.opening import open_store, store_in
 from napari_dala.results.report.pictures import DT_DEFAULT
+from napari_dala.results.tile_results import LEFT_OUT
 from napari_dala.slide.tiles import BLOCK
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class LoadedAnalysis:
     def mark(self, status: NDArray[np.uint8]) -> None:
         """Take in what has become of every tile, (rows, columns)."""
         self._tiles.status[...] = status
+        self._tiles.probability[:, np.isin(status, LEFT_OUT)] = np.nan
 
     def prepare_first(self) -> None:
         """Compute what `take_first` gives; not in the main thread."""

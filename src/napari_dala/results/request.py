@@ -53,6 +53,8 @@ class AnalysisRequest(BaseModel):
     """Of the processor for the network; 0 for all."""
     decode_on_device: bool = False
     """Decode JPEG tiles on the GPU; damage within a tile may go unnoticed."""
+    keep_artefacts: bool = False
+    """Analyse tiles that are mostly ink or out of focus too."""
     restart: bool = False
     """Compute everything again."""
     anonymous: bool = False

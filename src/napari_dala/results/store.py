@@ -29,7 +29,7 @@ from napari_dala.results.chunks import (
     chunk_side,
     read_chunk,
 )
-from napari_dala.results.tile_results import RescoredTiles, TileArrays, TileResults, TileStatus
+from napari_dala.results.tile_results import LEFT_OUT, RescoredTiles, TileArrays, TileResults, TileStatus
 from napari_dala.slide.tiles import BLOCK, TileGrid
 
 if TYPE_CHECKING:
@@ -251,8 +251,8 @@ class AnalysisStore:
 
     def read_tiles(self, block: tuple[int, int] | None = None) -> TileArrays:
         """Read what is known of all tiles, or of those of a block."""
-        status = self.read("status", block)
-        scored, exact = (self.read(name, block).astype(bool) for name in ("scored", "exact"))
+        status, exact = self.read("status", block), self.read("exact", block).astype(bool)
+        scored = self.read("scored", block).astype(bool) & ~np.isin(status, LEFT_OUT)
         probability = self.read("probability", block)
         probability[:, ~scored] = np.nan  # a tile counts once its mark is written
         return TileArrays(probability, status, scored & ~exact, scored & self.unfamiliar(block))
@@ -260,7 +260,8 @@ class AnalysisStore:
     def read_cams(self, block: tuple[int, int] | None = None) -> NDArray[np.float16]:
         """Read each tile's own raw Grad-CAM, (classes, rows * cells, columns * cells); NaN where there is none."""
         cams = self.read("cam", block)
-        scored, cells = self.read("scored", block).astype(bool), self.grid.cells
+        scored = self.read("scored", block).astype(bool) & ~np.isin(self.read("status", block), LEFT_OUT)
+        cells = self.grid.cells
         tiles = cams.reshape(len(cams), scored.shape[0], cells, scored.shape[1], cells).swapaxes(2, 3)
         tiles[:, ~scored] = np.nan
         return cams
@@ -274,11 +275,19 @@ class AnalysisStore:
             marks[_block_region(name, block, self.grid.cells)] = self.read(name, block)
         return marks
 
-    def mark_background(self, tissue: NDArray[np.bool_]) -> NDArray[np.uint8]:
-        """Say of every tile whether it holds tissue, and return its status; tiles that were done stay so."""
+    def mark_background(
+        self, tissue: NDArray[np.bool_], artefacts: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.uint8]:
+        """Say of every tile whether it holds tissue, and return its status.
+
+        Tiles that were done stay so, unless they are among `artefacts`, (rows, columns): `TileStatus.INK` or `BLUR`,
+        elsewhere 0. Of those nothing counts, whatever was found in them before.
+        """
         status = self.status
         settled = (status == TileStatus.DONE) | (status == TileStatus.UNREADABLE)
         wanted = np.where(settled, status, np.where(tissue, TileStatus.TODO, TileStatus.BACKGROUND)).astype(np.uint8)
+        if artefacts is not None:
+            wanted = np.where(artefacts, artefacts, wanted).astype(np.uint8)
         row, column = np.nonzero(wanted != status)
         self._chunks.put(row, column, {"status": wanted[row, column]})
         return wanted

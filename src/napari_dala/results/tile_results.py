@@ -18,6 +18,11 @@ class TileStatus(IntEnum):
     DONE = 1
     UNREADABLE = 2
     BACKGROUND = 3
+    INK = 4
+    BLUR = 5
+
+
+LEFT_OUT = (TileStatus.INK, TileStatus.BLUR)  # tiles that hold tissue or ink, and of which nothing counts
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from math import floor
+from math import ceil, floor
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -130,7 +130,7 @@ class Slide(ABC):
             )
         power = facts.objective_power
         self.objective_power = power if power is not None and _within(power, PLAUSIBLE_POWER) else None
-        self._thumbnail: tuple[int, NDArray[np.uint8]] | None = None
+        self._thumbnail: tuple[int, NDArray[np.uint8], NDArray[np.bool_]] | None = None
         self._same_file: Slide | None = None  # whose end would close the file
         self._resolution: tuple[tuple[float, float], MppSource] | None = None
         if mpp is not None:
@@ -258,13 +258,20 @@ class Slide(ABC):
     def thumbnail(self, max_side: int) -> NDArray[np.uint8]:
         """Return the whole slide with its longer side at most `max_side` px, (h, w, 3) uint8.
 
-        What cannot be decoded is shown in the background's colour.
+        What cannot be decoded is shown in the background's colour; see `undecoded`.
         """
-        if self._thumbnail is None or self._thumbnail[0] != max_side:
-            self._thumbnail = (max_side, self._draw_thumbnail(max_side))
-        return self._thumbnail[1]
+        return self._drawn(max_side)[1]
 
-    def _draw_thumbnail(self, max_side: int) -> NDArray[np.uint8]:
+    def undecoded(self, max_side: int) -> NDArray[np.bool_]:
+        """Return which pixels of `thumbnail` could not be decoded, in whole or in part, (h, w)."""
+        return self._drawn(max_side)[2]
+
+    def _drawn(self, max_side: int) -> tuple[int, NDArray[np.uint8], NDArray[np.bool_]]:
+        if self._thumbnail is None or self._thumbnail[0] != max_side:
+            self._thumbnail = (max_side, *self._draw_thumbnail(max_side))
+        return self._thumbnail
+
+    def _draw_thumbnail(self, max_side: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         width, height = self.dimensions
         shrink = max(1.0, max(width, height) / max_side)
         size = (max(1, round(width / shrink)), max(1, round(height / shrink)))
@@ -276,10 +283,12 @@ class Slide(ABC):
         rows = max(1, min(512 * level.width, most) // (level.width * factor)) * factor
         columns = max(1, most // (rows * factor)) * factor
 
+        lost: list[tuple[int, int, int, int]] = []  # left, top, right, bottom; px of the level
+
         def block(corner: tuple[int, int]) -> NDArray[np.uint8]:
             top, left = corner
             wide, high = min(columns, level.width - left), min(rows, level.height - top)
-            pixels = self._read_what_can_be((left, top, wide, high), index)
+            pixels = self._read_what_can_be((left, top, wide, high), index, lost)
             return np.asarray(Image.fromarray(pixels).reduce(factor))
 
         corners = product(range(0, level.height, rows), range(0, level.width, columns))
@@ -288,17 +297,24 @@ class Slide(ABC):
         across = -(-level.width // columns)
         strips = [np.concatenate(blocks[at : at + across], axis=1) for at in range(0, len(blocks), across)]
         whole = np.concatenate(strips)
-        return np.asarray(Image.fromarray(whole).resize(size, Image.Resampling.BILINEAR))
+        undecoded = np.zeros(size[::-1], np.bool_)
+        to_right, down = size[0] / level.width, size[1] / level.height
+        for left, upper, right, lower in lost:
+            undecoded[floor(upper * down) : ceil(lower * down), floor(left * to_right) : ceil(right * to_right)] = True
+        return np.asarray(Image.fromarray(whole).resize(size, Image.Resampling.BILINEAR)), undecoded
 
-    def _read_what_can_be(self, box: tuple[int, int, int, int], index: int) -> NDArray[np.uint8]:
-        """Read a box (pixels of the level) inside a level; where that fails tile by tile, bad ones as background."""
+    def _read_what_can_be(
+        self, box: tuple[int, int, int, int], index: int, lost: list[tuple[int, int, int, int]]
+    ) -> NDArray[np.uint8]:
+        """Read a box (pixels of the level) inside it; where that fails tile by tile, the bad ones from finer levels.
+
+        What cannot be read there either is left as background, and added to `lost`.
+        """
         level, (left, top, width, height) = self.levels[index], box
 
-        def read(x: int, y: int, wide: int, high: int) -> NDArray[np.uint8]:
-            return self.read(round(x * level.downsample), round(y * level.downsample), wide, high, index)
-
+        x, y = round(left * level.downsample), round(top * level.downsample)
         try:
-            return read(*box)
+            return self.read(x, y, width, height, index)
         except SlideError:
             pixels = plain_picture(width, height, self.facts.background)
         wide, high = level.tile
@@ -306,12 +322,24 @@ class Slide(ABC):
             first, last = max(top, y), min(top + height, y + high)
             for x in range(left // wide * wide, left + width, wide):
                 start, end = max(left, x), min(left + width, x + wide)
-                try:
-                    tile = read(start, first, end - start, last - first)
-                except SlideError:
-                    continue
-                pixels[first - top : last - top, start - left : end - left] = tile
+                at = round(start * level.downsample), round(first * level.downsample)
+                tile = self._read_at_any(*at, end - start, last - first, index)
+                if tile is None:
+                    lost.append((start, first, end, last))
+                else:
+                    pixels[first - top : last - top, start - left : end - left] = tile
         return pixels
+
+    def _read_at_any(self, x: int, y: int, width: int, height: int, index: int) -> NDArray[np.uint8] | None:
+        """Read a rectangle of a level from it or from the next finer one that can be read; None where none can."""
+        for finer in range(index, -1, -1):
+            zoom = self.levels[index].downsample / self.levels[finer].downsample
+            try:
+                pixels = self.read(x, y, round(width * zoom), round(height * zoom), finer)
+            except SlideError:
+                continue
+            return pixels if finer == index else np.asarray(Image.fromarray(pixels).resize((width, height)))
+        return None
 
 
 def checked_mpp(mpp: float | tuple[float, float]) -> tuple[float, float]:
@@ -358,6 +386,17 @@ def downsample_of(finest: tuple[int, int], size: tuple[int, int]) -> float:
     pixel of the level off, however long and narrow the slide.
     """
     return sum(finest) / sum(size)
+
+    def _read_at_any(self, x: int, y: int, width: int, height: int, index: int) -> NDArray[np.uint8] | None:
+        """Read a rectangle of a level from it or from the next finer one that can be read; None where none can."""
+        for finer in range(index, -1, -1):
+            zoom = self.levels[index].downsample / self.levels[finer].downsample
+            try:
+                pixels = self.read(x, y, round(width * zoom), round(height * zoom), finer)
+            except SlideError:
+                continue
+            return pixels if finer == index else np.asarray(Image.fromarray(pixels).resize((width, height)))
+        return None
 
 
 def fingerprint_of(path: Path) -> str:

@@ -6,8 +6,10 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import shapely
+import tifffile
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 
@@ -148,3 +150,20 @@ def test_import_and_export(qtbot: Any, dock: Any, tmp_path: Path, monkeypatch: p
     qtbot.waitUntil(lambda: panel.failure.isVisible())
     assert "from elsewhere.geojson" in panel.failure.text()
     assert len(drawing.document.annotations) == 4
+
+
+def test_ink_becomes_regions_to_ignore(qtbot: Any, annotate: Any, viewer: Any, tmp_path: Path) -> None:
+    picture = np.full((1024, 1024, 3), 244, np.uint8)
+    picture[300:360, 100:900] = (60, 80, 200)
+    path = tmp_path / "pen.tiff"
+    resolution = {"resolution": (20000, 20000), "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(path, picture, tile=(256, 256), photometric="rgb", **resolution)
+    viewer.open(path, plugin="napari-dala")
+    press(qtbot, annotate.panel.artefacts_button)
+    qtbot.waitUntil(lambda: bool(annotate.drawing.document.annotations))
+    document = annotate.drawing.document
+    assert [item.class_name for item in document.annotations] == ["Ink*"]
+    assert document.class_named("Ink*").ignore
+    assert annotate.panel.told.text() == "1 region of ink or blur, to ignore."
+    press(qtbot, annotate.panel.undo_button)
+    assert annotate.drawing.document.annotations == ()

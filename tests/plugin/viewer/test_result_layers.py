@@ -271,6 +271,32 @@ def test_of_many_moves_of_a_slider_the_last_one_is_shown(tmp_path: Path, painted
     np.testing.assert_array_equal(results.cam.data, expected.map)
 
 
+@pytest.mark.parametrize("grows", [False, True], ids=["there before", "comes while it runs"])
+def test_ink_and_blur_are_a_hidden_layer_where_there_are_any(tmp_path: Path, painted: Any, grows: bool) -> None:
+    store = painted(tmp_path, GRIDS["model's own mpp"])
+    artefacts = np.zeros(store.grid.shape, np.uint8)
+    artefacts[1, 2], artefacts[2, 0] = TileStatus.INK, TileStatus.BLUR
+    if grows:
+        results = laid_over(slide_layer(store.grid), tmp_path)
+        assert results.left_out is None
+        results.mark(store.mark_background(store.status == TileStatus.DONE, artefacts))
+    else:
+        store.mark_background(store.status == TileStatus.DONE, artefacts)
+        results = laid_over(slide_layer(store.grid), tmp_path)
+    layer = results.left_out
+    assert layer is not None
+    assert layer.name == "Ink and blur"
+    assert not layer.visible
+    assert (layer.data[1, 2], layer.data[2, 0], np.count_nonzero(layer.data)) == (1, 2, 2)
+    np.testing.assert_allclose(layer.scale, results.classes.scale)
+    np.testing.assert_allclose(layer.translate, results.classes.translate)
+    assert not results.analysis.analysed[1, 2]
+    results.end_names(" (other)")
+    assert layer.name == "Ink and blur (other)"
+    results.remove()
+    assert layer not in results._layers
+
+
 @pytest.mark.timed
 def test_10_000_tiles_are_shown_within_50_ms(tmp_path: Path, painted: Any) -> None:
     grid = TileGrid((22400, 22400), 224, (1.0, 1.0), 7)

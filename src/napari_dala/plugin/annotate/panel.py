@@ -26,6 +26,7 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import create_worker
 
+from napari_dala.annotations.artefacts import artefact_regions
 from napari_dala.annotations.files import read_annotations, write_annotations
 from napari_dala.plugin.annotate.class_list import ClassList
 from napari_dala.plugin.annotate.drawing import CORNERS, ELLIPSE, LASSO, MOVE, POLYGON, RECTANGLE, SELECT
@@ -33,6 +34,8 @@ from napari_dala.plugin.annotate.tool_icons import tool_icon
 from napari_dala.plugin.parts.notes import Note
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from napari_dala.annotations.document import AnnotationDocument
     from napari_dala.plugin.annotate.drawing import Drawing
     from napari_dala.plugin.viewer.session import Session
@@ -78,6 +81,8 @@ class AnnotationPanel(QWidget):
         self.tools = {tool: QToolButton() for tool in _TOOLS}
         self.undo_button, self.redo_button, self.delete_button = map(QPushButton, ("Undo", "Redo", "Delete"))
         self.import_button, self.export_button = QPushButton("Import…"), QPushButton("Export…")
+        self.artefacts_button = QPushButton("Outline ink and blur")
+        self.artefacts_button.setToolTip("Draws them as regions to ignore, to be changed with the tools")
         self.keys = QLabel("Digit keys choose the class, and give it to regions that are selected.")
         self.keys.setWordWrap(True)
         self.state = QLabel()
@@ -110,7 +115,9 @@ class AnnotationPanel(QWidget):
         patient.addRow("Patient", self.patient)
         drawing = QVBoxLayout(self.controls)
         drawing.setContentsMargins(0, 0, 0, 0)
-        for part in (patient, self.class_list, self.keys, tools, steps, files, self.counts_place):
+        for part in (
+            patient, self.class_list, self.keys, tools, steps, self.artefacts_button, files, self.counts_place
+        ):  # fmt: skip
             drawing.addWidget(part) if isinstance(part, QWidget) else drawing.addLayout(part)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -137,6 +144,7 @@ class AnnotationPanel(QWidget):
         self.patient.editingFinished.connect(self._set_patient)
         self.import_button.clicked.connect(self._choose_import)
         self.export_button.clicked.connect(self._choose_export)
+        self.artefacts_button.clicked.connect(self.outline_artefacts)
         for keys, call in (
             (QKeySequence.StandardKey.Undo, drawing.undo),
             (QKeySequence.StandardKey.Redo, drawing.redo),
@@ -172,20 +180,47 @@ class AnnotationPanel(QWidget):
 
     def import_from(self, path: Path) -> None:
         """Add what is in a GeoJSON file to what is drawn."""
+
+        def tell(found: AnnotationDocument, document: AnnotationDocument) -> str:
+            other = found.fingerprint and found.fingerprint != document.fingerprint
+            ending = ", which were drawn on another slide." if other else "."
+            return f"{len(found.annotations)} regions from {path.name}{ending}"
+
+        self._add(partial(read_annotations, path), tell)
+
+    def outline_artefacts(self) -> None:
+        """Add ink, and what is out of focus, as regions to ignore."""
+        slide = self._session.open_slide()
+        if slide is None:
+            return
+
+        def tell(found: AnnotationDocument, document: AnnotationDocument) -> str:
+            count = len(found.annotations)
+            return (
+                f"{count} region{'s'[: count != 1]} of ink or blur, to ignore."
+                if count
+                else "No ink and no blur found."
+            )
+
+        self._add(partial(artefact_regions, slide), tell)
+
+    def _add(
+        self,
+        find: Callable[[], AnnotationDocument],
+        tell: Callable[[AnnotationDocument, AnnotationDocument], str],
+    ) -> None:
+        """Add regions that are found in a thread to what is drawn, if the slide is still the same then."""
         self._tell("")
         layer = self._session.layer
 
         def add(found: AnnotationDocument) -> None:
             document = self._drawing.document
             if document is not None and self._session.layer is layer:
-                self._drawing.edit(document.joined(found))
-                other = found.fingerprint and found.fingerprint != document.fingerprint
-                self._tell(
-                    f"{len(found.annotations)} regions from {path.name}"
-                    + (", which were drawn on another slide." if other else ".")
-                )
+                if found.annotations:
+                    self._drawing.edit(document.joined(found))
+                self._tell(tell(found, document))
 
-        create_worker(read_annotations, path, _connect={"returned": add, "errored": self._on_error})
+        create_worker(find, _connect={"returned": add, "errored": self._on_error})
 
     def export_to(self, path: Path) -> None:
         """Write what is drawn as GeoJSON, classes and colours with it."""

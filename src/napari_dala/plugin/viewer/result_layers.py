@@ -1,4 +1,4 @@
-"""The results of one analysis as layers over its slide: probability, class, Grad-CAM and what is unfamiliar."""
+"""The results of one analysis as layers over its slide: probability, class, Grad-CAM, the unfamiliar, ink and blur."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from psygnal import Signal
 from napari_dala.plugin.viewer.cam_picture import CamPainter, CamView
 from napari_dala.plugin.viewer.slide_layers import to_slide
 from napari_dala.results.report.pictures import colormap
+from napari_dala.results.tile_results import LEFT_OUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 PROBABILITY_OPACITY, CAM_OPACITY = 0.5, 0.65  # both together leave the nuclei visible
 _MOST = 0.5
 _HATCH = (0.35, 0.35, 0.35, 1.0)
+_LEFT_OUT, _INK, _BLUR = "Ink and blur", (0.1, 0.3, 0.9, 1.0), (0.9, 0.7, 0.1, 1.0)
 PLACEMENT = ("scale", "translate", "rotate", "shear", "affine", "units")
 
 
@@ -37,7 +39,7 @@ class ResultLayers:
     """Creates layers above a slide layer and keeps them up to date.
 
     Probability, predicted class and Grad-CAM; where the bundle knows what it was trained on, also grey hatching over
-    tissue unlike that.
+    tissue unlike that. Where tiles were left out for ink or blur, a hidden layer of those.
 
     Parameters
     ----------
@@ -76,8 +78,11 @@ class ResultLayers:
         self._explainer = CamPainter(loaded, self.explanation)
         self._explainer.part_made.connect(self._show_part)
         self._explainer.made.connect(self._show_cam)
+        self.left_out: Labels | None = None
         self.probability, self.classes, self.cam = self._create()
         self.unfamiliar = self._hatched() if self.analysis.knows_unfamiliar else None
+        if self._is_left_out.any():
+            self.left_out = self._left_out()
         self._named = self._names
         self._place()
         for name in PLACEMENT:
@@ -90,8 +95,8 @@ class ResultLayers:
     @property
     def all(self) -> tuple[Layer, ...]:
         """The layers, the topmost first."""
-        results = self.cam, self.classes, self.probability
-        return results if self.unfamiliar is None else (self.unfamiliar, *results)
+        found = self.left_out, self.unfamiliar, self.cam, self.classes, self.probability
+        return tuple(layer for layer in found if layer is not None)
 
     @property
     def present(self) -> list[Layer]:
@@ -121,6 +126,17 @@ class ResultLayers:
     def mark(self, status: NDArray[np.uint8]) -> None:
         """Note what has become of every tile, (rows, columns)."""
         self._loaded.mark(status)
+        if not self._is_left_out.any():
+            return
+        if self.left_out is None:
+            self.left_out = self._left_out()
+            self._named = self._names
+            self._place()
+            selection = set(self._layers.selection)
+            self._layers.insert(self._layers.index(self.slide_layer) + 1, self.left_out)
+            self._layers.selection = selection
+        np.asarray(self.left_out.data)[...] = self._is_left_out
+        self.left_out.refresh(extent=False)
 
     def end_names(self, ending: str) -> None:
         """Give the layers' names another ending."""
@@ -230,7 +246,7 @@ class ResultLayers:
     def _hatched(self) -> Image:
         return Image(
             self._hatching(),
-            name=self._names[0],
+            name=self._names[-4],
             colormap=Colormap(((0, 0, 0, 0), _HATCH), name="dala unfamiliar"),
             contrast_limits=(0, 1),
             opacity=0.8,
@@ -238,6 +254,26 @@ class ResultLayers:
             rgb=False,
             multiscale=False,
             metadata=self._metadata("unfamiliar"),
+        )
+
+    @property
+    def _is_left_out(self) -> NDArray[np.uint8]:
+        """1 on tiles of ink, 2 on tiles out of focus, else 0, (rows, columns)."""
+        return sum(
+            ((self.analysis.status == kind) * np.uint8(value) for value, kind in enumerate(LEFT_OUT, 1)),
+            np.zeros(self.analysis.grid.shape, np.uint8),
+        )
+
+    def _left_out(self) -> Labels:
+        return Labels(
+            self._is_left_out,
+            name=f"{_LEFT_OUT}{self._ending}",
+            colormap=DirectLabelColormap(color_dict={None: (0, 0, 0, 0), 0: (0, 0, 0, 0), 1: _INK, 2: _BLUR}),
+            opacity=0.6,
+            blending="translucent",
+            visible=False,
+            multiscale=False,
+            metadata=self._metadata("left out"),
         )
 
     def _hatching(self) -> NDArray[np.uint8]:
@@ -262,7 +298,9 @@ class ResultLayers:
         ending = f"{'' if card.trained else ' (untrained)'}{self._ending}"
         approximate = " (approximate)" if self.analysis.approximate.any() else ""
         unfamiliar = (f"Unfamiliar tissue{ending}",) if self.analysis.knows_unfamiliar else ()
+        left_out = () if self.left_out is None else (f"{_LEFT_OUT}{self._ending}",)
         return (
+            *left_out,
             *unfamiliar,
             f"{kind}: {card.class_names[shown.class_index]}{approximate}{ending}",
             f"Predicted class{ending}",
@@ -283,6 +321,7 @@ class ResultLayers:
         for layer, frame in (
             (self.probability, grid.tile_frame),
             (self.classes, grid.tile_frame),
+            (self.left_out, grid.tile_frame),
             (self.cam, grid.cell_frame),
             (self.unfamiliar, grid.cell_frame),
         ):

@@ -15,7 +15,7 @@ import shapely.geometry
 from scipy import ndimage
 
 from napari_dala.files import write_text
-from napari_dala.results.tile_results import TileStatus
+from napari_dala.results.tile_results import LEFT_OUT, TileStatus
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,15 +63,19 @@ class Region:
 def write_tiles(analysis: Analysis, path: Path) -> None:
     """Write one CSV row per tissue tile: minx, miny, width, height, status, unfamiliar and prob_<class>.
 
-    Positions and sizes are level-0 px with 2 decimals; `status` is done, unreadable or todo; `unfamiliar` is 1 where
-    the tile is unlike what the model was trained on, else 0; the probabilities have 6 decimals. The last two are empty
-    where a tile is not done.
+    Positions and sizes are level-0 px with 2 decimals; `status` is done, unreadable, left out (ink or out of focus) or
+    todo; `unfamiliar` is 1 where the tile is unlike what the model was trained on, else 0; the probabilities have 6
+    decimals. The last two are empty where a tile is not done.
     """
     rows, columns = np.nonzero(analysis.analysed | (analysis.status != TileStatus.BACKGROUND))
     left, top = analysis.grid.origins()
     width, height = analysis.grid.tile_size
-    unreadable = analysis.status[rows, columns] == TileStatus.UNREADABLE
-    names = np.where(analysis.analysed[rows, columns], "done", np.where(unreadable, "unreadable", "todo"))
+    status = analysis.status[rows, columns]
+    names = np.select(
+        [analysis.analysed[rows, columns], status == TileStatus.UNREADABLE, np.isin(status, LEFT_OUT)],
+        ["done", "unreadable", "left out"],
+        "todo",
+    )
     probabilities = analysis.probability[:, rows, columns].T
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
