@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from napari_dala.slide.base import Slide
     from napari_dala.slide.density import Bools, Floats
 
-_FLAT = 0.05  # part of the density that it varies by; at 2 um/px and more tissue of 9 data sets varies by twice that
+_FLAT = 0.05  # part of the density that it varies by; no tissue of an ink's colour is as even at 2 um/px and more
 _PADDING = 3  # grey levels
 _FOCUS_UM = 1.6  # of a pixel; at finer ones sharp tissue looks smooth too
 _FOCUS_BLOCK, _FOCUS_BLOCKS = 8, 5  # px of a square that is judged as one, with its neighbours: 5 squares wide
@@ -61,8 +61,8 @@ def artefact_mask(rgb: NDArray[np.uint8], um_per_px: float | None = None) -> Art
     *Ink* is what absorbs as no stain of haematoxylin with eosin or DAB does, or as evenly as no tissue does: see
     `ink_in` for the rules and for what they cannot tell. *Out of focus* is tissue in which neighbouring pixels differ
     little from each other against how much they differ over 40 px. It errs on the side of sharp: noise, a lack of any
-    texture, and glass are never called blurred. A thumbnail cannot show a blur narrower than its own pixels: a Gaussian
-    of 4 um is found at up to about 2.6 um/px, hardly at 4; so is one of 10 um at 6.
+    texture, and glass are never called blurred. A thumbnail cannot show a blur narrower than its own pixels: on real
+    photographs a Gaussian of 4 um is found at up to 2.6 um/px and hardly at 4, one of 6 um at 4 and hardly at 8.
 
     Parameters
     ----------

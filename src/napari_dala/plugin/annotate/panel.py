@@ -216,8 +216,9 @@ class AnnotationPanel(QWidget):
         def add(found: AnnotationDocument) -> None:
             document = self._drawing.document
             if document is not None and self._session.layer is layer:
-                if found.annotations:
-                    self._drawing.edit(document.joined(found))
+                joined = document.joined(found)
+                if joined != document:
+                    self._drawing.edit(joined)
                 self._tell(tell(found, document))
 
         create_worker(find, _connect={"returned": add, "errored": self._on_error})
