@@ -15,7 +15,8 @@ from napari_dala.annotations.document import Annotation, AnnotationDocument
 from napari_dala.annotations.files import load_for, read_annotations, save_for
 from napari_dala.annotations.slides import annotated_slides, remember_slide
 from napari_dala.model.card import UNTRAINED_CARD
-from napari_dala.results.store import Setting, create_store, open_store
+from napari_dala.results.opening import create_store, open_store
+from napari_dala.results.store import Setting
 from napari_dala.slide import Slide, open_slide
 from napari_dala.slide.teaching.slide import teaching_slide
 from napari_dala.slide.tiles import TileGrid

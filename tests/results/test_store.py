@@ -145,10 +145,11 @@ def test_a_chunk_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypat
     told: list[tuple[str, object]] = []
     sync, rename = os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda file: told.append(("fsync", os.fstat(file).st_ino)) or sync(file))
+    store = opened(tmp_path, 10)
     monkeypatch.setattr(
         os, "replace", lambda old, new: told.append(("replace", os.stat(old).st_ino)) or rename(old, new)
     )
-    opened(tmp_path, 10).write(results(np.array([1]), np.array([2])), [])
+    store.write(results(np.array([1]), np.array([2])), [])
     renamed = [place for place, (what, _) in enumerate(told) if what == "replace"]
     assert renamed
     assert all(("fsync", told[place][1]) in told[:place] for place in renamed)

@@ -113,7 +113,7 @@ def _analyze_one(path: Path, predictor: Predictor, request: AnalysisRequest, bar
             seconds=time.perf_counter() - start,
         )
         write_outputs(analysis, slide, folder, run, anonymous=request.anonymous)
-        for line in sorted(analysis.store.damaged):
+        for line in analysis.store.damaged:
             raise DalaError(f"{line} while it was read; run it again")
     if not last.total:
         tell_no_tissue(path)

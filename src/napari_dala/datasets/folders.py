@@ -5,7 +5,6 @@ Paths and labels only; no pixel is read here.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import re
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, get_args
 
 import numpy as np
 
+from napari_dala.datasets.copies import check_copies
 from napari_dala.datasets.images import ImageDataset, LabelledImage
 from napari_dala.errors import DatasetError
 
@@ -120,7 +120,7 @@ def load_dataset(
         dataset = _by_likeness(_class_folders(root))
     else:
         dataset = {"bach": _bach, "mini-ddsm": _mini_ddsm, "folder": _class_folders}[kind](root)
-    _check_copies(root, dataset)
+    check_copies(root, dataset)
     images = tuple(replace(image, source=dataset.name) for image in dataset.images)
     return replace(dataset, images=images, cohort=dataset.cohort or str(root.resolve()))
 
@@ -346,49 +346,6 @@ def _first_of_each(root: Path, items: Iterable[Item], key: Callable[[Item], str]
     if copies:
         _log.warning("%s: %d further copies of images were left out", root, copies)
     return list(first.values())
-
-
-def _check_copies(root: Path, dataset: ImageDataset) -> None:
-    """Raise `DatasetError` if one picture lies in two classes, and warn if it lies with two patients."""
-    shared = 0
-    groups: Iterable[list[LabelledImage]] = [list(dataset.images)]
-    for key in (_size, _sample, _digest):  # each reads more of fewer files
-        groups = [same for group in groups for same in _alike(group, key)]
-    for first, *copies in groups:
-        for copy in copies:
-            if copy.label != first.label:
-                one, other = (image.path.relative_to(root) for image in (first, copy))
-                raise DatasetError(
-                    f"{root}: {one} and {other} are the same picture in two classes; remove it where it is wrong"
-                )
-        shared += any(copy.patient != first.patient for copy in copies)
-    if shared:
-        _log.warning("%s: %d images lie there under more than one patient: figures may be too good", root, shared)
-
-
-def _alike(images: Iterable[LabelledImage], key: Callable[[Path], object]) -> Iterator[list[LabelledImage]]:
-    found: dict[object, list[LabelledImage]] = {}
-    for image in images:
-        try:
-            found.setdefault(key(image.path), []).append(image)
-        except OSError:  # who reads it next says so
-            continue
-    return (same for same in found.values() if len(same) > 1)
-
-
-def _size(path: Path) -> object:
-    return path.stat().st_size or path  # what is empty is nobody's copy
-
-
-def _sample(path: Path) -> object:
-    with path.open("rb") as file:
-        file.seek(path.stat().st_size // 2)
-        return file.read(4096)
-
-
-def _digest(path: Path) -> object:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _complete(root: Path, dataset: ImageDataset) -> ImageDataset:

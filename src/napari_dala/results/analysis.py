@@ -137,7 +137,7 @@ class Analysis:
             found.append(f"{unreadable} tile(s) of the slide could not be decoded and were left out.")
         if left_out := int(np.isin(self.status, LEFT_OUT).sum()):
             found.append(f"{left_out} tile(s) left out: ink or out of focus.")
-        if damaged := sorted(self.store.damaged):
+        if damaged := self.store.damaged:
             found.append(
                 f"{len(damaged)} part(s) of what is stored are damaged ({', '.join(damaged[:3])}): run the analysis "
                 "again to compute them anew."

@@ -97,8 +97,12 @@ class AnalysisStore:
         self._tiles = tiles
         self._arrays: dict[str, zarr.Array[Any]] = {**dict(tiles.arrays()), **dict(head.arrays())}
         self._chunks = ChunkWriter(self._arrays, self.grid.cells)
-        self.damaged: dict[str, DamagedChunk] = {}
-        """Chunks that could not be read, by the line that names them."""
+        self._damaged: dict[str, DamagedChunk] = {}  # by the line that names it
+
+    @property
+    def damaged(self) -> list[str]:
+        """What could not be read of it until now, a line each."""
+        return sorted(self._damaged)
 
     @property
     def grid(self) -> TileGrid:
@@ -186,7 +190,7 @@ class AnalysisStore:
             except DamagedChunk as damaged:
                 if name in TRUNK_VALUES:
                     raise
-                self.damaged[str(damaged)] = damaged
+                self._damaged[str(damaged)] = damaged
                 continue
             at = tuple(slice(index * side * factor, (index + 1) * side * factor) for index in place)
             part = whole[(slice(None), *at)] if name in TILES_LAST else whole[at]
@@ -224,10 +228,10 @@ class AnalysisStore:
                     if name not in TRUNK_VALUES:
                         read_chunk(array, name, (row, column))
                 except DamagedChunk as found:
-                    self.damaged[str(found)] = found
-        for damaged in list(self.damaged.values()):
+                    self._damaged[str(found)] = found
+        for damaged in list(self._damaged.values()):
             self.forget(damaged)
-        self.damaged.clear()
+        self._damaged.clear()
 
     def forget(self, damaged: DamagedChunk) -> None:
         """Let the tiles of a damaged chunk be computed again."""

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from abc import ABC, abstractmethod
-from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
-from math import ceil, floor
+from math import floor
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-from PIL import Image
-
 from napari_dala.errors import SlideError
+from napari_dala.slide.thumbnail import draw_thumbnail
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
     from typing import Self
 
+    import numpy as np
     from numpy.typing import NDArray
 
 MppSource = Literal["file", "objective power", "given"]
@@ -34,7 +29,6 @@ _HASHED_WHOLE = 1 << 23  # bytes of a file; larger ones are hashed in samples
 _HASHED_ENDS = 1 << 16
 _SAMPLES, _SAMPLE_BYTES = 1024, 1 << 12
 _ONCE_BY_THEIR_FILE = ("mirax", "hamamatsu")  # vendors whose slides of many files had one of them hashed
-_BLOCK_BYTES = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -268,78 +262,8 @@ class Slide(ABC):
 
     def _drawn(self, max_side: int) -> tuple[int, NDArray[np.uint8], NDArray[np.bool_]]:
         if self._thumbnail is None or self._thumbnail[0] != max_side:
-            self._thumbnail = (max_side, *self._draw_thumbnail(max_side))
+            self._thumbnail = (max_side, *draw_thumbnail(self, max_side))
         return self._thumbnail
-
-    def _draw_thumbnail(self, max_side: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        width, height = self.dimensions
-        shrink = max(1.0, max(width, height) / max_side)
-        size = (max(1, round(width / shrink)), max(1, round(height / shrink)))
-        index = self.level_for(shrink)
-        level = self.levels[index]
-        factor = max(1, int(shrink / level.downsample))
-        # In blocks: a slide of one level would not fit into memory as a whole. A few at a time, to decode faster.
-        most = _BLOCK_BYTES // 3
-        rows = max(1, min(512 * level.width, most) // (level.width * factor)) * factor
-        columns = max(1, most // (rows * factor)) * factor
-
-        lost: list[tuple[int, int, int, int]] = []  # left, top, right, bottom; px of the level
-
-        def block(corner: tuple[int, int]) -> NDArray[np.uint8]:
-            top, left = corner
-            wide, high = min(columns, level.width - left), min(rows, level.height - top)
-            pixels = self._read_what_can_be((left, top, wide, high), index, lost)
-            return np.asarray(Image.fromarray(pixels).reduce(factor))
-
-        corners = product(range(0, level.height, rows), range(0, level.width, columns))
-        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-            blocks = list(pool.map(block, corners))
-        across = -(-level.width // columns)
-        strips = [np.concatenate(blocks[at : at + across], axis=1) for at in range(0, len(blocks), across)]
-        whole = np.concatenate(strips)
-        undecoded = np.zeros(size[::-1], np.bool_)
-        to_right, down = size[0] / level.width, size[1] / level.height
-        for left, upper, right, lower in lost:
-            undecoded[floor(upper * down) : ceil(lower * down), floor(left * to_right) : ceil(right * to_right)] = True
-        return np.asarray(Image.fromarray(whole).resize(size, Image.Resampling.BILINEAR)), undecoded
-
-    def _read_what_can_be(
-        self, box: tuple[int, int, int, int], index: int, lost: list[tuple[int, int, int, int]]
-    ) -> NDArray[np.uint8]:
-        """Read a box (pixels of the level) inside it; where that fails tile by tile, the bad ones from finer levels.
-
-        What cannot be read there either is left as background, and added to `lost`.
-        """
-        level, (left, top, width, height) = self.levels[index], box
-
-        x, y = round(left * level.downsample), round(top * level.downsample)
-        try:
-            return self.read(x, y, width, height, index)
-        except SlideError:
-            pixels = plain_picture(width, height, self.facts.background)
-        wide, high = level.tile
-        for y in range(top // high * high, top + height, high):
-            first, last = max(top, y), min(top + height, y + high)
-            for x in range(left // wide * wide, left + width, wide):
-                start, end = max(left, x), min(left + width, x + wide)
-                at = round(start * level.downsample), round(first * level.downsample)
-                tile = self._read_at_any(*at, end - start, last - first, index)
-                if tile is None:
-                    lost.append((start, first, end, last))
-                else:
-                    pixels[first - top : last - top, start - left : end - left] = tile
-        return pixels
-
-    def _read_at_any(self, x: int, y: int, width: int, height: int, index: int) -> NDArray[np.uint8] | None:
-        """Read a rectangle of a level from it or from the next finer one that can be read; None where none can."""
-        for finer in range(index, -1, -1):
-            zoom = self.levels[index].downsample / self.levels[finer].downsample
-            try:
-                pixels = self.read(x, y, round(width * zoom), round(height * zoom), finer)
-            except SlideError:
-                continue
-            return pixels if finer == index else np.asarray(Image.fromarray(pixels).resize((width, height)))
-        return None
 
 
 def checked_mpp(mpp: float | tuple[float, float]) -> tuple[float, float]:
@@ -387,17 +311,6 @@ def downsample_of(finest: tuple[int, int], size: tuple[int, int]) -> float:
     """
     return sum(finest) / sum(size)
 
-    def _read_at_any(self, x: int, y: int, width: int, height: int, index: int) -> NDArray[np.uint8] | None:
-        """Read a rectangle of a level from it or from the next finer one that can be read; None where none can."""
-        for finer in range(index, -1, -1):
-            zoom = self.levels[index].downsample / self.levels[finer].downsample
-            try:
-                pixels = self.read(x, y, round(width * zoom), round(height * zoom), finer)
-            except SlideError:
-                continue
-            return pixels if finer == index else np.asarray(Image.fromarray(pixels).resize((width, height)))
-        return None
-
 
 def fingerprint_of(path: Path) -> str:
     """Hash a file's size and its bytes: all up to 8 MiB, else its ends and 4 KiB from each 1024th of it."""
@@ -432,28 +345,3 @@ def _ends_hashed(path: Path) -> str:
         file.seek(max(0, size - _HASHED_ENDS))
         digest.update(file.read(_HASHED_ENDS))
     return digest.hexdigest()[:32]
-
-
-def plain_picture(width: int, height: int, colour: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Return (height, width, 3) uint8 of one colour."""
-    row = np.tile(np.array(colour, np.uint8), (width, 1))
-    return np.tile(row, (height, 1, 1))  # row by row: 20 times as fast as pixel by pixel
-
-
-def read_inside(
-    read: Callable[[int, int, int, int], NDArray[np.uint8]],
-    box: tuple[int, int, int, int],
-    level: Level,
-    background: tuple[int, int, int],
-) -> NDArray[np.uint8]:
-    """Read a box (x, y, width, height; pixels of `level`) that may overhang the level.
-
-    `read(left, top, right, bottom)` gives (h, w, 3) uint8 and is asked for pixels inside the level only.
-    """
-    x, y, width, height = box
-    left, top = max(0, x), max(0, y)
-    right, bottom = min(level.width, x + width), min(level.height, y + height)
-    out = plain_picture(width, height, background)
-    if left < right and top < bottom:
-        out[top - y : bottom - y, left - x : right - x] = read(left, top, right, bottom)
-    return out

@@ -14,6 +14,7 @@ from napari_dala.plugin.viewer.cam_picture import CamView
 from napari_dala.plugin.viewer.overlays import PREVIEW
 from napari_dala.plugin.viewer.session import Session
 from napari_dala.results.loaded import load, read_blocks
+from napari_dala.results.opening import for_bundle
 from napari_dala.results.tile_results import RescoredTiles, TileResults
 from napari_dala.slide.tiles import TileGrid
 
@@ -190,7 +191,7 @@ def test_another_analysis_replaces_both(desk: Desk) -> None:
 
 def test_an_approximate_map_says_so_until_it_is_exact(desk: Desk, tmp_path: Path, painted: Any) -> None:
     first = painted(tmp_path / "first", GRID)
-    store = first.for_bundle("f" * 16, first.card)
+    store = for_bundle(first, "f" * 16, first.card)
     row = column = np.array([1])
     cam = np.ones((1, 2, 7, 7))
     store.write_rescored(RescoredTiles(row, column, np.array([[0.4, 0.6]], np.float32), cam))

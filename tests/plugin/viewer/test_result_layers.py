@@ -17,7 +17,7 @@ from napari_dala.plugin.viewer.cam_picture import CamView
 from napari_dala.plugin.viewer.result_layers import ResultLayers
 from napari_dala.results.analysis import Analysis
 from napari_dala.results.loaded import load, read_blocks
-from napari_dala.results.opening import create_store
+from napari_dala.results.opening import create_store, for_bundle
 from napari_dala.results.tile_results import RescoredTiles, TileResults, TileStatus
 from napari_dala.slide.tiles import TileGrid
 
@@ -164,7 +164,7 @@ def test_a_new_head_shows_no_old_map_and_says_until_when_its_own_is_approximate(
     tmp_path: Path, painted: Any, explained: Any
 ) -> None:
     old = painted(tmp_path, GRIDS["model's own mpp"])
-    store = old.for_bundle("1" * 16, old.card)
+    store = for_bundle(old, "1" * 16, old.card)
     tile = np.array([5]), np.array([6])
     probability = np.array([[0.2, 0.8]], np.float32)
     cam = np.stack([np.zeros((7, 7)), np.arange(49.0).reshape(7, 7)])[None]

@@ -307,7 +307,7 @@ def test_what_is_wrong_is_one_line_and_the_jobs_message(lesson: Lesson, tmp_path
     cases = [
         ([nothing], "no tile is labelled"),
         ([other], "drawn on another slide than lesson.tif"),
-        ([examples_of(lesson, slide=moved)], "moved.tif: not a TIFF that can be read"),
+        ([examples_of(lesson, slide=moved)], "moved.tif: not a picture that can be read, or damaged"),
         ([examples_of(lesson), examples_of(lesson, slide=copied)], "copy.tif: this slide is given twice"),
         ([examples_of(lesson, mpp=4.0)], "more than twice as coarse"),
     ]

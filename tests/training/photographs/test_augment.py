@@ -57,7 +57,7 @@ def test_a_picture_larger_than_memory_allows_is_one_line(tmp_path: Path) -> None
     Image.new("1", (20_000, 13_000)).save(tmp_path / "large.png")
     image = LabelledImage(tmp_path / "large.png", 0, "p", "p")
     for read in (lambda: read_photograph(image.path), lambda: image_sizes(ImageDataset("x", ("a", "b"), (image,)))):
-        with pytest.raises(DatasetError, match=r"large\.png: 20000 x 13000 px are too large") as caught:
+        with pytest.raises(DatasetError, match=r"large\.png: a picture of 20000 x 13000 px is too large") as caught:
             read()
         assert "\n" not in str(caught.value)
 

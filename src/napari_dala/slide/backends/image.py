@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image
 
 from napari_dala.errors import SlideError
-from napari_dala.slide.base import Level, Slide, SlideFacts, check_size, read_inside
+from napari_dala.slide.base import Level, Slide, SlideFacts, check_size
 from napari_dala.slide.colours import over, picture_rgb, upright
+from napari_dala.slide.pictures import read_inside
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,8 +10,9 @@ import numpy as np
 import openslide
 
 from napari_dala.errors import SlideError
-from napari_dala.slide.base import Level, Slide, SlideFacts, downsample_of, plain_picture
+from napari_dala.slide.base import Level, Slide, SlideFacts, downsample_of
 from napari_dala.slide.colours import over
+from napari_dala.slide.pictures import plain_picture
 
 if TYPE_CHECKING:
     from collections.abc import Callable
