@@ -25,6 +25,7 @@ from .model.threshold import (
     ThresholdedMap as ThresholdedMap,
 )
 from .results.analysis import Analysis as Analysis, Spot as Spot, Summary as Summary
+from .results.chunks import DamagedChunk as DamagedChunk
 from .results.progress import Progress as Progress
 from .results.request import AnalysisRequest as AnalysisRequest
 from .results.store import AnalysisStore as AnalysisStore, Setting as Setting
