@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -137,13 +138,14 @@ def test_an_analysis_goes_on_where_it_was_cancelled(before: Before) -> None:
     told: list[Progress] = []
     region = [shapely.box(*recorded["region"])]
     with open_slide(before.slide) as slide:
-        now = analyze(slide, predictor, before.analyses, region=region, on_progress=told.append)
+        features = was.store.read("features")
+        now = analyze(slide, predictor, region=region, on_progress=told.append)  # in the workspace, where it was found
+        assert now.store.setting == replace(was.store.setting, fingerprint=slide.fingerprint)
     assert (told[0].done, told[0].total) == (recorded["done"], recorded["total"])
     assert (told[-1].done, predictor.tiles) == (recorded["total"], recorded["total"] - recorded["done"])
-    assert now.store.setting == was.store.setting
     done = was.analysed
     np.testing.assert_array_equal(now.probability[:, done], was.probability[:, done])
-    np.testing.assert_array_equal(now.store.read("features")[done], was.store.read("features")[done])
+    np.testing.assert_array_equal(now.store.read("features")[done], features[done])
     assert (now.status[now.analysed] == TileStatus.DONE).all()
     assert now.analysed.sum() == recorded["total"]
 
