@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import numpy as np
 import shapely
 
 from napari_dala.errors import AnnotationError
+from napari_dala.validation import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -31,16 +31,11 @@ def open_geojson(path: str | Path) -> Iterator[Any]:
         When the file cannot be read or is not JSON, or the block raised what a wrong value raises; one line.
     """
     path = Path(path)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise AnnotationError(f"{path.name}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise AnnotationError(f"{path.name}: not a JSON file: {error}") from error
+    content = read_json(path, AnnotationError, source=path.name, special=True)
     try:
         with np.errstate(invalid="ignore"):  # see `refuse_infinite`
             yield content
-    except (shapely.errors.ShapelyError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+    except (shapely.errors.ShapelyError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
         raise AnnotationError(
             f"{path.name}: not a GeoJSON file of regions ({type(error).__name__}: {error})"
         ) from error

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from napari_dala.cli.console import report_failures, tell_no_tissue, warn_of
-from napari_dala.cli.options import options_of, with_options
-from napari_dala.errors import DalaError
+from napari_dala.cli.console import line_of, report_failures, say, screen, tell_no_tissue, warn_of
+from napari_dala.cli.options import SLIDE_MPP, options_of, with_options
+from napari_dala.errors import DalaError, shown
 from napari_dala.results.request import AnalysisRequest
 
 if TYPE_CHECKING:
@@ -26,9 +26,7 @@ def analyze(
     request: AnalysisRequest,
     slides: list[Path] = typer.Argument(help="Slides, photographs or DICOM folders."),
     out: Path = typer.Option(..., "--out", help="Folder for the results, one folder a slide."),
-    mpp: float | None = typer.Option(
-        None, help="Micrometres per pixel of the slides, where the file is silent or wrong."
-    ),
+    mpp: float | None = SLIDE_MPP,
     region: Path | None = typer.Option(None, help="GeoJSON of regions to analyse, level-0 pixels."),
     compiled: bool = typer.Option(False, "--compile", help="Compile the network for the GPU first; see `dala bench`."),
     scheduler: str | None = typer.Option(
@@ -50,7 +48,7 @@ def analyze(
 
         folders = analyze_on_cluster(slides, request, scheduler)
     for folder in folders:
-        typer.echo(str(folder))
+        say(folder)
 
 
 def analyze_slides(slides: list[Path], request: AnalysisRequest, *, compiled: bool = False) -> list[Path]:
@@ -71,7 +69,7 @@ def analyze_slides(slides: list[Path], request: AnalysisRequest, *, compiled: bo
             try:
                 folders.append(_analyze_one(slide, predictor, request, bar))
             except (DalaError, OSError) as error:
-                failures.append(str(error))
+                failures.append(line_of(error))
     report_failures(failures, len(folders))
     return folders
 
@@ -86,7 +84,7 @@ def _analyze_one(path: Path, predictor: Predictor, request: AnalysisRequest, bar
     with open_slide(path, mpp=request.mpp) as slide:
         assert request.out is not None
         folder = output_folder(request.out, slide, anonymous=request.anonymous)
-        task = bar.add_task(slide.fingerprint[:8] if request.anonymous else slide.name, total=None, rate="")
+        task = bar.add_task(slide.fingerprint[:8] if request.anonymous else shown(slide.name), total=None, rate="")
         last = Progress(0, 0)
 
         def show(progress: Progress) -> None:
@@ -110,14 +108,13 @@ def _analyze_one(path: Path, predictor: Predictor, request: AnalysisRequest, bar
 
 
 def _progress_bar() -> Bar:
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=screen(stderr=True),
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from napari_dala.cli.console import report_failures, tell_no_tissue, warn_of
+from napari_dala.cli.console import report_failures, screen, tell_no_tissue, warn_of
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -66,7 +66,6 @@ def _show(bar: Bar, progress: CohortProgress) -> None:
 
 
 def _progress_bar(slides: int) -> Bar:
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     bar = Progress(
@@ -76,7 +75,7 @@ def _progress_bar(slides: int) -> Bar:
         TextColumn("tiles"),
         TextColumn("{task.fields[rate]}"),
         TextColumn("{task.fields[left]}"),
-        console=Console(stderr=True),
+        console=screen(stderr=True),
     )
     bar.add_task("", total=None, slides=f"0/{slides} slides", rate="", left="")
     return bar

@@ -2,44 +2,98 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from napari_dala.training.epochs import Epoch
-
+from napari_dala.errors import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from rich.console import Console
+
     from napari_dala.evaluation.tables import Table as ReportTable
     from napari_dala.metrics.scores import ScoreTable
-
-
-if TYPE_CHECKING:
     from napari_dala.model.card import ModelCard
+    from napari_dala.training.epochs import Epoch
+
+_WHAT_TO_DO = {
+    errno.ENOSPC: "free some space and run it again",
+    errno.EDQUOT: "free some space and run it again",
+    errno.EROFS: "choose a folder that can be written to",
+    errno.EACCES: "choose one that you may read or write",
+    errno.EPERM: "choose one that you may read or write",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+
+
+def say(text: object, *, err: bool = False, fg: str | None = None) -> None:
+    """Print a line, on standard error with `err`; what would steer the terminal is shown escaped."""
+    typer.secho(shown(text), err=err, fg=fg)
+
+
+def warn(text: object) -> None:
+    """Print a line that stands out, on standard error."""
+    say(text, err=True, fg="yellow")
+
+
+def say_json(value: Any) -> None:
+    """Print a value as indented JSON; what would steer the terminal is written as JSON's escapes."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    typer.echo("\n".join(json_escaped(line) for line in text.split("\n")))
+
+
+def json_escaped(line: str) -> str:
+    """Return a line of JSON with everything that `shown` would escape as an escape of JSON."""
+    return "".join(char if shown(char) == char else f"\\u{ord(char):04x}" for char in line)
+
+
+def screen(*, stderr: bool = False) -> Console:
+    """Return rich's console for text from anywhere: brackets are no markup, what steers the terminal is escaped."""
+    from rich.console import Console
+
+    class Screen(Console):
+        def render_str(self, text: str, **options: Any) -> Any:
+            return super().render_str(shown(text), **options)
+
+    return Screen(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
+def line_of(error: BaseException) -> str:
+    """Return one line for an error that a user can act on: which file, what is wrong, what to do."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for this; close other programs, or choose a smaller part"
+    if not isinstance(error, OSError) or error.strerror is None:
+        return shown(error) or type(error).__name__
+    names = (name for name in (error.filename, error.filename2) if isinstance(name, (str, bytes)))
+    files = " -> ".join(map(os.fsdecode, names))
+    what = error.strerror[:1].lower() + error.strerror[1:]
+    to_do = _WHAT_TO_DO.get(error.errno or 0)
+    return shown(": ".join(part for part in (files, what) if part) + (f"; {to_do}" if to_do else ""))
 
 
 def warn_of(card: ModelCard) -> None:
     """Say of a model what must be known before its numbers are believed."""
     if card.warning:
-        typer.secho(f"Model “{card.name}” is {card.warning}", fg="yellow", err=True)
+        warn(f"Model “{card.name}” is {card.warning}")
 
 
 def tell_no_tissue(path: Path) -> None:
     """Say that a slide has nothing to analyse."""
-    typer.secho(f"{path.name}: no tissue found; nothing was analysed", fg="yellow", err=True)
+    warn(f"{path.name}: no tissue found; nothing was analysed")
 
 
 def report_failures(failures: list[str], done: int) -> None:
     """Say why slides could not be done, and exit: code 1, or 2 when none was."""
     for failure in failures:
-        typer.secho(f"dala: {failure}", fg="red", err=True)
+        say(f"dala: {failure}", err=True, fg="red")
     if failures:
         if done + len(failures) > 1:
             typer.echo(f"{done} of {done + len(failures)} slides done, {len(failures)} failed.", err=True)
@@ -48,7 +102,6 @@ def report_failures(failures: list[str], done: int) -> None:
 
 def show(table: ScoreTable, title: str) -> None:
     """Print figures with their intervals, then patient by patient, then what must be read beside them."""
-    from rich.console import Console
     from rich.table import Table
 
     scores = table.scores
@@ -58,7 +111,7 @@ def show(table: ScoreTable, title: str) -> None:
     rows += [("calibration error", scores.ece), ("AUROC", scores.auroc)]
     for name, value in rows:
         figures.add_row(name, str(value))
-    console = Console()
+    console = screen()
     console.print(figures)
     if table.patients:
         patients = Table("patient", "class", "images", "right", title=f"{table.n_patients} patients")
@@ -66,39 +119,37 @@ def show(table: ScoreTable, title: str) -> None:
             patients.add_row(row.patient, row.label, str(row.n), f"{row.accuracy:.0%}")
         console.print(patients)
     for note in table.notes:
-        console.print(f"Note: {note}", markup=False, highlight=False)
+        console.print(f"Note: {note}")
 
 
 def show_sets(tables: Mapping[str, ScoreTable]) -> None:
     """Print the figures of each data set in a row."""
     if not tables:
         return
-    from rich.console import Console
     from rich.table import Table
 
-    shown = Table("data set", "images", "patients", "accuracy", "GMean", "AUROC", title="by data set")
+    rows = Table("data set", "images", "patients", "accuracy", "GMean", "AUROC", title="by data set")
     for name, table in tables.items():
         scores = table.scores
         figures = [str(figure) for figure in (scores.accuracy, scores.gmean, scores.auroc)]
-        shown.add_row(name, str(table.n), str(table.n_patients or "–"), *figures)
-    Console().print(shown)
+        rows.add_row(name, str(table.n), str(table.n_patients or "–"), *figures)
+    screen().print(rows)
 
 
 def show_tables(tables: Iterable[ReportTable], notes: Iterable[str]) -> None:
     """Print the tables of a report, then what must be read beside them."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = screen()
     for table in tables:
-        shown = Table(title=table.title)
+        rows = Table(title=table.title)
         for name in table.head:
-            shown.add_column(name, overflow="fold")  # narrow terminals lose nothing
+            rows.add_column(name, overflow="fold")  # narrow terminals lose nothing
         for row in table.rows:
-            shown.add_row(*row)
-        console.print(shown)
+            rows.add_row(*row)
+        console.print(rows)
     for note in notes:
-        console.print(f"Note: {note}", markup=False, highlight=False)
+        console.print(f"Note: {note}")
 
 
 def has_display() -> bool:
@@ -119,4 +170,4 @@ def tell(row: Epoch, epochs: int) -> None:
 
 def command_line() -> str:
     """Return the command line for the record: names of files and folders without where they lie."""
-    return shlex.join(["dala", *(Path(part).name if os.sep in part else part for part in sys.argv[1:])])
+    return shown(shlex.join(["dala", *(Path(part).name if os.sep in part else part for part in sys.argv[1:])]))

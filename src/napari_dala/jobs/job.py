@@ -16,8 +16,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
+import os
 import shutil
 import threading
 import time
@@ -29,11 +29,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
+from pydantic import AwareDatetime, BaseModel
 
 from napari_dala.errors import JobError
 from napari_dala.files import replacing, write_json, write_text
 from napari_dala.jobs.process import ProcessMark, last_log_line, start_detached
-from napari_dala.jobs.state import JobState, Status, job_errors, read_json, run_lock
+from napari_dala.jobs.state import JobState, Status, job_errors, run_lock
+from napari_dala.validation import parse_json, read_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -42,6 +44,14 @@ _log = logging.getLogger(__name__)
 
 _POLL_S = 0.1
 _PATIENCE_S = 1.0  # for a process that has written its last state to let go of the lock
+
+
+class _Description(BaseModel):
+    kind: str
+    config: dict[str, Any]
+    command: tuple[str, ...]
+    created: AwareDatetime
+    version: str
 
 
 @dataclass(frozen=True)
@@ -99,7 +109,7 @@ class Job:
         JobError
             If `folder` is there and not empty, or cannot be written.
         """
-        folder = Path(folder).expanduser().absolute()
+        folder = Path(os.path.expanduser(folder)).absolute()
         description = {
             "kind": kind,
             "command": list(command),
@@ -132,19 +142,8 @@ class Job:
     @classmethod
     def open(cls, folder: str | Path) -> Job:
         """Open the folder of a job, running or not; `JobError` if it is not one."""
-        folder = Path(folder).expanduser().absolute()
-        stored = read_json(folder / "job.json")
-        try:
-            job = cls(
-                folder=folder,
-                kind=str(stored["kind"]),
-                config=dict(stored["config"]),
-                command=tuple(stored["command"]),
-                created=datetime.fromisoformat(stored["created"]),
-                version=str(stored["version"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise JobError(f"{folder / 'job.json'}: not the description of a job ({error!r})") from error
+        folder = Path(os.path.expanduser(folder)).absolute()
+        job = cls(folder, **dict(read_as(_Description, folder / "job.json", JobError)))
         JobState.read(folder)
         return job
 
@@ -275,8 +274,10 @@ class Job:
         whole = data[: data.rfind(b"\n") + 1]
         events = []
         for line in whole.splitlines():
-            with contextlib.suppress(ValueError):  # a power cut may leave anything
-                events.append(json.loads(line))
+            with contextlib.suppress(JobError):  # a power cut may leave anything
+                event = parse_json(line, path.name, JobError)
+                if isinstance(event, dict):
+                    events.append(event)
         return events, since + len(whole)
 
     def _check_startable(self) -> None:

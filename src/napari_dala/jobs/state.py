@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import sys
 import time
@@ -11,11 +10,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, BinaryIO
+
+from pydantic import AwareDatetime, BaseModel, Field
 
 from napari_dala.errors import JobError
 from napari_dala.files import write_json
 from napari_dala.jobs.process import ProcessMark
+from napari_dala.validation import read_as
 
 if sys.platform == "win32":
     import msvcrt
@@ -44,6 +46,14 @@ class Status(StrEnum):
     FAILED = "failed"
     DONE = "done"
     INTERRUPTED = "interrupted"
+
+
+class _Stored(BaseModel):
+    status: Status
+    message: str
+    pid: Annotated[int, Field(strict=True, gt=0, lt=2**31)] | None
+    process_created: Annotated[float, Field(allow_inf_nan=False)] | None
+    updated: AwareDatetime
 
 
 @dataclass(frozen=True)
@@ -91,34 +101,19 @@ class JobState:
     @classmethod
     def read(cls, folder: Path) -> JobState:
         """Read what the folder says, whether or not the process still lives."""
-        stored = read_json(folder / "state.json")
-        try:
-            pid = stored["pid"]
-            return cls(
-                status=Status(stored["status"]),
-                message=stored["message"],
-                process=None if pid is None else ProcessMark(pid, stored["process_created"]),
-                updated=datetime.fromisoformat(stored["updated"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise JobError(f"{folder / 'state.json'}: not the state of a job ({error!r})") from error
+        stored = read_as(_Stored, folder / "state.json", JobError)
+        pid, begun = stored.pid, stored.process_created
+        return cls(
+            status=stored.status,
+            message=one_line(stored.message),
+            process=None if pid is None or begun is None else ProcessMark(pid, begun),
+            updated=stored.updated,
+        )
 
 
 def one_line(text: str) -> str:
     """Return the first line of `text` that says something."""
     return next((line.strip() for line in text.splitlines() if line.strip()), "")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; `JobError` where there is none."""
-    try:
-        with job_errors(path):
-            value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise JobError(f"{path}: damaged, not JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise JobError(f"{path}: damaged, not a JSON object")
-    return value
 
 
 @contextmanager

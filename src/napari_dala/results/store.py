@@ -24,6 +24,7 @@ from napari_dala.errors import DalaError
 from napari_dala.results.chunks import COMPRESSOR, TILES_LAST, ChunkWriter
 from napari_dala.results.tile_results import RescoredTiles, TileArrays, TileResults, TileStatus
 from napari_dala.slide.tiles import BLOCK, TileGrid
+from napari_dala.validation import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -351,9 +352,8 @@ def store_in(path: Path) -> Path:
 def has_results(path: Path) -> bool:
     """Tell whether `open_store` would find results at a path, from one small file."""
     try:
-        root = json.loads((Path(path) / "zarr.json").read_text(encoding="utf-8"))
-        return root["attributes"]["latest"] is not None
-    except (OSError, LookupError, TypeError, ValueError):
+        return read_json(Path(path) / "zarr.json", DalaError)["attributes"]["latest"] is not None
+    except (DalaError, LookupError, TypeError):
         return False
 
 
