@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 LOADERS = pytest.mark.parametrize("load", [load_bundle, load_head])
 
 
+def _unsealed(path: Path) -> dict[str, str]:
+    """The metadata of a bundle as older versions wrote it, without a checksum."""
+    return {name: value for name, value in read_header(path).metadata.items() if name != "sha256"}
+
+
 def _put(name: str, value: Tensor) -> Callable[[dict[str, Tensor]], object]:
     return lambda tensors: tensors.update({name: value})
 
@@ -149,7 +154,7 @@ def test_weights_that_do_not_fit_are_refused(
     tensors = load_file(saved)
     change(tensors)
     path = tmp_path / "bad.safetensors"
-    save_file(tensors, path, read_header(saved).metadata)
+    save_file(tensors, path, _unsealed(saved))
     with pytest.raises(BundleError, match=rf"^bad\.safetensors: {reason}") as error:
         load(path)
     assert "\n" not in str(error.value)
@@ -290,6 +295,6 @@ def test_torn_ten_bits_are_said(tmp_path: Path) -> None:
     untrained().save(path, bits=10)
     tensors = load_file(path)
     del tensors["trunk.conv1.weight.scale"]
-    save_file(tensors, path, read_header(path).metadata)
+    save_file(tensors, path, _unsealed(path))
     with pytest.raises(BundleError, match=r"small.safetensors: trunk.conv1.weight is packed"):
         load_bundle(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -17,7 +16,7 @@ from torch.nn import functional
 
 from napari_dala.errors import BundleError
 from napari_dala.files import replacing
-from napari_dala.model.card import ModelCard, parse_card
+from napari_dala.model.card import TRUNK_OF, ModelCard, parse_card, trunk_file
 from napari_dala.model.familiarity import Familiarity
 from napari_dala.model.head import CHANNELS, HeadNetwork
 from napari_dala.model.tensor_file import UNSEALED, check_seal, read_header, seal
@@ -30,7 +29,6 @@ BASIS_SHAPE = (CHANNELS, 128)
 TRUNK = "trunk."
 _BASIS, _FAMILIARITY, _REPLAY = "basis", "familiarity.", "replay."
 _OF_TRUNK = (TRUNK, _BASIS)
-_TRUNK_OF = "trunk_of"
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +140,7 @@ class Bundle(ABC):
         metadata = {"format": "napari-dala", "bits": str(bits), "card": self.card.model_dump_json(), **UNSEALED}
         packed = self._packed(bits)
         if trunk_of is not None:
-            metadata[_TRUNK_OF] = trunk_of
+            metadata[TRUNK_OF] = trunk_of
             packed = {name: tensor for name, tensor in packed.items() if not name.startswith(_OF_TRUNK)}
         if self.replay is not None:
             packed |= {f"{_REPLAY}{name}": tensor.contiguous() for name, tensor in vars(self.replay).items()}
@@ -201,13 +199,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], ModelCard, Path | None]:
     """Return a file's own tensors, its card, and the file that has its trunk where it has none."""
     metadata = read_header(path).metadata
     card = parse_card(metadata, path)
-    trunk = None
-    if _TRUNK_OF in metadata:
-        trunk = path.parent / metadata[_TRUNK_OF]
-        if trunk.name != metadata[_TRUNK_OF] or trunk.name == path.name or not os.path.isfile(trunk):
-            raise BundleError(
-                f"{path.name}: its trunk is that of {metadata[_TRUNK_OF][:100]}, which must lie in the same folder"
-            )
+    trunk = trunk_file(metadata, path)
     check_seal(path, metadata)
     try:
         return unpack(load_file(path), path.name), card, trunk

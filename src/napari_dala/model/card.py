@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,8 @@ Byte = Annotated[int, Field(ge=0, le=255)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
+TRUNK_OF = "trunk_of"
+"""In a bundle's metadata, where it has no trunk: the name of the file beside it that has."""
 TILE_PX_LIMITS = (32, 2048)
 TEMPERATURE_LIMITS = (0.01, 100.0)
 _NEAREST = 1e-9  # of a threshold to 0 and to 1
@@ -152,7 +155,28 @@ def read_card(path: str | Path) -> ModelCard:
         If the file is missing, is not a whole safetensors file, or has no valid card; one line.
     """
     path = Path(path)
-    return parse_card(read_header(path).metadata, path)
+    metadata = read_header(path).metadata
+    trunk_file(metadata, path)
+    return parse_card(metadata, path)
+
+
+def trunk_file(metadata: dict[str, str], path: Path) -> Path | None:
+    """Return the file beside a bundle's that has its trunk; None where it has its own.
+
+    Raises
+    ------
+    BundleError
+        If there is no such file, or it is the bundle's own.
+    """
+    name = metadata.get(TRUNK_OF)
+    if name is None:
+        return None
+    trunk = path.parent / name
+    if trunk.name != name or not os.path.isfile(trunk):
+        raise BundleError(f"{path.name}: its trunk is that of {name[:100]}, which must lie in the same folder")
+    if trunk.name == path.name:
+        raise BundleError(f"{path.name}: its trunk is said to be that of itself; copy the model again")
+    return trunk
 
 
 def parse_card(metadata: dict[str, str], path: Path) -> ModelCard:

@@ -76,8 +76,8 @@ def import_checkpoint(
         lacking = sorted(name for name in trunk_shapes() if name.removeprefix(TRUNK) not in weights)
         if lacking:
             raise BundleError(
-                f"{path.name}: this is no whole ResNet-50 with torchvision's names: {len(lacking)} tensors are missing, "
-                f"such as {lacking[0].removeprefix(TRUNK)}; save the state dict of a whole one as .pth"
+                f"{path.name}: this is no whole ResNet-50 with torchvision's names: {lacking[0].removeprefix(TRUNK)} "
+                f"is missing, and so are {len(lacking) - 1} more; save the state dict of a whole one as .pth"
             )
     training: dict[str, Any] = {"imported_from": path.name}
     if trunk_only:

@@ -31,6 +31,7 @@ from napari_dala.plugin.annotate.class_list import ClassList
 from napari_dala.plugin.annotate.drawing import CORNERS, ELLIPSE, LASSO, MOVE, POLYGON, RECTANGLE, SELECT
 from napari_dala.plugin.annotate.tool_icons import tool_icon
 from napari_dala.plugin.parts.notes import Note
+from napari_dala.plugin.viewer.plain_text import PlainLabel
 
 if TYPE_CHECKING:
     from napari_dala.annotations.document import AnnotationDocument
@@ -80,7 +81,7 @@ class AnnotationPanel(QWidget):
         self.import_button, self.export_button = QPushButton("Import…"), QPushButton("Export…")
         self.keys = QLabel("Digit keys choose the class, and give it to regions that are selected.")
         self.keys.setWordWrap(True)
-        self.state = QLabel()
+        self.state = PlainLabel()
         self.controls = QWidget()
         self.counts_place = QVBoxLayout()
         self._arrange()
