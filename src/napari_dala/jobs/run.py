@@ -124,7 +124,7 @@ class JobRun:
         """Return what was asked for last: "go", "pause" or "cancel", after which it stays "cancel"."""
         if not self._cancelled:
             try:
-                asked = (self.job.folder / "control").read_text(encoding="utf-8").strip()
+                asked = (self.job.folder / "control").read_text(encoding="utf-8", errors="replace").strip()
                 self._request = "pause" if asked == "pause" else "go"
                 self._cancelled = asked == "cancel"
             except FileNotFoundError:

@@ -156,7 +156,7 @@ def is_bundle(path: Path) -> bool:
 def _is_pickle(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            return is_pickle(file.read(4))
+            return is_pickle(file.read(8))
     except (OSError, ValueError):
         return False  # whoever reads it says why
 

@@ -110,8 +110,11 @@ def _what_else(path: Path, start: bytes, length: int, size: int) -> str | None:
 
 
 def is_pickle(start: bytes) -> bool:
-    """Tell by its first bytes whether a file is one of `torch.save`, of the zip or of the older kind."""
-    return start.startswith((b"PK\x03\x04", b"\x80"))
+    """Tell by its first 8 bytes whether a file is one of `torch.save`, of the zip or of the older kind.
+
+    The length of a header may begin with the same byte, but is less.
+    """
+    return start.startswith((b"PK\x03\x04", b"\x80")) and int.from_bytes(start, "little") > _MOST_HEADER
 
 
 def _in_order(tensors: dict[str, TensorEntry], size: int) -> dict[str, TensorEntry]:
