@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from napari_dala.errors import SlideError
+from napari_dala.validation import MPP_LIMITS, plausible_mpp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MppSource = Literal["file", "objective power", "given"]
-PLAUSIBLE_MPP = (0.02, 20.0)  # um/px; outside lies a printer's 72 dpi, not a microscope
 PLAUSIBLE_POWER = (1.0, 150.0)
 MOST_BYTES = 1_000_000_000  # that reading a picture, or one tile of a slide, may take
 _MOST_COARSEST_PX = 1 << 35  # of the coarsest level, which a thumbnail reads whole: some minutes
@@ -135,7 +135,7 @@ class Slide(ABC):
         self._resolution: tuple[tuple[float, float], MppSource] | None = None
         if mpp is not None:
             self._resolution = checked_mpp(mpp), "given"
-        elif facts.mpp is not None and all(_within(side, PLAUSIBLE_MPP) for side in facts.mpp):
+        elif facts.mpp is not None and all(_within(side, MPP_LIMITS) for side in facts.mpp):
             self._resolution = facts.mpp, "file"
         elif self.objective_power:
             self._resolution = (10 / self.objective_power,) * 2, "objective power"
@@ -351,13 +351,10 @@ def checked_mpp(mpp: float | tuple[float, float]) -> tuple[float, float]:
         When no microscope has that resolution.
     """
     sides = (mpp, mpp) if isinstance(mpp, (int, float)) else mpp
-    if not all(_within(side, PLAUSIBLE_MPP) for side in sides):
-        shown = " x ".join(f"{side:g}" for side in dict.fromkeys(sides))
-        raise SlideError(
-            f"mpp {shown}: micrometres per pixel are from {PLAUSIBLE_MPP[0]:g} to {PLAUSIBLE_MPP[1]:g}; "
-            "a 40x scan has about 0.25"
-        )
-    return sides
+    try:
+        return plausible_mpp(sides[0]), plausible_mpp(sides[1])
+    except ValueError as error:
+        raise SlideError(f"mpp {error}") from None
 
 
 def _within(value: float, limits: tuple[float, float]) -> bool:
@@ -386,17 +383,6 @@ def downsample_of(finest: tuple[int, int], size: tuple[int, int]) -> float:
     pixel of the level off, however long and narrow the slide.
     """
     return sum(finest) / sum(size)
-
-    def _read_at_any(self, x: int, y: int, width: int, height: int, index: int) -> NDArray[np.uint8] | None:
-        """Read a rectangle of a level from it or from the next finer one that can be read; None where none can."""
-        for finer in range(index, -1, -1):
-            zoom = self.levels[index].downsample / self.levels[finer].downsample
-            try:
-                pixels = self.read(x, y, round(width * zoom), round(height * zoom), finer)
-            except SlideError:
-                continue
-            return pixels if finer == index else np.asarray(Image.fromarray(pixels).resize((width, height)))
-        return None
 
 
 def fingerprint_of(path: Path) -> str:
