@@ -91,7 +91,7 @@ def test_a_pipe_does_not_hold_the_program(tmp_path: Path) -> None:
     ended = []
 
     def read() -> None:
-        with pytest.raises(DalaError, match="not a regular file"):
+        with pytest.raises(DalaError, match="not an ordinary file"):
             read_json(tmp_path / "state.json", DalaError)
         ended.append(True)
 

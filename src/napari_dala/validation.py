@@ -21,7 +21,7 @@ Settings = TypeVar("Settings", bound=BaseModel)
 MPP_LIMITS = (0.02, 20.0)
 """Micrometres per pixel that a microscope's picture can have; outside lies a printer's 72 dpi."""
 
-_MOST_BYTES = 128 << 20
+MOST_BYTES = 128 << 20  # of a JSON file
 _MOST_PARTS = 10_000_000  # commas and opening brackets; about 100 bytes of memory each
 _DEEPEST = 64
 _MOST_DIGITS = 308  # of a whole number; more do not fit into a float
@@ -33,7 +33,8 @@ def plausible_mpp(value: float) -> float:
     low, high = MPP_LIMITS
     if not low <= value <= high:
         raise ValueError(
-            f"{value:g} is no plausible resolution; give micrometres per pixel, {low:g} to {high:g} (a 40x scan has about 0.25)"
+            f"{value:g} is no plausible resolution; give micrometres per pixel, {low:g} to {high:g} "
+            "(a 40x scan has about 0.25)"
         )
     return value
 
@@ -57,26 +58,30 @@ def checked(kind: type[Settings], problem: type[DalaError], /, **values: Any) ->
         raise problem(f"these settings cannot be used: {first_problem(error)}") from None
 
 
-def read_json(path: Path, problem: type[DalaError], *, source: str = "", special: bool = False) -> Any:
+def read_json(
+    path: Path, problem: type[DalaError], *, source: str = "", special: bool = False, most: int = MOST_BYTES
+) -> Any:
     """Return what is in a JSON file from outside; `problem` in one line that names the file where it cannot be read.
 
     Parameters
     ----------
     path
-        UTF-8, with or without a byte order mark; at most 128 MB.
+        UTF-8, with or without a byte order mark.
     problem
         What to raise.
     source
         What to call it in an error; by default its path.
     special
         As in `parse_json`.
+    most
+        Bytes that it may have.
     """
     source = source or str(path)
     try:
         with open_to_read(path) as file:
-            data = file.read(_MOST_BYTES + 1)
-        if len(data) > _MOST_BYTES:
-            raise ValueError(f"larger than {_MOST_BYTES >> 20} MB")
+            data = file.read(most + 1)
+        if len(data) > most:
+            raise ValueError(f"larger than {most >> 20} MB")
     except OSError as error:
         raise problem(f"{source}: cannot be read: {error.strerror or error}") from error
     except ValueError as error:
@@ -84,9 +89,9 @@ def read_json(path: Path, problem: type[DalaError], *, source: str = "", special
     return parse_json(data, source, problem, special=special)
 
 
-def read_as(kind: type[Settings], path: Path, problem: type[DalaError]) -> Settings:
+def read_as(kind: type[Settings], path: Path, problem: type[DalaError], *, most: int = MOST_BYTES) -> Settings:
     """Return what is in a JSON file from outside; `problem` in one line that names the file and the first fault."""
-    return conforming(kind, read_json(path, problem), str(path), problem)
+    return conforming(kind, read_json(path, problem, most=most), str(path), problem)
 
 
 def conforming(kind: type[Settings], value: Any, source: str, problem: type[DalaError]) -> Settings:

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from napari_dala.cli.console import Stopped, Terminated, line_of, say, saying_what_is_kept
+from napari_dala.cli.console import CommandStopped, Terminated, line_of, say, saying_what_is_kept
 from napari_dala.errors import DalaError, shown
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def main() -> None:
             os.register_at_fork(after_in_child=_die_of_sigterm)
     try:
         app()
-    except Stopped as error:
+    except CommandStopped as error:
         _end(str(error), error, error.code)
     except KeyboardInterrupt as error:
         _end("stopped", error, 128 + signal.SIGINT)

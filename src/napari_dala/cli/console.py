@@ -111,7 +111,7 @@ def report_failures(failures: list[str], done: int, incomplete: Sequence[str] = 
         raise typer.Exit(1 if done else 2)
 
 
-class Stopped(Exception):
+class CommandStopped(Exception):
     """Ctrl-C or SIGTERM came; its text says how to go on, `code` is the exit code."""
 
     def __init__(self, command: str | None, code: int) -> None:
@@ -125,12 +125,12 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def saying_what_is_kept(context: typer.Context) -> Iterator[None]:
-    """Raise `Stopped` where the command that is run in the block is interrupted or told to end."""
+    """Raise `CommandStopped` where the command that is run in the block is interrupted or told to end."""
     try:
         yield
     except KeyboardInterrupt as error:
         code = 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
-        raise Stopped(context.invoked_subcommand, code) from error
+        raise CommandStopped(context.invoked_subcommand, code) from error
 
 
 def show(table: ScoreTable, title: str) -> None:

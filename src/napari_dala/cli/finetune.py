@@ -21,7 +21,7 @@ from napari_dala.training.finetune.job import (
     Prepared,
     SlideExamples,
     create_finetune_job,
-    read_result,
+    read_finetune_result,
 )
 from napari_dala.validation import checked
 
@@ -76,7 +76,7 @@ def _run(folder: Path) -> None:
     if bundle is None:
         console.say(f"cancelled; `dala finetune --out {shlex.quote(str(folder))}` goes on", err=True)
         raise typer.Exit(1)
-    _show(read_result(bundle.parent))
+    _show(read_finetune_result(bundle.parent))
     console.say(bundle)
 
 

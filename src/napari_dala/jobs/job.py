@@ -40,7 +40,7 @@ from pydantic import AwareDatetime, BaseModel
 from napari_dala.errors import JobError
 from napari_dala.files import open_to_append, open_to_read, replacing, sweep, write_json, write_text
 from napari_dala.jobs.process import ProcessMark, last_log_line, start_detached
-from napari_dala.jobs.state import JobState, Status, job_errors, run_lock
+from napari_dala.jobs.state import MOST_BYTES, JobState, Status, job_errors, run_lock
 from napari_dala.validation import parse_json, read_as
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class Job:
         """Open the folder of a job, running or not; `JobError` if it is not one."""
         folder = Path(os.path.expanduser(folder)).absolute()
         _refuse_all_but_files(folder)
-        job = cls(folder, **dict(read_as(_Description, folder / "job.json", JobError)))
+        job = cls(folder, **dict(read_as(_Description, folder / "job.json", JobError, most=MOST_BYTES)))
         JobState.read(folder)
         return job
 

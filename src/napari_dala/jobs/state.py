@@ -31,6 +31,8 @@ _WHY = {
     errno.ELOOP: "a link, which is not written to; remove it",
 }
 
+MOST_BYTES = 16 << 20  # of a description of a job or its state: a folder may hold many jobs
+
 
 class Status(StrEnum):
     """Where a job stands. `INTERRUPTED` is never stored: it is a job said to run whose process is gone."""
@@ -99,7 +101,7 @@ class JobState:
     @classmethod
     def read(cls, folder: Path) -> JobState:
         """Read what the folder says, whether or not the process still lives."""
-        stored = read_as(_Stored, folder / "state.json", JobError)
+        stored = read_as(_Stored, folder / "state.json", JobError, most=MOST_BYTES)
         process = None
         if stored.pid is not None and stored.process_created is not None:
             process = ProcessMark(stored.pid, stored.process_created, stored.process_start)

@@ -212,7 +212,7 @@ class _Replay(BaseModel):
     after: float | None
 
 
-class _Examples(BaseModel):
+class _Counts(BaseModel):
     train: dict[str, int]
     held_out: dict[str, int]
 
@@ -223,13 +223,13 @@ class _Result(BaseModel):
     split: str
     optimistic: bool
     notes: list[str]
-    examples: _Examples
+    examples: _Counts
     before: _Table | None
     after: _Table | None
     replay: _Replay | None
 
 
-def read_result(folder: Path) -> dict[str, Any]:
+def read_finetune_result(folder: Path) -> dict[str, Any]:
     """Return `result.json` of a job's result folder; `JobError` in one line where it is not there or damaged."""
     path = folder / RESULT_FILE
     found: dict[str, Any] = read_json(path, JobError)
