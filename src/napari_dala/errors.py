@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
+import re
+
+# Control characters, among them line breaks and what begins a terminal's escapes; bytes of a name that is not UTF-8;
+# what turns the direction of writing.
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def shown(text: object) -> str:
+    """Return a text as one line that does nothing to a terminal: what is not to be seen in it comes escaped."""
+    return _UNSEEN.sub(lambda found: _escape(ord(found[0])), str(text))
+
+
+def _escape(code: int) -> str:
+    if 0xDC80 <= code <= 0xDCFF:  # Python's stand-in for a byte that is not UTF-8
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
 
 class DalaError(Exception):
     """Something the user can act on; shown as one line, never with a traceback."""
+
+    def __str__(self) -> str:
+        return shown(super().__str__())
 
 
 class SlideError(DalaError):

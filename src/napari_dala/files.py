@@ -152,9 +152,12 @@ def try_lock(handle: int) -> bool:
 
 
 def write_text(path: Path, text: str, *, private: bool = False) -> None:
-    """Write `text` to `path` (UTF-8), whole or not at all; `private` as in `replacing`."""
+    """Write `text` to `path` (UTF-8), whole or not at all; `private` as in `replacing`.
+
+    What a name has beyond UTF-8 comes escaped.
+    """
     with replacing(path, private=private) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, value: Any, *, private: bool = False) -> None:

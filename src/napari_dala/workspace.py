@@ -7,11 +7,12 @@ from pathlib import Path
 
 from platformdirs import user_cache_path, user_data_path
 
+from napari_dala.errors import DalaError
+
 
 def workspace_folder(folder: str | Path | None = None) -> Path:
     """Return the workspace: `folder` where given, else `$DALA_WORKSPACE`, else the user's data folder."""
-    chosen = folder or os.environ.get("DALA_WORKSPACE")
-    return Path(chosen).expanduser() if chosen else user_data_path("napari-dala", appauthor=False)
+    return _of_user(folder or os.environ.get("DALA_WORKSPACE") or user_data_path("napari-dala", appauthor=False))
 
 
 def slide_folder(fingerprint: str, folder: str | Path | None = None) -> Path:
@@ -27,4 +28,11 @@ def models_folder(folder: str | Path | None = None) -> Path:
 def cache_folder() -> Path:
     """Return the folder of things that can be made again at any time."""
     chosen = os.environ.get("DALA_WORKSPACE")
-    return Path(chosen).expanduser() / "cache" if chosen else user_cache_path("napari-dala", appauthor=False)
+    return _of_user(Path(chosen) / "cache" if chosen else user_cache_path("napari-dala", appauthor=False))
+
+
+def _of_user(folder: str | Path) -> Path:
+    found = os.path.expanduser(folder)
+    if found.startswith("~"):
+        raise DalaError("your home folder is not known: set DALA_WORKSPACE to a folder that you may write to")
+    return Path(found)

@@ -162,7 +162,7 @@ def test_an_ellipse_has_64_points_on_the_ellipse() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "not a JSON file"),
+        ("{", "not JSON"),
         ({"type": "FeatureCollection"}, "not a GeoJSON file"),
         ([feature({"type": "Polygon", "coordinates": [[[0, "a"]]]})], "not a GeoJSON file"),
         (feature({"type": "Polygon", "coordinates": [[[0, 0], [1, float("nan")], [1, 1], [0, 0]]]}), "finite"),

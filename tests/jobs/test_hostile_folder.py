@@ -144,9 +144,10 @@ def test_a_folder_of_nonsense_is_one_line(job: Job, file: str, content: str) -> 
 
 @pytest.mark.parametrize("pid", [-1, 0, 2**31, 2**70])
 def test_a_process_that_cannot_be_is_none(job: Job, pid: int) -> None:
+    assert ProcessMark(pid, 0.0).process() is None
     rewrite(job.folder / "state.json", status="running", pid=pid, process_created=0)
-    assert job.status == "interrupted"
-    job.kill()
+    with pytest.raises(JobError, match=r"state\.json: damaged, not what it should be \(pid"):
+        job.kill()
 
 
 @pytest.mark.parametrize("line", [b"7", b"[1]", b"null", b"[" * 100_000, b"\xff"])

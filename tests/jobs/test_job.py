@@ -404,6 +404,39 @@ def test_jobs_newest_first_without_the_damaged(make_job: Callable[..., Job]) -> 
     assert jobs_in(folder / "absent") == []
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("job.json", {"created": "2026-11-28T10:00:00"}),  # without a time zone: could not be sorted among the others
+        ("job.json", {"created": 1e300}),
+        ("job.json", {"config": [1]}),
+        ("job.json", {"kind": None}),
+        ("state.json", {"status": "resting"}),
+        ("state.json", {"message": 3}),
+        ("state.json", {"pid": 10**30}),
+        ("state.json", {"pid": -1}),
+        ("state.json", {"pid": True}),
+        ("state.json", {"process_created": "now", "pid": 3}),
+        ("state.json", {"updated": "yesterday"}),
+    ],
+)
+def test_values_that_a_job_cannot_have(make_job: Callable[..., Job], name: str, change: dict[str, Any]) -> None:
+    good, bad = make_job(), make_job()
+    path = bad.folder / name
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    reasons: list[str] = []
+    assert jobs_in(good.folder.parent, reasons.append) == [good]
+    assert len(reasons) == 1
+    assert f"{path}: damaged" in reasons[0]
+
+
+def test_what_is_no_event_is_left_out(make_job: Callable[..., Job]) -> None:
+    job = make_job()
+    lines = ['{"time": 1}', "[1]", "3", "NaN", "[" * 100_000, '{"a": ', '{"time": 1, "time": 2}', '{"time": 2}']
+    (job.folder / "progress.jsonl").write_text("\n".join(lines) + "\n")
+    assert job.events()[0] == [{"time": 1}, {"time": 2}]
+
+
 def test_a_folder_that_is_taken(make_job: Callable[..., Job], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     Job.create(tmp_path / "empty", "test", {})

@@ -58,6 +58,16 @@ def test_target_class_is_the_last_by_default() -> None:
         ({"tile_px": 0}, "tile_px"),
         ({"mpp": 0}, "mpp"),
         ({"mpp": "NaN"}, "mpp"),
+        ({"mpp": 0.00025}, "give micrometres per pixel"),
+        ({"mpp": 250.0}, "give micrometres per pixel"),
+        ({"tile_px": 4096}, "tile_px"),
+        ({"temperature": 1e-5}, "temperature"),
+        ({"temperature": 1e9}, "temperature"),
+        ({"operating_threshold": 0}, "operating_threshold"),
+        ({"operating_threshold": 1}, "operating_threshold"),
+        ({"classes": [PINK, PINK | {"name": " "}]}, "a class name must not be empty"),
+        ({"classes": [PINK, PINK | {"name": "x" * 101}]}, r"classes\.1\.name"),
+        ({"classes": 3}, "classes"),
         ({"std": [1, 0, 1]}, r"std\.1"),
         ({"mean": [0.5, 0.5]}, "mean"),
         ({"temperature": 0}, "temperature"),
@@ -75,7 +85,10 @@ def test_bad_cards_are_refused(tmp_path: Path, change: dict[str, Any], where: st
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("card", "reason"), [(None, "no model card"), ("{", "not JSON"), ("[1]", "not valid")])
+@pytest.mark.parametrize(
+    ("card", "reason"),
+    [(None, "no model card"), ("{", "not JSON"), ("[1]", "not valid"), ("9" * 400, "a number of 400 digits")],
+)
 def test_no_card_or_not_json(tmp_path: Path, card: str | None, reason: str) -> None:
     with pytest.raises(BundleError, match=rf"^bad\.safetensors: .*{reason}"):
         read_card(_file(tmp_path / "bad.safetensors", card))

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models import resnet50
 
@@ -12,7 +13,8 @@ from napari_dala.errors import BundleError
 from napari_dala.model.bundle import ModelBundle, load_bundle, load_model
 from napari_dala.model.card import UNTRAINED_CARD
 from napari_dala.model.catalog import BUILT_IN, list_models
-from napari_dala.model.convert import import_checkpoint, install_model
+from napari_dala.model.class_colors import class_infos
+from napari_dala.model.convert import import_checkpoint, install_model, is_bundle
 from napari_dala.workspace import models_folder
 
 if TYPE_CHECKING:
@@ -70,7 +72,7 @@ def test_torchvisions_resnet_gives_the_trunk_only(tmp_path: Path) -> None:
     ("content", "reason"),
     [
         ({"state_dict": {"trunk.conv1.weight": torch.zeros(1)}}, "the tensor .* is missing"),
-        ({"conv1.weight": torch.zeros(64, 3, 7, 7)}, r"the tensor trunk\.\S+ is missing"),
+        ({"conv1.weight": torch.zeros(64, 3, 7, 7)}, "this is no whole ResNet-50"),
         ({"a": 1}, "it holds no state dict"),
         ([torch.zeros(1)], "it holds no state dict"),
         ({}, "it holds no state dict"),
@@ -136,3 +138,54 @@ def test_installing_something_else(tmp_path: Path, workspace: Path) -> None:
     with pytest.raises(BundleError, match=r"net\.pt: this is a PyTorch pickle; use `dala models import net\.pt`"):
         install_model(tmp_path / "net.pt")
     assert [entry.name for entry in list_models()] == list(BUILT_IN[1:])
+
+
+@pytest.mark.parametrize("prefix", ["", "net.", "model.backbone."])
+def test_the_same_weights_in_other_files(tmp_path: Path, prefix: str) -> None:
+    state = {f"{prefix}{name}": tensor for name, tensor in resnet50().state_dict().items()}
+    further = {"criterion.weight": torch.ones(2)} if prefix else {}
+    torch.save({"state_dict": state | further, "epoch": 3}, tmp_path / "lightning.ckpt")
+    save_file(state, tmp_path / "timm.safetensors")
+    files = [tmp_path / name for name in ("lightning.ckpt", "timm.safetensors")]
+    assert [is_bundle(path) for path in files] == [False, False]
+    one, other = (import_checkpoint(path, **SETTINGS) for path in files)
+    assert one.hash == other.hash
+    weight = state[f"{prefix}layer4.2.conv3.weight"]
+    torch.testing.assert_close(one.network.trunk.get_submodule("layer4.2.conv3").weight, weight.half().float())
+
+
+@pytest.mark.parametrize(
+    ("tensors", "reason"),
+    [
+        ({"conv1.weight": torch.zeros(64, 3, 7, 7)}, "this is no whole ResNet-50 .* save the state dict"),
+        (
+            {"patch_embed.proj.weight": torch.zeros(3)},
+            r"it holds no network .its first tensor is patch_emb.*as \.pth",
+        ),
+        ({"a.conv1.weight": torch.zeros(1), "b.conv1.weight": torch.zeros(1)}, "it holds 2 networks"),
+    ],
+)
+def test_other_networks_are_told_what_to_do(tmp_path: Path, tensors: dict[str, Tensor], reason: str) -> None:
+    save_file(tensors, tmp_path / "other.safetensors")
+    torch.save(tensors, tmp_path / "other.pth")
+    for path in (tmp_path / "other.safetensors", tmp_path / "other.pth"):
+        with pytest.raises(BundleError, match=reason):
+            import_checkpoint(path, **SETTINGS)
+
+
+def test_tensors_that_hold_no_plain_numbers(tmp_path: Path) -> None:
+    for value in (torch.zeros(3).to_sparse(), torch.zeros(3, device="meta")):
+        torch.save({"conv1.weight": value}, tmp_path / "odd.pth")
+        with pytest.raises(BundleError, match=r"no state dict|not a state dict"):
+            import_checkpoint(tmp_path / "odd.pth", **SETTINGS)
+    state = resnet50().state_dict() | {"bn1.bias": torch.zeros(64, dtype=torch.int64)}
+    torch.save(state, tmp_path / "whole.pth")
+    with pytest.raises(BundleError, match=r"trunk\.bn1\.bias has values of type int64, expected floats"):
+        import_checkpoint(tmp_path / "whole.pth", **SETTINGS)
+
+
+@pytest.mark.parametrize("names", [("benign", ""), ("benign", " "), ("benign", "x" * 200)])
+def test_class_names_that_cannot_be_used(names: tuple[str, str]) -> None:
+    with pytest.raises(BundleError, match="no names for classes: name: ") as error:
+        class_infos(names)
+    assert "\n" not in str(error.value)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_dala.annotations.slides import note_of
+from napari_dala.errors import DalaError
 from napari_dala.files import write_text
 from napari_dala.results.opening import STORE_FILE
 from napari_dala.results.store import Setting
+from napari_dala.validation import read_json
 from napari_dala.workspace import slide_folder
 
 if TYPE_CHECKING:
@@ -66,8 +67,8 @@ def _is_of(slide: Slide, folder: Path) -> bool:
 def _attributes(path: Path) -> dict[str, Any]:
     """Return the attributes in a `zarr.json`; none where it cannot be read."""
     try:
-        return dict(json.loads(path.read_bytes())["attributes"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return dict(read_json(path, DalaError, special=True)["attributes"])
+    except (DalaError, ValueError, LookupError, TypeError):
         return {}
 
 

@@ -35,6 +35,7 @@ from napari_dala.annotations.geojson import (
 from napari_dala.errors import AnnotationError
 from napari_dala.files import replacing, sweep
 from napari_dala.model.class_colors import PALETTE
+from napari_dala.validation import parse_json
 from napari_dala.workspace import slide_folder
 
 if TYPE_CHECKING:
@@ -276,8 +277,8 @@ def _annotation(
 def _classification(said: Any) -> Mapping[str, Any]:
     """Return QuPath's {name, color}; other programs write the name alone, or the whole as JSON text."""
     if isinstance(said, str) and said.lstrip().startswith(("{", "[", '"', "null")):
-        with suppress(ValueError, RecursionError):
-            said = json.loads(said)
+        with suppress(AnnotationError):
+            said = parse_json(said, "classification", AnnotationError)
     if isinstance(said, dict):
         return said
     return {"names": said} if isinstance(said, list) else {"name": said}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -12,7 +11,7 @@ import shapely
 import shapely.geometry
 
 from napari_dala.errors import AnnotationError
-from napari_dala.files import open_to_read
+from napari_dala.validation import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,13 +51,7 @@ def open_geojson(path: str | Path) -> Iterator[Any]:
         When the file cannot be read or is not JSON, or the block raised what a wrong value raises; one line.
     """
     path = Path(path)
-    try:
-        with open_to_read(path) as file:
-            content = json.loads(file.read().decode("utf-8-sig"))
-    except OSError as error:
-        raise AnnotationError(f"{path.name}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise AnnotationError(f"{path.name}: not a JSON file: {error}") from error
+    content = read_json(path, AnnotationError, source=path.name, special=True)
     try:
         yield content
     except AnnotationError as error:

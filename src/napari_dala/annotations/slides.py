@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from napari_dala.annotations.files import ANNOTATIONS_FILE, annotations_path, load_for
-from napari_dala.errors import AnnotationError, DalaError
-from napari_dala.files import open_to_read, write_text
+from napari_dala.errors import DalaError
+from napari_dala.files import write_text
 from napari_dala.slide.base import MppSource
+from napari_dala.validation import read_as
 from napari_dala.workspace import slide_folder, workspace_folder
 
 if TYPE_CHECKING:
     from napari_dala.annotations.document import AnnotationDocument
     from napari_dala.slide import Slide
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 _NOTE_FILE = "slide.json"
 _DOCUMENTS = 256  # kept in memory
@@ -40,8 +44,8 @@ class SlideNote(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     path: Path | None
-    dimensions: tuple[int, int]
-    mpp: tuple[float, float] | None
+    dimensions: tuple[PositiveInt, PositiveInt]
+    mpp: tuple[Positive, Positive] | None
     mpp_source: MppSource | None
 
     @property
@@ -80,7 +84,7 @@ class AnnotatedSlide:
     def path(self) -> Path | None:
         """The slide's file, or None where it is unknown or gone."""
         path = self.note.path if self.note else None
-        return path if path is not None and path.exists() else None
+        return path if path is not None and os.path.exists(path) else None  # of `os`: it takes any name
 
     @property
     def annotations(self) -> Path:
@@ -135,7 +139,7 @@ class AnnotatedSlide:
         try:
             state = self.annotations.stat()
             return _read(self.fingerprint, self.workspace, state.st_mtime_ns, state.st_size)
-        except AnnotationError as error:
+        except DalaError as error:
             return str(error)
         except OSError as error:
             return f"{self.name}: what was drawn cannot be read: {error.strerror or error}"
@@ -189,9 +193,8 @@ def annotated_slides(folder: str | Path | None = None) -> list[AnnotatedSlide]:
 def note_of(folder: Path) -> SlideNote | None:
     """Return the note in a slide's folder, None where there is none or it is damaged: opening the slide writes it."""
     try:
-        with open_to_read(folder / _NOTE_FILE) as file:
-            return SlideNote.model_validate_json(file.read())
-    except (OSError, ValidationError):
+        return read_as(SlideNote, folder / _NOTE_FILE, DalaError)
+    except DalaError:
         return None
 
 

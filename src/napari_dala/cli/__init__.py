@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import sys
+import traceback
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from napari_dala.errors import DalaError
+from napari_dala.cli.console import CommandStopped, Terminated, line_of, say, saying_what_is_kept
+from napari_dala.errors import DalaError, shown
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 _COMMANDS = {
     "info": "Print a slide's size, levels and resolution.",
@@ -25,10 +33,20 @@ _COMMANDS = {
     "bench": "Measure how fast this machine is.",
     "models": "List, show and import model bundles.",
 }
+_DEBUG = "DALA_DEBUG"
 
 
 class _LazyCommands(TyperGroup):
     """Commands in modules of their names, each imported when it is used and not for the list of them all."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with saying_what_is_kept(ctx):  # typer would exit without a word
+            try:
+                return super().invoke(ctx)
+            except Exception as error:
+                if hasattr(error, "format_message"):  # typer's, about what was typed
+                    vars(error)["message"] = shown(vars(error).get("message", ""))
+                raise
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(_COMMANDS)
@@ -74,14 +92,51 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Show the version."),
+    debug: bool = typer.Option(False, "--debug", help=f"Show where an error comes from; also with {_DEBUG}=1."),
 ) -> None:
     """Options of `dala` itself."""
+    if debug:
+        os.environ[_DEBUG] = "1"  # for the processes that this one starts, too
 
 
 def main() -> None:
-    """Run `dala`; what the user can mend is one line on standard error, exit code 2."""
+    """Run `dala`: what goes wrong is one line on standard error.
+
+    Exit codes: 2 for what the user can mend, 1 for a fault of this program, 130 after Ctrl-C, 143 after SIGTERM.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # what the terminal's encoding lacks is replaced
+            stream.reconfigure(errors="replace")
+    with contextlib.suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGTERM, _terminate)
+        if hasattr(os, "register_at_fork"):  # the helper processes of torch are ended by it and must not tidy up
+            os.register_at_fork(after_in_child=_die_of_sigterm)
     try:
         app()
-    except DalaError as error:
-        print(f"dala: {error}", file=sys.stderr)
-        sys.exit(2)
+    except CommandStopped as error:
+        _end(str(error), error, error.code)
+    except KeyboardInterrupt as error:
+        _end("stopped", error, 128 + signal.SIGINT)
+    except (DalaError, OSError, ValueError, MemoryError) as error:
+        _end(line_of(error), error, 2)
+    except Exception as error:
+        if "allocate memory" in str(error) or type(error).__name__ == "OutOfMemoryError":  # torch's
+            _end(line_of(MemoryError()), error, 2)
+        what = f"{type(error).__name__}: {line_of(error)}"
+        _end(f"this is a fault of napari-dala: {what}; run it again as `dala --debug ...` and report it", error, 1)
+
+
+def _end(line: str, error: BaseException, code: int) -> NoReturn:
+    if os.environ.get(_DEBUG):
+        traceback.print_exception(error)
+    say(f"dala: {line}", err=True)
+    sys.exit(code)
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def _die_of_sigterm() -> None:
+    with contextlib.suppress(ValueError):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 import typer
 
 from napari_dala.cli.console import (
+    line_of,
     pace_fields,
     progress_bar,
     report_failures,
-    saying_what_is_kept,
+    say,
     tell_no_tissue,
     warn_of,
 )
-from napari_dala.cli.options import options_of, with_options
-from napari_dala.errors import DalaError
+from napari_dala.cli.options import SLIDE_MPP, options_of, with_options
+from napari_dala.errors import DalaError, shown
 from napari_dala.results.request import AnalysisRequest
 
 if TYPE_CHECKING:
@@ -33,9 +34,7 @@ def analyze(
     request: AnalysisRequest,
     slides: list[Path] = typer.Argument(help="Slides, photographs or DICOM folders."),
     out: Path = typer.Option(..., "--out", help="Folder for the results, one folder a slide."),
-    mpp: float | None = typer.Option(
-        None, help="Micrometres per pixel of the slides, where the file is silent or wrong."
-    ),
+    mpp: float | None = SLIDE_MPP,
     region: Path | None = typer.Option(None, help="GeoJSON of regions to analyse, level-0 pixels."),
     compiled: bool = typer.Option(False, "--compile", help="Compile the network for the GPU first; see `dala bench`."),
     scheduler: str | None = typer.Option(
@@ -57,7 +56,7 @@ def analyze(
 
         folders = analyze_on_cluster(slides, request, scheduler)
     for folder in folders:
-        typer.echo(str(folder))
+        say(folder)
 
 
 def analyze_slides(slides: list[Path], request: AnalysisRequest, *, compiled: bool = False) -> list[Path]:
@@ -73,14 +72,14 @@ def analyze_slides(slides: list[Path], request: AnalysisRequest, *, compiled: bo
         raise DalaError(f"--decode-on-device: needs an NVIDIA GPU (--device cuda), this runs on “{predictor.device}”")
     warn_of(predictor.bundle.card)
     folders, failures, incomplete = [], [], []
-    with progress_bar("{task.description}") as bar, saying_what_is_kept():
+    with progress_bar("{task.description}") as bar:
         for slide in slides:
             try:
                 folder, warning = _analyze_one(slide, predictor, request, bar)
                 folders.append(folder)
                 incomplete.extend([f"{slide.name}: {warning}"] if warning else [])
             except (DalaError, OSError) as error:
-                failures.append(str(error))
+                failures.append(line_of(error))
     report_failures(failures, len(folders), incomplete)
     return folders
 
@@ -95,7 +94,8 @@ def _analyze_one(path: Path, predictor: Predictor, request: AnalysisRequest, bar
     with open_slide(path, mpp=request.mpp) as slide:
         assert request.out is not None
         folder = output_folder(request.out, slide, anonymous=request.anonymous)
-        task = bar.add_task(slide.fingerprint[:8] if request.anonymous else slide.name, total=None, rate="", left="")
+        name = slide.fingerprint[:8] if request.anonymous else shown(slide.name)
+        task = bar.add_task(name, total=None, **pace_fields())  # type: ignore[arg-type]
         last = Progress(0, 0)
 
         def show(progress: Progress) -> None:

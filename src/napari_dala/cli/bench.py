@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from napari_dala.cli.console import has_display
+from napari_dala.cli.console import has_display, say_json, screen
+from napari_dala.cli.options import SLIDE_MPP
 from napari_dala.errors import DalaError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ SCALING_CELLS, CELL_PX = (8, 16, 32, 64), 384
 def bench(
     slides: list[Path] = typer.Argument(None, help="A slide with some tissue; with --scaling several, or none."),
     model: str = typer.Option("default", help="Name or file of a bundle."),
-    mpp: float | None = typer.Option(None, help="Micrometres per pixel of the slide."),
+    mpp: float | None = SLIDE_MPP,
     device: str = typer.Option("auto"),
     precision: str = typer.Option("auto", help="auto, fp32 or bf16."),
     workers: int = typer.Option(0, min=0, help="Threads that read tiles; 0: as the device needs."),
@@ -71,12 +71,11 @@ def bench(
                     against=against,
                 )
     if as_json:
-        typer.echo(json.dumps(figures, indent=2))
+        say_json(figures)
         return
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = screen()
     if rows := figures.pop("slides", None):
         table = Table(*rows[0])
         for row in rows:

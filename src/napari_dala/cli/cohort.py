@@ -7,14 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from napari_dala.cli.console import (
-    pace_fields,
-    progress_bar,
-    report_failures,
-    saying_what_is_kept,
-    tell_no_tissue,
-    warn_of,
-)
+from napari_dala.cli.console import pace_fields, progress_bar, report_failures, tell_no_tissue, warn_of
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -26,7 +19,7 @@ if TYPE_CHECKING:
 def analyze_on_cluster(slides: list[Path], request: AnalysisRequest, scheduler: str) -> list[Path]:
     """Analyse slides on a cluster, with a progress bar over all of them; return their folders.
 
-    Failures and exit codes are those of `analyze_slides`; the code is 130 when interrupted.
+    Failures and exit codes are those of `analyze_slides`; what is raised when it is interrupted passes on.
     """
     from napari_dala.analysis.cohort.cluster import connected
     from napari_dala.analysis.cohort.cohort import analyze_cohort
@@ -46,7 +39,6 @@ def analyze_on_cluster(slides: list[Path], request: AnalysisRequest, scheduler: 
     everywhere = request.model_copy(update={"out": request.out.absolute(), "model": model})
     settings = CohortSettings(everywhere, bundle.hash)
     with (
-        saying_what_is_kept(),
         connected(scheduler, request.device) as client,
         progress_bar("{task.fields[slides]}", "tiles") as bar,
     ):

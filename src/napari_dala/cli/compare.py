@@ -36,7 +36,7 @@ def compare(
     if not names:
         raise DatasetError("--models: give at least one name")
     splits = folds_of(images, protocol, folds, settings.seed, fold)
-    typer.echo(images.summary)
+    console.say(images.summary)
 
     from napari_dala.evaluation.compare.compare import compare as measure
     from napari_dala.evaluation.compare.report import tables, write_report
@@ -49,10 +49,10 @@ def compare(
         settings,
         out,
         command=console.command_line(),
-        on_run=lambda model, number, state: typer.echo(f"{model}, fold {number}: {said[state]}"),
+        on_run=lambda model, number, state: console.say(f"{model}, fold {number}: {said[state]}"),
         on_epoch=lambda row: console.tell(row, settings.epochs),
     )
     written = write_report(comparison, out)
     console.show_tables(tables(comparison), (*comparison.notes, *comparison.results[0].table.notes))
     for path in written:
-        typer.echo(str(path))
+        console.say(path)

@@ -2,81 +2,139 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import shlex
 import signal
 import sys
-import threading
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.progress import Progress as Bar
-
-    from napari_dala.training.epochs import Epoch
-
+from napari_dala.errors import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
     from napari_dala.evaluation.tables import Table as ReportTable
     from napari_dala.metrics.scores import ScoreTable
-
-
-if TYPE_CHECKING:
     from napari_dala.model.card import ModelCard
+    from napari_dala.training.epochs import Epoch
+
+_GOES_ON = {
+    "analyze": "what is analysed is kept; the same command goes on from there",
+    "demo": "what is analysed is kept; the same command goes on from there",
+    "train": "finished epochs are kept; the same command with --resume goes on from there",
+    "compare": "finished epochs are kept; the same command goes on from there",
+    "finetune": "what is learned is kept; `dala finetune --out FOLDER` goes on from there",
+}
+_WHAT_TO_DO = {
+    errno.ENOSPC: "free some space and run it again",
+    errno.EDQUOT: "free some space and run it again",
+    errno.EROFS: "choose a folder that can be written to",
+    errno.EACCES: "choose one that you may read or write",
+    errno.EPERM: "choose one that you may read or write",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+
+
+def say(text: object, *, err: bool = False, fg: str | None = None) -> None:
+    """Print a line, on standard error with `err`; what would steer the terminal is shown escaped."""
+    typer.secho(shown(text), err=err, fg=fg)
+
+
+def warn(text: object) -> None:
+    """Print a line that stands out, on standard error."""
+    say(text, err=True, fg="yellow")
+
+
+def say_json(value: Any) -> None:
+    """Print a value as indented JSON; what would steer the terminal is written as JSON's escapes."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    typer.echo("\n".join(json_escaped(line) for line in text.split("\n")))
+
+
+def json_escaped(line: str) -> str:
+    """Return a line of JSON with everything that `shown` would escape as an escape of JSON."""
+    return "".join(char if shown(char) == char else f"\\u{ord(char):04x}" for char in line)
+
+
+def screen(*, stderr: bool = False) -> Console:
+    """Return rich's console for text from anywhere: brackets are no markup, what steers the terminal is escaped."""
+    from rich.console import Console
+
+    class Screen(Console):
+        def render_str(self, text: str, **options: Any) -> Any:
+            return super().render_str(shown(text), **options)
+
+    return Screen(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
+def line_of(error: BaseException) -> str:
+    """Return one line for an error that a user can act on: which file, what is wrong, what to do."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for this; close other programs, or choose a smaller part"
+    if not isinstance(error, OSError) or error.strerror is None:
+        return shown(error) or type(error).__name__
+    names = (name for name in (error.filename, error.filename2) if isinstance(name, (str, bytes)))
+    files = " -> ".join(map(os.fsdecode, names))
+    what = error.strerror[:1].lower() + error.strerror[1:]
+    to_do = _WHAT_TO_DO.get(error.errno or 0)
+    return shown(": ".join(part for part in (files, what) if part) + (f"; {to_do}" if to_do else ""))
 
 
 def warn_of(card: ModelCard) -> None:
     """Say of a model what must be known before its numbers are believed."""
     if card.warning:
-        typer.secho(f"Model “{card.name}” is {card.warning}", fg="yellow", err=True)
+        warn(f"Model “{card.name}” is {card.warning}")
 
 
 def tell_no_tissue(path: Path) -> None:
     """Say that a slide has nothing to analyse."""
-    typer.secho(f"{path.name}: no tissue found; nothing was analysed", fg="yellow", err=True)
+    warn(f"{path.name}: no tissue found; nothing was analysed")
 
 
 def report_failures(failures: list[str], done: int, incomplete: Sequence[str] = ()) -> None:
     """Say why slides could not be done, or not wholly, and exit: code 1, or 2 when none was done."""
     for line in (*failures, *incomplete):
-        typer.secho(f"dala: {line}", fg="red", err=True)
+        say(f"dala: {line}", err=True, fg="red")
     if failures and done + len(failures) > 1:
-        typer.echo(f"{done} of {done + len(failures)} slides done, {len(failures)} failed.", err=True)
+        say(f"{done} of {done + len(failures)} slides done, {len(failures)} failed.", err=True)
     if failures or incomplete:
         raise typer.Exit(1 if done else 2)
 
 
+class CommandStopped(Exception):
+    """Ctrl-C or SIGTERM came; its text says how to go on, `code` is the exit code."""
+
+    def __init__(self, command: str | None, code: int) -> None:
+        super().__init__(": ".join(part for part in ("stopped", _GOES_ON.get(command or "")) if part))
+        self.code = code
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: everything is tidied up as after Ctrl-C."""
+
+
 @contextmanager
-def saying_what_is_kept() -> Iterator[None]:
-    """When interrupted or told to end, say how to go on; exit code 130 or 143."""
-
-    def end(*_: object) -> None:
-        raise _Ended
-
-    before = signal.signal(signal.SIGTERM, end) if threading.current_thread() is threading.main_thread() else None
+def saying_what_is_kept(context: typer.Context) -> Iterator[None]:
+    """Raise `CommandStopped` where the command that is run in the block is interrupted or told to end."""
     try:
         yield
     except KeyboardInterrupt as error:
-        typer.echo("Stopped. What is stored is kept: the same command goes on from there.", err=True)
-        raise typer.Exit(143 if isinstance(error, _Ended) else 130) from None
-    finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
-
-
-class _Ended(KeyboardInterrupt):
-    """SIGTERM came."""
+        code = 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
+        raise CommandStopped(context.invoked_subcommand, code) from error
 
 
 def show(table: ScoreTable, title: str) -> None:
     """Print figures with their intervals, then patient by patient, then what must be read beside them."""
-    from rich.console import Console
     from rich.table import Table
 
     scores = table.scores
@@ -86,7 +144,7 @@ def show(table: ScoreTable, title: str) -> None:
     rows += [("calibration error", scores.ece), ("AUROC", scores.auroc)]
     for name, value in rows:
         figures.add_row(name, str(value))
-    console = Console()
+    console = screen()
     console.print(figures)
     if table.patients:
         patients = Table("patient", "class", "images", "right", title=f"{table.n_patients} patients")
@@ -94,39 +152,37 @@ def show(table: ScoreTable, title: str) -> None:
             patients.add_row(row.patient, row.label, str(row.n), f"{row.accuracy:.0%}")
         console.print(patients)
     for note in table.notes:
-        console.print(f"Note: {note}", markup=False, highlight=False)
+        console.print(f"Note: {note}")
 
 
 def show_sets(tables: Mapping[str, ScoreTable]) -> None:
     """Print the figures of each data set in a row."""
     if not tables:
         return
-    from rich.console import Console
     from rich.table import Table
 
-    shown = Table("data set", "images", "patients", "accuracy", "GMean", "AUROC", title="by data set")
+    rows = Table("data set", "images", "patients", "accuracy", "GMean", "AUROC", title="by data set")
     for name, table in tables.items():
         scores = table.scores
         figures = [str(figure) for figure in (scores.accuracy, scores.gmean, scores.auroc)]
-        shown.add_row(name, str(table.n), str(table.n_patients or "–"), *figures)
-    Console().print(shown)
+        rows.add_row(name, str(table.n), str(table.n_patients or "–"), *figures)
+    screen().print(rows)
 
 
 def show_tables(tables: Iterable[ReportTable], notes: Iterable[str]) -> None:
     """Print the tables of a report, then what must be read beside them."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = screen()
     for table in tables:
-        shown = Table(title=table.title)
+        rows = Table(title=table.title)
         for name in table.head:
-            shown.add_column(name, overflow="fold")  # narrow terminals lose nothing
+            rows.add_column(name, overflow="fold")  # narrow terminals lose nothing
         for row in table.rows:
-            shown.add_row(*row)
-        console.print(shown)
+            rows.add_row(*row)
+        console.print(rows)
     for note in notes:
-        console.print(f"Note: {note}", markup=False, highlight=False)
+        console.print(f"Note: {note}")
 
 
 def has_display() -> bool:
@@ -147,16 +203,17 @@ def tell(row: Epoch, epochs: int) -> None:
 
 def command_line() -> str:
     """Return the command line for the record: names of files and folders without where they lie."""
-    return shlex.join(["dala", *(Path(part).name if os.sep in part else part for part in sys.argv[1:])])
+    return shown(shlex.join(["dala", *(Path(part).name if os.sep in part else part for part in sys.argv[1:])]))
 
 
 def progress_bar(first: str, unit: str = "") -> Bar:
     """Return a bar on standard error; its tasks have the fields that `pace_fields` gives."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    texts = (TextColumn(text) for text in (unit, "{task.fields[rate]}", "{task.fields[left]}") if text)
-    return Progress(TextColumn(first), BarColumn(), MofNCompleteColumn(), *texts, console=Console(stderr=True))
+    begin, *texts = (
+        TextColumn(text, markup=False) for text in (first, unit, "{task.fields[rate]}", "{task.fields[left]}") if text
+    )
+    return Progress(begin, BarColumn(), MofNCompleteColumn(), *texts, console=screen(stderr=True))
 
 
 def pace_fields(tiles_per_s: float = 0.0, seconds_left: float | None = None) -> dict[str, str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from napari_dala.cli.console import has_display
+from napari_dala.cli.console import has_display, say
 from napari_dala.errors import DalaError
 
 
@@ -36,4 +36,4 @@ def demo(
     folders = analyze_slides([slide], AnalysisRequest(out=out, model=TEACHING))
     for folder in folders:
         for name in ("overview.png", "report.html", "tiles.csv", "regions.geojson"):
-            typer.echo(str((folder / name).resolve()))
+            say((folder / name).resolve())

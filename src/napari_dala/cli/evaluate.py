@@ -27,7 +27,7 @@ def evaluate(
     from napari_dala.model.bundle import load_model
 
     bundle = load_model(model)
-    typer.echo(images.summary)
+    console.say(images.summary)
     evaluation = measure(bundle, images, device=device)
     if out:
         write_json(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import typer
+
+from napari_dala.cli.console import say, say_json
+from napari_dala.cli.options import SLIDE_MPP
 
 
 def explain(
     image: Path = typer.Argument(help="A photograph or a small picture of tissue."),
     out: Path = typer.Option(..., "--out", help="Folder for the picture and the numbers."),
-    mpp: float | None = typer.Option(None, help="Micrometres per pixel of the picture."),
+    mpp: float | None = SLIDE_MPP,
     whole: bool = typer.Option(False, "--whole", help="Fit the picture to the model's tile, whatever its resolution."),
     model: str = typer.Option("default", help="Name or file of a bundle."),
     target: str | None = typer.Option(None, "--class", help="Class to explain; by default the model's target class."),
@@ -48,5 +50,5 @@ def explain(
         figure.save(temporary, "PNG")
     numbers = {"model": card.name, "warning": card.warning, "classes": found.as_json(card.class_names)}
     write_json(picture.with_suffix(".json"), numbers)
-    typer.echo(json.dumps(numbers, indent=2, ensure_ascii=False))
-    typer.echo(str(picture), err=True)
+    say_json(numbers)
+    say(picture, err=True)

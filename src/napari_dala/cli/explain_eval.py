@@ -47,12 +47,12 @@ def explain_eval(
     bundle = load_model(model)
     chosen = _held_out(bundle, images, protocol, folds, fold, seed)
     data = f"{images.summary}; {len(chosen)} photographs of {len(set(images.patients[chosen]))} patients held out"
-    typer.echo(data)
+    console.say(data)
     settings = ExplainSettings(device, precision, references, seed)
     by_slide = []
     for path in slide:
         by_slide.append(explain_slide(path, bundle, settings))
-        typer.echo(f"{path.name}: done")
+        console.say(f"{path.name}: done")
     photographs = explain_photographs(
         bundle,
         images,
@@ -72,7 +72,7 @@ def explain_eval(
     written = write_report(found, out)
     console.show_tables(tables(found), found.notes)
     for path in written:
-        typer.echo(str(path))
+        console.say(path)
 
 
 def _held_out(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import shlex
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -15,13 +15,13 @@ from napari_dala.cli import console, options
 from napari_dala.errors import AnnotationError, JobError
 from napari_dala.training.epochs import Epoch
 from napari_dala.training.finetune.job import (
-    RESULT_FILE,
     FinetuneConfig,
     FinetuneEvent,
     FinetuneSettings,
     Prepared,
     SlideExamples,
     create_finetune_job,
+    read_finetune_result,
 )
 from napari_dala.validation import checked
 
@@ -49,9 +49,7 @@ def finetune(
     ),
     model: str = typer.Option("default", help="Name or file of the bundle to begin from (`dala models list`)."),
     name: str | None = typer.Option(None, help="Of the new model; by default the parent's and the mode."),
-    mpp: float | None = typer.Option(
-        None, min=0.01, max=100, help="Micrometres per pixel of the slides, where the file is silent or wrong."
-    ),
+    mpp: float | None = options.SLIDE_MPP,
 ) -> None:
     """Retrain a model on regions drawn on slides; measure it before and after on held-out ones."""
     if slides:
@@ -76,10 +74,10 @@ def _run(folder: Path) -> None:
     teller = _Teller()
     bundle = run_finetune(folder, teller)
     if bundle is None:
-        typer.echo(f"cancelled; `dala finetune --out {folder}` goes on", err=True)
+        console.say(f"cancelled; `dala finetune --out {shlex.quote(str(folder))}` goes on", err=True)
         raise typer.Exit(1)
-    _show(json.loads((bundle.parent / RESULT_FILE).read_text(encoding="utf-8")))
-    typer.echo(str(bundle))
+    _show(read_finetune_result(bundle.parent))
+    console.say(bundle)
 
 
 class _Teller:
@@ -92,9 +90,9 @@ class _Teller:
         if isinstance(event, Prepared):
             self.epochs = event.epochs
             held_out = f"held out by {event.split}: {_counted(event.held_out)}"
-            typer.echo(f"train: {_counted(event.train)}; {held_out}")
+            console.say(f"train: {_counted(event.train)}; {held_out}")
             for note in event.notes:
-                typer.secho(note, fg="yellow", err=True)
+                console.warn(note)
         elif isinstance(event, Epoch):
             console.tell(event, self.epochs)
 
@@ -128,11 +126,10 @@ def _examples(
 
 def _show(result: dict[str, Any]) -> None:
     """Print the figures before and after, then what must be read beside them."""
-    from rich.console import Console
     from rich.table import Table
 
     before, after, replay = result["before"], result["after"], result["replay"]
-    console = Console()
+    screen = console.screen()
     if after is not None:
         where = ", same slide, optimistic" if result["split"] == "region" else ""
         table = Table("figure", "before", "after", title=f"{after['n']} held-out tiles{where}")
@@ -140,12 +137,12 @@ def _show(result: dict[str, Any]) -> None:
             table.add_row(title, *(_estimate(side["scores"][key]) for side in (before, after)))
         for name in after["scores"]["recall"]:
             table.add_row(f"recall {name}", *(_estimate(side["scores"]["recall"][name]) for side in (before, after)))
-        console.print(table)
+        screen.print(table)
     if replay is not None:
         line = f"{replay['tiles']} tiles of the parent's: accuracy {replay['before']:.3f} before, {replay['after']:.3f}"
-        console.print(f"{line} after", markup=False, highlight=False)
+        screen.print(f"{line} after")
     for note in (after or result)["notes"]:
-        console.print(f"Note: {note}", markup=False, highlight=False)
+        screen.print(f"Note: {note}")
 
 
 def _estimate(figure: dict[str, float | None]) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import typer
+
+from napari_dala.cli.console import say_json
 
 
 def info(slide: Path = typer.Argument(help="A slide, a photograph or a DICOM folder.")) -> None:
@@ -13,4 +14,4 @@ def info(slide: Path = typer.Argument(help="A slide, a photograph or a DICOM fol
     from napari_dala.slide import open_slide
 
     with open_slide(slide) as opened:
-        typer.echo(json.dumps(opened.properties, indent=2, ensure_ascii=False))
+        say_json(opened.properties)

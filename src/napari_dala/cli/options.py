@@ -12,6 +12,7 @@ import typer
 from napari_dala.datasets.folders import GROUPS, GroupBy, Kind, load_dataset
 from napari_dala.datasets.images import ImageDataset, joined_datasets
 from napari_dala.errors import DatasetError
+from napari_dala.validation import MPP_LIMITS, plausible_mpp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -20,6 +21,26 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 
+def mpp_option(text: str, *names: str, several: bool = False) -> Any:
+    """Return an option for micrometres per pixel within the plausible, or with `several` for a list of them."""
+    low, high = MPP_LIMITS
+    default: list[float] | None = [] if several else None
+    return typer.Option(default, *names, callback=_plausible, help=f"{text}; {low:g} to {high:g}.")
+
+
+def _plausible(value: Any) -> Any:
+    try:
+        for one in value if isinstance(value, (list, tuple)) else () if value is None else (value,):
+            plausible_mpp(one)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    return value
+
+
+SLIDE_MPP = mpp_option("Micrometres per pixel of the slides, where the file is silent or wrong")
+_PHOTOGRAPH_MPP = mpp_option(
+    "Micrometres per pixel of images of which the data set does not say it", "--mpp", several=True
+)
 PROTOCOL = typer.Option("patient", help="What the split keeps together: patient, or image as in the papers.")
 FOLDS = typer.Option(5, min=2, help="Folds of the cross-validation.")
 
@@ -110,9 +131,7 @@ def labelled_images(
     ),
     root: list[Path] = typer.Option(..., "--root", help="The data set's folder."),
     magnification: int | None = typer.Option(None, "--magnification", help="Of BreakHis: 40, 100, 200 or 400."),
-    mpp: list[float] = typer.Option(
-        [], "--mpp", min=0.01, max=100, help="Micrometres per pixel of images of which the data set does not say it."
-    ),
+    mpp: list[float] = _PHOTOGRAPH_MPP,
     group: str | None = typer.Option(
         None, "--group", help="What a split keeps together. Of ucsb: file or array. Of folder: likeness of the images."
     ),

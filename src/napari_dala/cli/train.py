@@ -30,7 +30,7 @@ def train(
 ) -> None:
     """Train a network on labelled photographs and measure it on patients that it never saw."""
     split = nothing_held_out(len(images)) if everything else _split(images, protocol, folds, fold, settings.seed)
-    typer.echo(images.summary)
+    console.say(images.summary)
 
     from napari_dala.model.bundle import load_model
     from napari_dala.results.model_check import PAGE_FILE
@@ -46,13 +46,13 @@ def train(
         resume=resume,
         command=console.command_line(),
         on_epoch=lambda row: console.tell(row, settings.epochs),
-        on_note=lambda note: typer.secho(note, fg="yellow", err=True),
+        on_note=console.warn,
     )
     if result.table:
         console.show(result.table, f"{model}, {len(split.test)} held-out photographs")
         console.show_sets(result.by_set)
-        typer.echo(str(result.folder / PAGE_FILE))
-    typer.echo(str(result.weights))
+        console.say(result.folder / PAGE_FILE)
+    console.say(result.weights)
 
 
 def _split(images: ImageDataset, protocol: str, folds: int, fold: int | None, seed: int) -> Split:

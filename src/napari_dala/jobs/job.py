@@ -19,8 +19,8 @@ and one that holds anything but ordinary files and folders (a link, a FIFO) is n
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
+import os
 import re
 import secrets
 import shutil
@@ -35,11 +35,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
+from pydantic import AwareDatetime, BaseModel
 
 from napari_dala.errors import JobError
 from napari_dala.files import open_to_append, open_to_read, replacing, sweep, write_json, write_text
 from napari_dala.jobs.process import ProcessMark, last_log_line, start_detached
-from napari_dala.jobs.state import JobState, Status, job_errors, read_json, run_lock
+from napari_dala.jobs.state import MOST_BYTES, JobState, Status, job_errors, run_lock
+from napari_dala.validation import parse_json, read_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -52,6 +54,13 @@ _log = logging.getLogger(__name__)
 _POLL_S = 0.1
 _PATIENCE_S = 1.0  # for a process that has written its last state to let go of the lock
 _UNFINISHED = re.compile(r"\..+-[0-9a-f]{8}")  # the folder of a job that is being made
+
+
+class _Description(BaseModel):
+    kind: str
+    config: dict[str, Any]
+    created: AwareDatetime
+    version: str
 
 
 @dataclass(frozen=True)
@@ -105,7 +114,7 @@ class Job:
         JobError
             If `folder` is there and not empty, or cannot be written.
         """
-        folder = Path(folder).expanduser().absolute()
+        folder = Path(os.path.expanduser(folder)).absolute()
         description = {
             "kind": kind,
             "created": datetime.now(UTC).isoformat(timespec="microseconds"),
@@ -142,19 +151,9 @@ class Job:
     @classmethod
     def open(cls, folder: str | Path) -> Job:
         """Open the folder of a job, running or not; `JobError` if it is not one."""
-        folder = Path(folder).expanduser().absolute()
+        folder = Path(os.path.expanduser(folder)).absolute()
         _refuse_all_but_files(folder)
-        stored = read_json(folder / "job.json")
-        try:
-            job = cls(
-                folder=folder,
-                kind=str(stored["kind"]),
-                config=dict(stored["config"]),
-                created=datetime.fromisoformat(stored["created"]),
-                version=str(stored["version"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise JobError(f"{folder / 'job.json'}: not the description of a job ({error!r})") from error
+        job = cls(folder, **dict(read_as(_Description, folder / "job.json", JobError, most=MOST_BYTES)))
         JobState.read(folder)
         return job
 
@@ -291,8 +290,9 @@ class Job:
         whole = data[: data.rfind(b"\n") + 1]
         events = []
         for line in whole.splitlines():
-            with contextlib.suppress(ValueError, RecursionError):  # a power cut may leave anything
-                if isinstance(event := json.loads(line), dict):
+            with contextlib.suppress(JobError):  # a power cut may leave anything
+                event = parse_json(line, path.name, JobError)
+                if isinstance(event, dict):
                     events.append(event)
         return events, since + len(whole)
 

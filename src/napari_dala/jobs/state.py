@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import sys
 import time
@@ -11,11 +10,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, BinaryIO
+
+from pydantic import AwareDatetime, BaseModel, Field
 
 from napari_dala.errors import JobError
-from napari_dala.files import open_to_append, open_to_read, try_lock, write_json
+from napari_dala.files import open_to_append, try_lock, write_json
 from napari_dala.jobs.process import ProcessMark
+from napari_dala.validation import read_as
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +30,8 @@ _WHY = {
     errno.EACCES: "permission denied; choose a workspace that can be written to",
     errno.ELOOP: "a link, which is not written to; remove it",
 }
-_MOST_BYTES = 16_000_000  # of a JSON object that is read whole
+
+MOST_BYTES = 16 << 20  # of a description of a job or its state: a folder may hold many jobs
 
 
 class Status(StrEnum):
@@ -41,6 +44,15 @@ class Status(StrEnum):
     FAILED = "failed"
     DONE = "done"
     INTERRUPTED = "interrupted"
+
+
+class _Stored(BaseModel):
+    status: Status
+    message: str
+    pid: Annotated[int, Field(strict=True, gt=0, lt=2**31)] | None
+    process_created: Annotated[float, Field(allow_inf_nan=False)] | None
+    process_start: str | None = None  # not written by older versions
+    updated: AwareDatetime
 
 
 @dataclass(frozen=True)
@@ -89,40 +101,16 @@ class JobState:
     @classmethod
     def read(cls, folder: Path) -> JobState:
         """Read what the folder says, whether or not the process still lives."""
-        stored = read_json(folder / "state.json")
-        try:
-            process = None
-            if stored["pid"] is not None:
-                started = stored.get("process_start")  # not written by older versions
-                process = ProcessMark(int(stored["pid"]), float(stored["process_created"]), started)
-            return cls(
-                status=Status(stored["status"]),
-                message=one_line(str(stored["message"])),
-                process=process,
-                updated=datetime.fromisoformat(stored["updated"]),
-            )
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise JobError(f"{folder / 'state.json'}: not the state of a job ({error!r})") from error
+        stored = read_as(_Stored, folder / "state.json", JobError, most=MOST_BYTES)
+        process = None
+        if stored.pid is not None and stored.process_created is not None:
+            process = ProcessMark(stored.pid, stored.process_created, stored.process_start)
+        return cls(stored.status, one_line(stored.message), process, stored.updated)
 
 
 def one_line(text: str) -> str:
     """Return the first line of `text` that says something."""
     return next((line.strip() for line in text.splitlines() if line.strip()), "")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; `JobError` where there is none."""
-    with job_errors(path), open_to_read(path) as file:
-        content = file.read(_MOST_BYTES + 1)
-    if len(content) > _MOST_BYTES:
-        raise JobError(f"{path}: damaged, larger than {_MOST_BYTES // 1_000_000} MB")
-    try:
-        value = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise JobError(f"{path}: damaged, not JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise JobError(f"{path}: damaged, not a JSON object")
-    return value
 
 
 @contextmanager

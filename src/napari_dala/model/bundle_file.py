@@ -16,9 +16,10 @@ from torch.nn import functional
 
 from napari_dala.errors import BundleError
 from napari_dala.files import replacing
-from napari_dala.model.card import ModelCard, parse_card, read_metadata
+from napari_dala.model.card import TRUNK_OF, ModelCard, parse_card, trunk_file
 from napari_dala.model.familiarity import Familiarity
 from napari_dala.model.head import CHANNELS, HeadNetwork
+from napari_dala.model.tensor_file import UNSEALED, check_seal, read_header, seal
 from napari_dala.model.weights import check_finite, digest, pack, unpack
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ BASIS_SHAPE = (CHANNELS, 128)
 TRUNK = "trunk."
 _BASIS, _FAMILIARITY, _REPLAY = "basis", "familiarity.", "replay."
 _OF_TRUNK = (TRUNK, _BASIS)
-_TRUNK_OF = "trunk_of"
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,15 +137,16 @@ class Bundle(ABC):
         BundleError
             If a weight is not finite or too large to be stored.
         """
-        metadata = {"format": "napari-dala", "bits": str(bits), "card": self.card.model_dump_json()}
+        metadata = {"format": "napari-dala", "bits": str(bits), "card": self.card.model_dump_json(), **UNSEALED}
         packed = self._packed(bits)
         if trunk_of is not None:
-            metadata[_TRUNK_OF] = trunk_of
+            metadata[TRUNK_OF] = trunk_of
             packed = {name: tensor for name, tensor in packed.items() if not name.startswith(_OF_TRUNK)}
         if self.replay is not None:
             packed |= {f"{_REPLAY}{name}": tensor.contiguous() for name, tensor in vars(self.replay).items()}
         with replacing(path) as temporary:
             save_file(packed, temporary, metadata)
+            seal(temporary)
 
     @abstractmethod
     def _weights(self) -> dict[str, Tensor]:
@@ -185,19 +186,25 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], ModelCard]:
     BundleError
         If the file, or that of its trunk, is missing, truncated, a pickle or no bundle, or its card is not valid.
     """
-    metadata = read_metadata(path)
-    card = parse_card(metadata, path)
-    try:
-        tensors = unpack(load_file(path), path.name)
-    except (SafetensorError, OSError) as error:
-        raise BundleError(f"{path.name}: it cannot be read ({error})") from None
-    if _TRUNK_OF in metadata:
-        beside = path.with_name(metadata[_TRUNK_OF])
-        if not beside.is_file():
-            raise BundleError(f"{path.name}: its trunk is that of {beside.name}, which must lie in the same folder")
-        whole, _ = read_file(beside)
+    tensors, card, trunk = _read(path)
+    if trunk is not None:
+        whole, _, further = _read(trunk)
+        if further is not None:
+            raise BundleError(f"{path.name}: its trunk is that of {trunk.name}, which has none of its own")
         tensors |= {name: tensor for name, tensor in whole.items() if name.startswith(_OF_TRUNK)}
     return tensors, card
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], ModelCard, Path | None]:
+    """Return a file's own tensors, its card, and the file that has its trunk where it has none."""
+    metadata = read_header(path).metadata
+    card = parse_card(metadata, path)
+    trunk = trunk_file(metadata, path)
+    check_seal(path, metadata)
+    try:
+        return unpack(load_file(path), path.name), card, trunk
+    except (SafetensorError, OSError) as error:
+        raise BundleError(f"{path.name}: it cannot be read ({error})") from None
 
 
 def sort_parts(tensors: dict[str, Tensor], source: str) -> Parts:
@@ -247,9 +254,10 @@ def _pop(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def _check_replay(replay: Replay, classes: int, source: str) -> None:
     features, labels = replay.features, replay.labels
+    count = len(features) if features.ndim else 0
     for name, tensor, dtype, shape in (
-        ("features", features, torch.float16, (len(features), CHANNELS)),
-        ("labels", labels, torch.int64, (len(features),)),
+        ("features", features, torch.float16, (count, CHANNELS)),
+        ("labels", labels, torch.int64, (count,)),
     ):
         if tensor.dtype != dtype or tuple(tensor.shape) != shape:
             found = f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"

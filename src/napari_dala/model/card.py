@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
-import json
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
-from safetensors import SafetensorError, safe_open
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from napari_dala.errors import BundleError
-from napari_dala.validation import first_problem
+from napari_dala.model.tensor_file import read_header
+from napari_dala.validation import Mpp, first_problem, parse_json
 
 Byte = Annotated[int, Field(ge=0, le=255)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+TRUNK_OF = "trunk_of"
+"""In a bundle's metadata, where it has no trunk: the name of the file beside it that has."""
+TILE_PX_LIMITS = (32, 2048)
+TEMPERATURE_LIMITS = (0.01, 100.0)
+_NEAREST = 1e-9  # of a threshold to 0 and to 1
+
+
+def _not_blank(name: str) -> str:
+    if not name.strip():
+        raise ValueError("a class name must not be empty")
+    return name
+
+
+ClassName = Annotated[str, Field(max_length=100), AfterValidator(_not_blank)]
+TilePx = Annotated[int, Field(ge=TILE_PX_LIMITS[0], le=TILE_PX_LIMITS[1], multiple_of=32)]
+Temperature = Annotated[float, Field(ge=TEMPERATURE_LIMITS[0], le=TEMPERATURE_LIMITS[1], allow_inf_nan=False)]
+Threshold = Annotated[float, Field(gt=0, lt=1)]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -26,7 +44,7 @@ class ClassInfo(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Annotated[str, Field(min_length=1)]
+    name: ClassName
     color: tuple[Byte, Byte, Byte]
 
 
@@ -38,15 +56,15 @@ class ModelCard(BaseModel):
     classes : tuple of ClassInfo
         In the order of the logits.
     tile_px : int
-        Side of a square tile in pixels, a multiple of 32.
+        Side of a square tile in pixels, a multiple of 32, 32 to 2048.
     mpp : float
-        Micrometres per pixel of a tile.
+        Micrometres per pixel of a tile, 0.02 to 20.
     mean, std : tuple of float
         Per channel (red, green, blue) of pixels scaled to [0, 1].
     temperature : float
-        Logits are divided by it before the softmax.
+        Logits are divided by it before the softmax; 0.01 to 100.
     operating_threshold : float
-        Probability of the target class from which a tile counts as positive.
+        Probability of the target class from which a tile counts as positive; above 0, below 1.
     target_class : int
         Index of the class that is shown and exported first; the last class by default.
     trained : bool
@@ -60,16 +78,16 @@ class ModelCard(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[1] = 1
-    name: Annotated[str, Field(min_length=1)]
+    name: Annotated[str, Field(min_length=1, max_length=200)]
     summary: str = ""
     architecture: Literal["dalaresnet50"] = "dalaresnet50"
-    classes: Annotated[tuple[ClassInfo, ...], Field(min_length=2)]
-    tile_px: Annotated[int, Field(gt=0, multiple_of=32)] = 224
-    mpp: Positive
+    classes: Annotated[tuple[ClassInfo, ...], Field(min_length=2, max_length=1000)]
+    tile_px: TilePx = 224
+    mpp: Mpp
     mean: tuple[Finite, Finite, Finite]
     std: tuple[Positive, Positive, Positive]
-    temperature: Positive = 1.0
-    operating_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+    temperature: Temperature = 1.0
+    operating_threshold: Threshold = 0.5
     target_class: int = -1
     trained: bool
     training: dict[str, JsonValue] = {}
@@ -84,8 +102,9 @@ class ModelCard(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _last_class_by_default(cls, fields: Any) -> Any:
-        if isinstance(fields, dict) and "target_class" not in fields:
-            return {**fields, "target_class": len(fields.get("classes") or ()) - 1}
+        classes = fields.get("classes") if isinstance(fields, dict) else None
+        if isinstance(classes, (list, tuple)) and "target_class" not in fields:
+            return {**fields, "target_class": len(classes) - 1}
         return fields
 
     @model_validator(mode="after")
@@ -122,6 +141,11 @@ UNTRAINED_CARD = ModelCard(
 )
 
 
+def within_threshold(value: float) -> float:
+    """Return the operating threshold nearest to a value that a card can have: 0 and 1 would call all tiles alike."""
+    return min(max(value, _NEAREST), 1 - _NEAREST)
+
+
 def read_card(path: str | Path) -> ModelCard:
     """Return the card of a bundle, reading only the file's header.
 
@@ -131,50 +155,39 @@ def read_card(path: str | Path) -> ModelCard:
         If the file is missing, is not a whole safetensors file, or has no valid card; one line.
     """
     path = Path(path)
-    return parse_card(read_metadata(path), path)
+    metadata = read_header(path).metadata
+    trunk_file(metadata, path)
+    return parse_card(metadata, path)
 
 
-def read_metadata(path: Path) -> dict[str, str]:
-    """Return the metadata of a safetensors file, or raise BundleError saying what the file is instead."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return dict(file.metadata() or {})
-    except FileNotFoundError:
-        raise BundleError(f"{path}: there is no such file") from None
-    except (SafetensorError, OSError) as error:
-        raise BundleError(f"{path.name}: {_what_is_wrong(path, error)}") from None
+def trunk_file(metadata: dict[str, str], path: Path) -> Path | None:
+    """Return the file beside a bundle's that has its trunk; None where it has its own.
+
+    Raises
+    ------
+    BundleError
+        If there is no such file, or it is the bundle's own.
+    """
+    name = metadata.get(TRUNK_OF)
+    if name is None:
+        return None
+    trunk = path.parent / name
+    if trunk.name != name or not os.path.isfile(trunk):
+        raise BundleError(f"{path.name}: its trunk is that of {name[:100]}, which must lie in the same folder")
+    if trunk.name == path.name:
+        raise BundleError(f"{path.name}: its trunk is said to be that of itself; copy the model again")
+    return trunk
 
 
 def parse_card(metadata: dict[str, str], path: Path) -> ModelCard:
     """Return the card in a file's metadata, or raise BundleError naming the first thing wrong with it."""
     if "card" not in metadata:
-        raise BundleError(f"{path.name}: it has no model card; import weights with `dala models import`")
+        raise BundleError(f"{path.name}: it has no model card; import its weights with `dala models import --mpp`")
+    fields = parse_json(metadata["card"], f"{path.name}: its model card", BundleError)
+    version = fields.get("schema_version") if isinstance(fields, dict) else None
+    if isinstance(version, int) and version > 1:
+        raise BundleError(f"{path.name}: its model card has version {version}; update napari-dala to read it")
     try:
-        fields = json.loads(metadata["card"])
-        version = fields.get("schema_version") if isinstance(fields, dict) else None
-        if isinstance(version, int) and version > 1:
-            raise BundleError(f"{path.name}: its model card has version {version}; update napari-dala to read it")
         return ModelCard.model_validate(fields)
-    except json.JSONDecodeError as error:
-        raise BundleError(f"{path.name}: its model card is not JSON ({error})") from None
     except ValidationError as error:
         raise BundleError(f"{path.name}: its model card is not valid: {first_problem(error)}") from None
-
-
-def _what_is_wrong(path: Path, error: Exception) -> str:
-    if path.is_dir():
-        return "this is a folder, not a model bundle"
-    try:
-        with path.open("rb") as file:
-            start = file.read(8)
-        size = path.stat().st_size
-    except OSError as problem:
-        return f"it cannot be read ({problem.strerror})"
-    if size == 0:
-        return "the file is empty"
-    if start.startswith((b"PK\x03\x04", b"\x80")):
-        return f"this is a PyTorch pickle; use `dala models import {path.name}`"
-    text = str(error)
-    if "MetadataIncompleteBuffer" in text or "incomplete" in text.lower():
-        return "the file is truncated or damaged; copy or download it again"
-    return "this is not a safetensors file"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from safetensors.numpy import load_file, save_file
 
 from napari_dala.errors import BundleError
 from napari_dala.files import replacing, sweep
-from napari_dala.model.card import UNTRAINED_CARD, read_card, read_metadata
+from napari_dala.model.card import UNTRAINED_CARD, read_card, within_threshold
+from napari_dala.model.tensor_file import UNSEALED, read_header, seal
 from napari_dala.workspace import models_folder
 
 if TYPE_CHECKING:
@@ -45,7 +47,10 @@ def list_models(folder: str | Path | None = None) -> list[ModelEntry]:
 
     `folder` is the workspace, the usual one by default.
     """
-    installed = sorted(models_folder(folder).glob(f"[!.]*{SUFFIX}"))
+    try:
+        installed = sorted(models_folder(folder).glob(f"[!.]*{SUFFIX}"))
+    except OSError:  # a folder that may not be read holds no model for this user
+        installed = []
     untrained = ModelEntry("untrained", None, UNTRAINED_CARD)
     return [*map(_entry, _BUILT_IN_FILES.values()), untrained, *map(_entry, installed)]
 
@@ -84,10 +89,11 @@ def install_file(
         if threshold is None:
             copy_bundle(source, target)
         else:
-            card = card.model_copy(update={"operating_threshold": threshold})
-            metadata = {**read_metadata(source), "card": card.model_dump_json()}
+            card = card.model_copy(update={"operating_threshold": within_threshold(threshold)})
+            metadata = {**read_header(source).metadata, "card": card.model_dump_json(), **UNSEALED}
             with replacing(target) as temporary:
                 save_file(load_file(source), temporary, metadata)
+                seal(temporary)
     except OSError as error:
         raise BundleError(f"{target}: the model cannot be written there ({error.strerror or error})") from error
     return ModelEntry(target.stem, target, card)
@@ -128,10 +134,10 @@ def find_model(name_or_path: str | Path) -> Path | None:
     if name in BUILT_IN:
         return _BUILT_IN_FILES.get(DEFAULT if name == "default" else name)
     installed = models_folder() / f"{name}{SUFFIX}"
-    if Path(name).name == name and installed.is_file():
+    if Path(name).name == name and os.path.isfile(installed):
         return installed
-    path = Path(name).expanduser()
-    if path.exists():
+    path = Path(os.path.expanduser(name))
+    if os.path.exists(path):  # of `os`: it takes a name that cannot be one as that of nothing
         return path
     known = ", ".join(entry.name for entry in list_models())
     raise BundleError(f"{name}: there is no model or file of this name; models: {known}")

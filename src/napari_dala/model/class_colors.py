@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
+from napari_dala.errors import BundleError
 from napari_dala.model.card import ClassInfo
+from napari_dala.validation import first_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,7 +41,10 @@ _FURTHER = (
 
 
 def class_infos(names: Iterable[str]) -> tuple[ClassInfo, ...]:
-    """Return classes of these names, each with a colour."""
+    """Return classes of these names, each with a colour; BundleError in one line for a name that cannot be one."""
     names = tuple(names)
     further = iter(_FURTHER * len(names))
-    return tuple(ClassInfo(name=name, color=_BY_NAME.get(name.casefold()) or next(further)) for name in names)
+    try:
+        return tuple(ClassInfo(name=name, color=_BY_NAME.get(name.casefold()) or next(further)) for name in names)
+    except ValidationError as error:
+        raise BundleError(f"{', '.join(names)[:200]}: no names for classes: {first_problem(error)}") from None

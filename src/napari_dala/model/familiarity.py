@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from napari_dala.errors import BundleError
+from napari_dala.model.head import CHANNELS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -39,7 +42,12 @@ class Familiarity:
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> Familiarity:
-        """Return the statistics that a bundle carries."""
+        """Return the statistics that a bundle carries; BundleError where they are not of such a form."""
+        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        directions = shapes.get("directions", ())
+        fit = len(directions) == 2 and directions[0] == CHANNELS and directions[1] <= CHANNELS
+        if shapes != {"mean": (CHANNELS,), "directions": directions, "limit": (1,)} or not fit:
+            raise BundleError(f"the model's statistics of what it was trained on are damaged: {shapes}")
         return cls(**tensors)
 
     @classmethod

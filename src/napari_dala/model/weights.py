@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -20,6 +21,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 _BYTES = ".bytes"
 _PACKED = (_BYTES, ".scale", ".shape")
+_MOST_WEIGHTS = 1 << 24  # of a tensor in 10 bits; the network's largest has a quarter of it
 _MOST, _ZERO = 505, 512  # 505 and not 511: rounding what was rounded then changes nothing
 
 # counts batch norm's training steps; changes no output
@@ -71,7 +73,7 @@ def check_finite(weights: Mapping[str, Tensor], source: str) -> None:
 
 
 def check_weights(expected: Shapes, found: Mapping[str, Tensor], source: str) -> None:
-    """Raise BundleError if a tensor is missing, not part of the network, of another shape, or not finite.
+    """Raise BundleError if a tensor is missing, not part of the network, of another shape or type, or not finite.
 
     Parameters
     ----------
@@ -90,6 +92,9 @@ def check_weights(expected: Shapes, found: Mapping[str, Tensor], source: str) ->
         here, there = tuple(found[name].shape), expected[name]
         if here != there:
             raise BundleError(f"{source}: {name} has shape {here}, expected {there}")
+        if not found[name].is_floating_point():
+            kind = str(found[name].dtype).removeprefix("torch.")
+            raise BundleError(f"{source}: {name} has values of type {kind}, expected floats")
     check_finite(found, source)
 
 
@@ -159,10 +164,10 @@ def unpack(stored: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
     for name in stored:
         if name.endswith(_BYTES):
             whole = name.removesuffix(_BYTES)
-            try:
-                tensors[whole] = _from_10_bits(*(stored[whole + part] for part in _PACKED))
-            except (KeyError, RuntimeError):
-                raise BundleError(f"{source}: {whole} is packed, and its parts do not fit together") from None
+            parts = [stored[whole + part] for part in _PACKED if whole + part in stored]
+            if whole in stored or len(parts) < len(_PACKED) or not _fit_together(*parts):
+                raise BundleError(f"{source}: {whole} is packed, and its parts do not fit together")
+            tensors[whole] = _from_10_bits(*parts)
     return tensors
 
 
@@ -178,6 +183,20 @@ def _in_10_bits(name: str, tensor: Tensor) -> dict[str, Tensor]:
     joined = [one, one >> 8 | two << 2, two >> 6 | three << 4, three >> 4 | four << 6, four >> 2]
     packed = (torch.stack(joined, -1) & 255).to(torch.uint8).flatten(1).contiguous()
     return dict(zip((name + part for part in _PACKED), (packed, scale, torch.tensor(tensor.shape)), strict=True))
+
+
+def _fit_together(packed: Tensor, scale: Tensor, shape: Tensor) -> bool:
+    """Tell whether the parts of a tensor in 10 bits are what `_in_10_bits` gives for some shape."""
+    kinds = [(part.dtype, part.ndim) for part in (packed, scale, shape)]
+    if kinds != [(torch.uint8, 2), (torch.float32, 1), (torch.int64, 1)]:
+        return False
+    if len(shape) not in (2, 3, 4) or int(shape.min()) < 1:
+        return False
+    rows, *sides = (int(side) for side in shape)
+    row = math.prod(sides)
+    return (
+        rows * row <= _MOST_WEIGHTS and len(packed) == len(scale) == rows and packed.shape[1] == math.ceil(row / 4) * 5
+    )
 
 
 def _from_10_bits(packed: Tensor, scale: Tensor, shape: Tensor) -> Tensor:

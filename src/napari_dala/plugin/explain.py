@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from html import escape
 from typing import TYPE_CHECKING, get_args
 from weakref import WeakMethod
 
@@ -18,6 +19,7 @@ from napari_dala.plugin.parts.legend import Legend
 from napari_dala.plugin.parts.notes import Note
 from napari_dala.plugin.parts.scrolling import scrolling_layout
 from napari_dala.plugin.viewer.cam_picture import CamView
+from napari_dala.plugin.viewer.plain_text import PlainLabel
 from napari_dala.plugin.viewer.session import session_of
 from napari_dala.plugin.warm_child import warm_child
 from napari_dala.results.report.pictures import cut_of, heat
@@ -79,7 +81,7 @@ class ExplainWidget(QWidget):
         self.min_area.setSuffix(" µm²")
         self.min_area.setToolTip("Smaller islands are dropped")
         self.nothing = Note("offer")
-        self.cut, self.picture, self.probabilities = QLabel(), QLabel(), QLabel()
+        self.cut, self.picture, self.probabilities = PlainLabel(), QLabel(), QLabel()
         self.problem = Note("error")
         self.legend = Legend()
         self._arrange()
@@ -195,9 +197,9 @@ class ExplainWidget(QWidget):
         (step_y, step_x), (first_y, first_x) = analysis.grid.tile_frame
         x, y = first_x + column * step_x, first_y + row * step_y
         lines = [
-            f"<b>{entry.name} {value:.1%}</b>"
+            f"<b>{escape(entry.name)} {value:.1%}</b>"
             if index == results.class_at(row, column)
-            else f"{entry.name} {value:.1%}"
+            else f"{escape(entry.name)} {value:.1%}"
             for index, (entry, value) in enumerate(zip(card.classes, analysis.probability[:, row, column], strict=True))
         ]
         lines.append(

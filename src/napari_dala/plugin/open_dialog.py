@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QApplication, QFileDialog
 
 from napari_dala.errors import SlideError
 from napari_dala.plugin.reader import slide_layer
+from napari_dala.plugin.viewer.plain_text import without_tags
 from napari_dala.slide.open import OPENSLIDE_SUFFIXES, PHOTOGRAPH_SUFFIXES, TIFF_SUFFIXES, open_slide
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def open_slide_dialog(viewer: Viewer) -> None:
     try:
         slide = open_slide(path)
     except SlideError as error:
-        show_error(str(error))
+        show_error(without_tags(str(error)))
         return
     update_open_history(path)
     viewer.add_layer(Layer.create(*slide_layer(slide)))

@@ -11,6 +11,7 @@ from qtpy.QtCore import QCoreApplication
 from superqt.utils import ensure_main_thread
 
 from napari_dala.errors import SlideError
+from napari_dala.plugin.viewer.plain_text import without_tags
 from napari_dala.slide.backends.dicom import dicom_files
 from napari_dala.slide.open import OPENSLIDE_SUFFIXES, open_slide
 from napari_dala.slide.pyramid import pyramid
@@ -45,7 +46,7 @@ def get_reader(path: str | list[str]) -> ReaderFunction | None:
     try:
         slide = open_slide(path)
     except SlideError as error:
-        show_error(str(error))
+        show_error(without_tags(str(error)))
         return _no_layer if path.lower().endswith(SLIDE_SUFFIXES) else None
     return lambda _: [slide_layer(slide)]
 
@@ -62,7 +63,7 @@ def slide_layer(slide: Slide) -> LayerData:
             _take_new_levels(slide)
 
     attributes: dict[str, Any] = {
-        "name": _layer_name(slide),
+        "name": without_tags(_layer_name(slide)),
         "rgb": True,
         "multiscale": True,
         "interpolation2d": "linear",  # between two levels, nearest pixels flicker while panning

@@ -7,21 +7,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from napari_dala.errors import JobError
 from napari_dala.files import write_json
-from napari_dala.jobs.state import read_json
 from napari_dala.metrics.bootstrap import FEWEST_UNITS
 from napari_dala.metrics.operating import OperatingPoint, at_threshold, operating_points, reliability
 from napari_dala.metrics.scores import predicted_classes
+from napari_dala.validation import read_as
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from typing import Self
 
     from numpy.typing import NDArray
 
@@ -51,7 +50,7 @@ class Sample(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     label: int = Field(ge=0)
-    probability: tuple[float, ...]
+    probability: tuple[Annotated[float, Field(ge=0, le=1)], ...]
     group: str
     slide: str = ""
     row: int = 0
@@ -98,6 +97,13 @@ class ModelCheck(BaseModel):
     refitted: bool = False
     samples: tuple[Sample, ...] = Field(min_length=1)
     notes: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _samples_are_of_the_classes(self) -> Self:
+        count = len(self.classes)
+        if self.target >= count or any(s.label >= count or len(s.probability) != count for s in self.samples):
+            raise ValueError(f"target and samples are not of {count} classes")
+        return self
 
     @property
     def labels(self) -> NDArray[np.intp]:
@@ -178,11 +184,7 @@ class ModelCheck(BaseModel):
         JobError
             If it is not there or damaged, one line.
         """
-        path = folder / CHECK_FILE
-        try:
-            return cls.model_validate(read_json(path))
-        except ValidationError:
-            raise JobError(f"{path}: this file is damaged; train again to have it") from None
+        return read_as(cls, folder / CHECK_FILE, JobError)
 
 
 @dataclass(frozen=True)

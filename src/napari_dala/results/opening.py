@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from dataclasses import asdict
@@ -13,11 +12,11 @@ import numpy as np
 import zarr
 
 from napari_dala.errors import DalaError
-from napari_dala.results.chunks import (
-    CODECS,
-)
+from napari_dala.files import open_to_read
+from napari_dala.results.chunks import CODECS
 from napari_dala.results.store import CHUNK, FEATURES, AnalysisStore, Setting
 from napari_dala.slide.tiles import BLOCK, TileGrid
+from napari_dala.validation import parse_json, read_json
 
 SCHEMA = 1
 MOST_TILES = 2**26  # of a slide; more is no slide, and would take gigabytes to look at
@@ -106,9 +105,11 @@ def _check_headers(path: Path, setting: str, bundle: str) -> None:
 
 
 def _is_header(path: Path) -> bool:
+    with open_to_read(path) as file:
+        text = file.read()
     try:
-        return json.loads(path.read_bytes())["node_type"] in ("group", "array")
-    except (LookupError, TypeError, ValueError, RecursionError):
+        return parse_json(text, str(path), DalaError, special=True)["node_type"] in ("group", "array")
+    except (DalaError, LookupError, TypeError):
         return False
 
 
@@ -187,7 +188,7 @@ def store_in(path: Path) -> Path:
 def has_results(path: Path) -> bool:
     """Tell whether `open_store` would find results at a path, from one small file."""
     try:
-        root = json.loads((Path(path) / "zarr.json").read_text(encoding="utf-8"))
+        root = read_json(Path(path) / "zarr.json", DalaError, special=True)
         return root["attributes"]["latest"] is not None
-    except (OSError, LookupError, TypeError, ValueError):
+    except (DalaError, LookupError, TypeError):
         return False

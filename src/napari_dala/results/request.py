@@ -9,9 +9,8 @@ import shapely.geometry
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
 
 from napari_dala.errors import DalaError
-from napari_dala.validation import checked
+from napari_dala.validation import Mpp, checked
 
-Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Area: TypeAlias = shapely.Polygon | shapely.MultiPolygon
 
 
@@ -37,7 +36,7 @@ class AnalysisRequest(BaseModel):
     """Name or file of a bundle (`dala models list`)."""
     out: Path | None = None
     """Folder for `analysis.zarr`; by default the slide's folder in the workspace."""
-    mpp: Positive | tuple[Positive, Positive] | None = None
+    mpp: Mpp | tuple[Mpp, Mpp] | None = None
     """Micrometres per pixel of the slides, where the file is silent or wrong."""
     region: tuple[Annotated[Area, PlainValidator(_area), PlainSerializer(shapely.geometry.mapping)], ...] | None = None
     """Polygons in level-0 px; only tiles whose centre lies in one are done. None for the whole slide."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from napari_dala.errors import SlideError
 from napari_dala.slide.thumbnail import draw_thumbnail
+from napari_dala.validation import MPP_LIMITS, plausible_mpp
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MppSource = Literal["file", "objective power", "given"]
-PLAUSIBLE_MPP = (0.02, 20.0)  # um/px; outside lies a printer's 72 dpi, not a microscope
 PLAUSIBLE_POWER = (1.0, 150.0)
 MOST_BYTES = 1_000_000_000  # that reading a picture, or one tile of a slide, may take
 _MOST_COARSEST_PX = 1 << 35  # of the coarsest level, which a thumbnail reads whole: some minutes
@@ -129,7 +129,7 @@ class Slide(ABC):
         self._resolution: tuple[tuple[float, float], MppSource] | None = None
         if mpp is not None:
             self._resolution = checked_mpp(mpp), "given"
-        elif facts.mpp is not None and all(_within(side, PLAUSIBLE_MPP) for side in facts.mpp):
+        elif facts.mpp is not None and all(_within(side, MPP_LIMITS) for side in facts.mpp):
             self._resolution = facts.mpp, "file"
         elif self.objective_power:
             self._resolution = (10 / self.objective_power,) * 2, "objective power"
@@ -275,13 +275,10 @@ def checked_mpp(mpp: float | tuple[float, float]) -> tuple[float, float]:
         When no microscope has that resolution.
     """
     sides = (mpp, mpp) if isinstance(mpp, (int, float)) else mpp
-    if not all(_within(side, PLAUSIBLE_MPP) for side in sides):
-        shown = " x ".join(f"{side:g}" for side in dict.fromkeys(sides))
-        raise SlideError(
-            f"mpp {shown}: micrometres per pixel are from {PLAUSIBLE_MPP[0]:g} to {PLAUSIBLE_MPP[1]:g}; "
-            "a 40x scan has about 0.25"
-        )
-    return sides
+    try:
+        return plausible_mpp(sides[0]), plausible_mpp(sides[1])
+    except ValueError as error:
+        raise SlideError(f"mpp {error}") from None
 
 
 def _within(value: float, limits: tuple[float, float]) -> bool:

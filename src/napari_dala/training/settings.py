@@ -9,6 +9,9 @@ from typing import Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from napari_dala.model.card import TilePx
+from napari_dala.validation import Mpp
+
 Network: TypeAlias = Literal[
     "dalaresnet50",
     "dalaresnet50-no-attention",
@@ -37,11 +40,11 @@ class TrainSettings(BaseModel):
     """Learning rate."""
     dropout: float = Field(0.25, ge=0, lt=1)
     """In DALAResNet50's head; a comparison network keeps its own."""
-    tile_px: int = Field(224, gt=0, multiple_of=32)
+    tile_px: TilePx = 224
     """Side of a tile in pixels, a multiple of 32."""
-    train_px: int | None = Field(None, gt=0, multiple_of=32)
+    train_px: TilePx | None = None
     """Side of the tiles to learn from, at the same resolution: less tissue, less time. By default that of a tile."""
-    mpp: float | None = Field(None, ge=0.01, le=100, allow_inf_nan=False)
+    mpp: Mpp | None = None
     """Micrometres per pixel of a tile; by default that of the coarsest photographs. Where the resolution of photographs
     is unknown, a tile is as large a square as they allow."""
     crops: int = Field(1, ge=1)

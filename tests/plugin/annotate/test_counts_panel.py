@@ -116,7 +116,7 @@ def test_problems_of_a_slide_are_shown(panel: CountsPanel, qtbot: Any, workspace
     (workspace / ("d" * 32) / "annotations.geojson").write_text("{")
     panel._drawing.flush()
     panel.set_slides(annotated_slides())
-    qtbot.waitUntil(lambda: "not a JSON file" in panel.warning.text(), timeout=20_000)
+    qtbot.waitUntil(lambda: "not JSON" in panel.warning.text(), timeout=20_000)
     assert shown(panel) == {"benign": ("3", "1", "1"), "malignant": ("3", "1", "1")}
 
 

@@ -64,7 +64,7 @@ def test_paths_are_kept_whole(config: FinetuneConfig, tmp_path: Path, monkeypatc
     [
         ({"slide": "gone.tif"}, "gone.tif: there is no such file"),
         ({"annotations": "gone.geojson"}, "gone.geojson: cannot be read"),
-        ({"annotations": "slide.tif"}, "slide.tif: not a JSON file"),
+        ({"annotations": "slide.tif"}, "slide.tif: damaged, not JSON"),
         ({"model": "no such model"}, "no such model: there is no model or file of this name"),
         ({"twice": True}, "named twice"),
     ],

@@ -12,7 +12,6 @@ from qtpy.QtWidgets import (
     QDoubleSpinBox,
     QFormLayout,
     QHBoxLayout,
-    QLabel,
     QPushButton,
     QWidget,
 )
@@ -25,12 +24,14 @@ from napari_dala.plugin.analyze.run import AnalysisRun, analyses_folder, given_m
 from napari_dala.plugin.parts.model_box import ModelBox
 from napari_dala.plugin.parts.notes import RUN_STYLE, Bar, Note
 from napari_dala.plugin.parts.scrolling import scrolling_layout
+from napari_dala.plugin.viewer.plain_text import PlainLabel
 from napari_dala.plugin.viewer.session import session_of
 from napari_dala.plugin.viewer.slide_layers import selected_polygons, set_mpp, view_of
 from napari_dala.plugin.warm_child import warm_child
 from napari_dala.results.loaded import LoadedAnalysis, load, make_ready
 from napari_dala.results.opening import has_results
 from napari_dala.results.request import AnalysisRequest
+from napari_dala.validation import MPP_LIMITS
 
 if TYPE_CHECKING:
     import napari
@@ -42,7 +43,10 @@ if TYPE_CHECKING:
 
 WHOLE, VIEW, SHAPE = "Whole slide", "Field in view", "Selected shape"
 _SETTLED_MS = 1000  # after which the dock is there, and nobody will have pressed Run
-_ASK_MPP = "This picture does not say its resolution: enter micrometres per pixel to analyse it."
+_ASK_MPP = (
+    "This picture does not say its resolution: enter micrometres per pixel to analyse it, "
+    f"{MPP_LIMITS[0]:g} to {MPP_LIMITS[1]:g}."
+)
 
 
 class AnalyzeWidget(QWidget):
@@ -63,11 +67,11 @@ class AnalyzeWidget(QWidget):
         self._looked_at: AnalysisRequest | None = None
         self.model_box, self.layer_box, self.extent_box = ModelBox(), QComboBox(), QComboBox()
         self.extent_box.addItems([WHOLE, VIEW, SHAPE])
-        self.model_summary = QLabel()
+        self.model_summary = PlainLabel()
         self.model_summary.setWordWrap(True)
         self.model_warning, self.ask_mpp, self.error = Note("warning"), Note("warning"), Note("error")
         self.mpp_box = QDoubleSpinBox()
-        self.mpp_box.setRange(0, 20)
+        self.mpp_box.setRange(0, MPP_LIMITS[1])
         self.mpp_box.setDecimals(4)
         self.mpp_box.setSingleStep(0.05)
         self.mpp_box.setSpecialValueText("unknown")
@@ -75,7 +79,7 @@ class AnalyzeWidget(QWidget):
         self.run_button, self.cancel_button = QPushButton("▶  Run analysis"), QPushButton("Cancel")
         self.run_button.setStyleSheet(RUN_STYLE)
         self.offer, self.offer_button = Note("offer"), QPushButton("Show last result")
-        self.progress, self.progress_text, self.device = Bar(), QLabel(), QLabel()
+        self.progress, self.progress_text, self.device = Bar(), PlainLabel(), PlainLabel()
         self.panel = ResultPanel(self._session)
         self._arrange()
         self._connect()
@@ -248,7 +252,9 @@ class AnalyzeWidget(QWidget):
         self.ask_mpp.say(_ASK_MPP if unknown else "")
         self._form.setRowVisible(self.mpp_box, unknown)
         ready = slide is not None and entry is not None and entry.card is not None
-        self.run_button.setEnabled(ready and not self.is_running and not (unknown and self.mpp_box.value() == 0))
+        self.run_button.setEnabled(
+            ready and not self.is_running and not (unknown and self.mpp_box.value() < MPP_LIMITS[0])
+        )
         self.cancel_button.setEnabled(self.is_running)
         self.progress.setVisible(self.is_running)
         self.progress_text.setVisible(bool(self.progress_text.text()))

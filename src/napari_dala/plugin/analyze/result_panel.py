@@ -20,6 +20,7 @@ from superqt.utils import QSignalThrottler, signals_blocked
 
 from napari_dala.plugin.parts.legend import Legend, swatch
 from napari_dala.plugin.parts.notes import Note
+from napari_dala.plugin.viewer.plain_text import PlainLabel
 
 if TYPE_CHECKING:
     from napari_dala.plugin.viewer.session import Session
@@ -49,10 +50,10 @@ class ResultPanel(QWidget):
         self.table = QGridLayout()
         self.table.setColumnStretch(1, 1)
         self.table.setHorizontalSpacing(10)
-        self.counts = QLabel()
+        self.counts = PlainLabel()
         self.counts.setWordWrap(True)
         self.warning = Note("warning")
-        self.spots_title = QLabel()
+        self.spots_title = PlainLabel()
         self.spots = QListWidget()
         self.previous_button, self.next_button = QPushButton("◀ Previous"), QPushButton("Next ▶")
         self.keys = QLabel("H hides and shows the colours. N and Shift+N go from spot to spot.")
@@ -132,7 +133,7 @@ class ResultPanel(QWidget):
                 item = self.table.itemAtPosition(row, column)
                 label = item.widget() if item else None
                 if not isinstance(label, QLabel):
-                    label = QLabel()
+                    label = PlainLabel()
                     if column > 1:
                         label.setAlignment(Qt.AlignmentFlag.AlignRight)
                     self.table.addWidget(label, row, column)

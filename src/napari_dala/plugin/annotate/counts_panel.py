@@ -15,6 +15,7 @@ from napari_dala.annotations.slides import annotated_slide
 from napari_dala.model.catalog import find_card
 from napari_dala.plugin.parts.notes import Note
 from napari_dala.plugin.preferences import load_preferences
+from napari_dala.plugin.viewer.plain_text import PlainLabel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +52,7 @@ class CountsPanel(QWidget):
         self._counting = self._again = False
         self.table = QLabel()
         self.table.setTextFormat(Qt.TextFormat.RichText)
-        self.plan = QLabel()
+        self.plan = PlainLabel()
         self.plan.setWordWrap(True)
         self.warning = Note("warning")
         layout = QVBoxLayout(self)

@@ -32,6 +32,7 @@ from napari_dala.plugin.annotate.class_list import ClassList
 from napari_dala.plugin.annotate.drawing import CORNERS, ELLIPSE, LASSO, MOVE, POLYGON, RECTANGLE, SELECT
 from napari_dala.plugin.annotate.tool_icons import tool_icon
 from napari_dala.plugin.parts.notes import Note
+from napari_dala.plugin.viewer.plain_text import PlainLabel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,7 +86,7 @@ class AnnotationPanel(QWidget):
         self.artefacts_button.setToolTip("Draws them as regions to ignore, to be changed with the tools")
         self.keys = QLabel("Digit keys choose the class, and give it to regions that are selected.")
         self.keys.setWordWrap(True)
-        self.state = QLabel()
+        self.state = PlainLabel()
         self.controls = QWidget()
         self.counts_place = QVBoxLayout()
         self._arrange()

@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QGridLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_dala.plugin.learn.curves import OPTIMISTIC
 from napari_dala.plugin.parts.notes import Note
+from napari_dala.plugin.viewer.plain_text import PlainLabel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +24,7 @@ class BeforeAfter(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.title, self.examples = QLabel(), QLabel()
+        self.title, self.examples = QLabel(), PlainLabel()
         self.title.setWordWrap(True)
         self.examples.setWordWrap(True)
         self.notes = Note("warning")
@@ -53,7 +54,7 @@ class BeforeAfter(QWidget):
             rows.insert(0, ("", "<b>Before</b>", "<b>After</b>"))
         for row, texts in enumerate(rows):
             for column, text in enumerate(texts):
-                label = QLabel(text)
+                label = QLabel(text) if column else PlainLabel(text)  # names stand in the first
                 label.setWordWrap(column == 0)
                 if column:
                     label.setAlignment(Qt.AlignmentFlag.AlignRight)

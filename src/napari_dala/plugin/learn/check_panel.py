@@ -24,6 +24,7 @@ from napari_dala.errors import DalaError
 from napari_dala.metrics.operating import at_sensitivity
 from napari_dala.plugin.learn.check_plots import UnitPlot, precision_of, reliability_of, roc_of
 from napari_dala.plugin.parts.notes import Note
+from napari_dala.plugin.viewer.plain_text import PlainLabel, plain_tip
 from napari_dala.results.model_check import PAGE_FILE, ModelCheck
 
 if TYPE_CHECKING:
@@ -57,11 +58,11 @@ class CheckPanel(QWidget):
         self.few, self.elsewhere = Note("warning"), Note("offer")
         self.matrix = QGridLayout()
         self.cells: dict[tuple[int, int], QPushButton] = {}
-        self.list_title, self.tiles = QLabel(), QListWidget()
+        self.list_title, self.tiles = PlainLabel(), QListWidget()
         self.hardest_button, self.page_button = QPushButton("Hardest tiles"), QPushButton("Whole page…")
         self.curve_box, self.plot = QComboBox(), UnitPlot()
         self.sensitivity = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
-        self.chosen = QLabel()
+        self.chosen = PlainLabel()
         self.use_button = QPushButton("Use this threshold")
         self._arrange()
         self.tiles.currentRowChanged.connect(self._go)
@@ -137,16 +138,16 @@ class CheckPanel(QWidget):
                 widget.deleteLater()
         self.cells.clear()
         for number, name in enumerate(check.classes):
-            self.matrix.addWidget(QLabel(f"called {name}"), 0, number + 1, Qt.AlignmentFlag.AlignHCenter)
-            self.matrix.addWidget(QLabel(f"is {name}"), number + 1, 0)
+            self.matrix.addWidget(PlainLabel(f"called {name}"), 0, number + 1, Qt.AlignmentFlag.AlignHCenter)
+            self.matrix.addWidget(PlainLabel(f"is {name}"), number + 1, 0)
         for truth, row in enumerate(check.confusion(self.threshold)):
             for called, found in enumerate(row):
                 button = QPushButton(str(len(found)))
                 button.setEnabled(bool(found))
-                button.setToolTip(f"List the tiles: {check.classes[truth]}, called {check.classes[called]}")
+                title = f"{check.classes[truth]}, called {check.classes[called]}"
+                button.setToolTip(plain_tip(f"List the tiles: {title}"))
                 if found and truth != called:
                     button.setStyleSheet("font-weight: bold;")
-                title = f"{check.classes[truth]}, called {check.classes[called]}"
                 button.clicked.connect(partial(self._list, found, title))
                 self.matrix.addWidget(button, truth + 1, called + 1)
                 self.cells[truth, called] = button

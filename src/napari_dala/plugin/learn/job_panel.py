@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_dala.jobs.state import Status
 from napari_dala.plugin.analyze.run import progress_text
 from napari_dala.plugin.parts.notes import Bar, Note
+from napari_dala.plugin.viewer.plain_text import PlainLabel
 from napari_dala.training.finetune.job import Epoch, FinetuneEvent, Prepared
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class JobPanel(QWidget):
     def __init__(self, learning: Learning) -> None:
         super().__init__()
         self._learning = learning
-        self.status, self.bar = QLabel(), Bar()
+        self.status, self.bar = PlainLabel(), Bar()
         self.status.setWordWrap(True)
         self.error = Note("error")
         self.go_button, self.cancel_button = QPushButton("Pause"), QPushButton("Cancel")

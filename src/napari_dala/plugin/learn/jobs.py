@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from napari_dala.errors import JobError
 from napari_dala.files import write_json
 from napari_dala.jobs.job import jobs_in
-from napari_dala.jobs.state import Status, job_errors, read_json
+from napari_dala.jobs.state import Status, job_errors
 from napari_dala.model.catalog import free_name
-from napari_dala.training.finetune.job import BUNDLE_FILE, KIND, RESULT_FILE
+from napari_dala.training.finetune.job import BUNDLE_FILE, KIND, read_finetune_result
 from napari_dala.workspace import slide_folder
 
 if TYPE_CHECKING:
@@ -83,4 +83,4 @@ class Learned:
         bundle = job.result / BUNDLE_FILE
         if not bundle.is_file():
             raise JobError(f"{bundle}: the new model is gone; learn again")
-        return cls(bundle, read_json(job.result / RESULT_FILE))
+        return cls(bundle, read_finetune_result(job.result))

@@ -215,7 +215,9 @@ class LearnPanel(QWidget):
                 precision=preferences.precision,
                 threads=preferences.threads or None,
             )
-            config = FinetuneConfig(
+            config = checked(
+                FinetuneConfig,
+                JobError,
                 name=new_model_name(entry.card.name, mode, preferences.workspace),
                 model=str(entry.path or entry.name),
                 slides=tuple(_examples(one, slide, preferences.workspace) for one in self.chosen),
@@ -248,7 +250,8 @@ def _examples(one: AnnotatedSlide, current: Slide, workspace: Path) -> SlideExam
     path = file_of(current, workspace) if one.fingerprint == current.fingerprint else one.path
     if path is None:
         raise DalaError(one.problem or f"{one.name}: its file is gone")
-    return SlideExamples(slide=path, annotations=one.annotations, analysis=one.analysis, mpp=one.given_mpp)
+    values = {"slide": path, "annotations": one.annotations, "analysis": one.analysis, "mpp": one.given_mpp}
+    return checked(SlideExamples, DalaError, **values)
 
 
 def _abandon(learning: Learning) -> None:

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QAbstractScrollArea, QListWidget, QListWidgetItem, QS
 from superqt.utils import create_worker, signals_blocked
 
 from napari_dala.annotations.slides import annotated_slides
+from napari_dala.plugin.viewer.plain_text import plain_tip
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,7 +86,7 @@ class SlideList(QListWidget):
             for row in self._rows:
                 here = " (this slide)" if row is self._current else ""
                 item = QListWidgetItem(f"{row.slide.name}{here}: {row.regions} region{'s'[: row.regions != 1]}")
-                item.setToolTip(row.problem or f"Patient: {row.slide.patient}")
+                item.setToolTip(plain_tip(row.problem or f"Patient: {row.slide.patient}"))
                 item.setCheckState(Qt.CheckState.Checked if self._is_ticked(row) else Qt.CheckState.Unchecked)
                 if row.problem:
                     item.setFlags(item.flags() & ~Qt.ItemFlag.ItemIsEnabled)

@@ -9,6 +9,7 @@ from qtpy.QtCore import QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QImage, QPainter, QPen, QPixmap
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
+from napari_dala.plugin.viewer.plain_text import plain_tip
 from napari_dala.results.report.pictures import colormap
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Legend(QWidget):
         pixels = rgba[:, :3] * rgba[:, 3:] + _TISSUE * (1 - rgba[:, 3:])
         self._pixels = np.round(pixels * 255).astype(np.uint8)[None]
         self._title, self._ends, self._mark = title, ends, mark
-        self.setToolTip(title)
+        self.setToolTip(plain_tip(title))
         self.update()
 
     def sizeHint(self) -> QSize:  # noqa: D102

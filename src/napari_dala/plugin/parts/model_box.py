@@ -82,6 +82,7 @@ class CardDialog(QDialog):
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self.setWindowTitle(f"Model card: {card.name}")
         self.text = QTextBrowser()
+        self.text.setOpenLinks(False)
         self.text.setHtml(card_table(card))
         layout = QVBoxLayout(self)
         layout.addWidget(self.text)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QLabel, QProgressBar
+from qtpy.QtWidgets import QProgressBar
+
+from napari_dala.plugin.viewer.plain_text import PlainLabel
 
 if TYPE_CHECKING:
     Color = tuple[int, int, int]
@@ -22,7 +24,7 @@ QPushButton:disabled { background: #4a5a51; color: #b5c0b9; border: 0px; }
 RUN_STYLE = _RUN_STYLE.replace("\n", " ")
 
 
-class Note(QLabel):
+class Note(PlainLabel):
     """One line, or a few, on a coloured ground; not there while it has nothing to say.
 
     Parameters

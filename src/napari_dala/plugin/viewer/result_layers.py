@@ -11,6 +11,7 @@ from napari.utils.colormaps import Colormap, DirectLabelColormap
 from psygnal import Signal
 
 from napari_dala.plugin.viewer.cam_picture import CamPainter, CamView
+from napari_dala.plugin.viewer.plain_text import without_tags
 from napari_dala.plugin.viewer.slide_layers import to_slide
 from napari_dala.results.report.pictures import colormap
 from napari_dala.results.tile_results import LEFT_OUT
@@ -197,7 +198,7 @@ class ResultLayers:
         card, values = self.analysis.card, self.analysis.probability[:, tile[0], tile[1]]
         name = card.class_names[self.class_at(*tile)]
         shares = ", ".join(f"{other} {value:.0%}" for other, value in zip(card.class_names, values, strict=True))
-        return f"{name}{'' if card.trained else ' (untrained)'}: {shares}"
+        return without_tags(f"{name}{'' if card.trained else ' (untrained)'}: {shares}")
 
     def class_at(self, row: int, column: int) -> int:
         """Return the class index of an analysed tile at the operating threshold."""
@@ -299,13 +300,14 @@ class ResultLayers:
         approximate = " (approximate)" if self.analysis.approximate.any() else ""
         unfamiliar = (f"Unfamiliar tissue{ending}",) if self.analysis.knows_unfamiliar else ()
         left_out = () if self.left_out is None else (f"{_LEFT_OUT}{self._ending}",)
-        return (
+        names = (
             *left_out,
             *unfamiliar,
             f"{kind}: {card.class_names[shown.class_index]}{approximate}{ending}",
             f"Predicted class{ending}",
             f"{card.class_names[card.target_class].capitalize()} probability{ending}",
         )
+        return tuple(map(without_tags, names))
 
     def _rename(self) -> None:
         """Rename layers that are to be called otherwise than before; a name that the user gave stays as long."""

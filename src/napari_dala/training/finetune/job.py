@@ -6,11 +6,13 @@ result/ holds bundle.safetensors and result.json (see `training.finetune`).
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping  # noqa: TC003  (pydantic reads the events' fields)
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from napari_dala.annotations.files import read_annotations
 from napari_dala.annotations.held_out import HELD_OUT
@@ -18,10 +20,7 @@ from napari_dala.errors import AnnotationError, JobError, SlideError
 from napari_dala.jobs.job import Job
 from napari_dala.model.catalog import find_model
 from napari_dala.training.epochs import Epoch as Epoch
-from napari_dala.validation import first_problem
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from napari_dala.validation import Mpp, conforming, first_problem, read_json
 
 KIND = "finetune"
 MODES = ("quick", "deep", "full")
@@ -63,6 +62,7 @@ class Finished:
 
 FinetuneEvent: TypeAlias = Prepared | Epoch | Finished
 _EVENTS: Mapping[str, type[FinetuneEvent]] = {"prepared": Prepared, "epoch": Epoch, "finished": Finished}
+_EVENT_KINDS: Mapping[type[FinetuneEvent], TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in _EVENTS.values()}
 
 
 def as_json(event: FinetuneEvent) -> dict[str, Any]:
@@ -77,11 +77,10 @@ def event_of(reported: Mapping[str, Any]) -> FinetuneEvent | None:
     if kind is None:
         return None
     try:
-        values: dict[str, Any] = {field.name: reported[field.name] for field in fields(kind)}
-        if "notes" in values:
-            values["notes"] = tuple(values["notes"])
-        return kind(**values)
-    except KeyError:
+        values = {one.name: reported[one.name] for one in fields(kind)}
+        found: FinetuneEvent = _EVENT_KINDS[kind].validate_python(values)
+        return found
+    except (KeyError, ValidationError):
         return None
 
 
@@ -97,7 +96,7 @@ class SlideExamples(BaseModel):
     analysis
         Folder that holds an `analysis.zarr` of this slide, whose stored features spare reading pixels; None for none.
     mpp
-        Micrometres per level-0 px, or (x, y), where the file is silent or wrong.
+        Micrometres per level-0 px, or (x, y), where the file is silent or wrong; 0.02 to 20.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -105,7 +104,7 @@ class SlideExamples(BaseModel):
     slide: Path
     annotations: Path
     analysis: Path | None = None
-    mpp: Positive | tuple[Positive, Positive] | None = None
+    mpp: Mpp | tuple[Mpp, Mpp] | None = None
 
 
 class FinetuneSettings(BaseModel):
@@ -179,6 +178,65 @@ class FinetuneConfig(BaseModel):
     settings: FinetuneSettings = FinetuneSettings()
 
 
+class _Figure(BaseModel):
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+class _Scores(BaseModel):
+    accuracy: _Figure
+    gmean: _Figure
+    f1: _Figure
+    iba: _Figure
+    ece: _Figure
+    recall: dict[str, _Figure]
+
+
+class _Table(BaseModel):
+    n: int
+    classes: list[str]
+    scores: _Scores
+    notes: list[str]
+
+    @model_validator(mode="after")
+    def _recall_of_each_class(self) -> Self:
+        if set(self.scores.recall) != set(self.classes):
+            raise ValueError("recall is not of the classes")
+        return self
+
+
+class _Replay(BaseModel):
+    tiles: int
+    before: float | None
+    after: float | None
+
+
+class _Counts(BaseModel):
+    train: dict[str, int]
+    held_out: dict[str, int]
+
+
+class _Result(BaseModel):
+    """What readers of `result.json` count on; there is more in it."""
+
+    split: str
+    optimistic: bool
+    notes: list[str]
+    examples: _Counts
+    before: _Table | None
+    after: _Table | None
+    replay: _Replay | None
+
+
+def read_finetune_result(folder: Path) -> dict[str, Any]:
+    """Return `result.json` of a job's result folder; `JobError` in one line where it is not there or damaged."""
+    path = folder / RESULT_FILE
+    found: dict[str, Any] = read_json(path, JobError)
+    conforming(_Result, found, str(path), JobError)
+    return found
+
+
 def create_finetune_job(folder: str | Path, config: FinetuneConfig) -> Job:
     """Make the folder of a fine-tuning job; `Job.start` then runs it as `dala finetune --out FOLDER`.
 
@@ -197,17 +255,17 @@ def create_finetune_job(folder: str | Path, config: FinetuneConfig) -> Job:
         In one line: a slide, an annotation file or the model is not there, a file of regions cannot be read, or the
         folder is taken or cannot be written.
     """
-    folder = Path(folder).expanduser().absolute()
+    folder = Path(os.path.expanduser(folder)).absolute()
     copies: dict[str, Path] = {}
     slides = []
     for number, one in enumerate(config.slides, 1):
-        slide, annotations = (path.expanduser().absolute() for path in (one.slide, one.annotations))
-        if not slide.exists():
+        slide, annotations = (Path(os.path.expanduser(path)).absolute() for path in (one.slide, one.annotations))
+        if not os.path.exists(slide):
             raise SlideError(f"{slide}: there is no such file")
         read_annotations(annotations)
         copy = f"annotations/{number:03}.geojson"  # a file's name may be a patient's
         copies[copy] = annotations
-        analysis = one.analysis and one.analysis.expanduser().absolute()
+        analysis = one.analysis and Path(os.path.expanduser(one.analysis)).absolute()
         slides.append(one.model_copy(update={"slide": slide, "annotations": folder / copy, "analysis": analysis}))
     if len({one.slide for one in slides}) < len(slides):
         raise AnnotationError("a slide is named twice; give each slide once, with one file of annotations")

@@ -15,6 +15,7 @@ from napari_dala.errors import AnnotationError, JobError, SlideError
 from napari_dala.files import write_json
 from napari_dala.jobs.state import job_errors
 from napari_dala.model.bundle_head import load_head
+from napari_dala.model.card import within_threshold
 from napari_dala.training.finetune.card import child_card, counts_of, figures, held_out_seen_before, with_figures
 from napari_dala.training.finetune.check import (
     NOT_REFITTED,
@@ -227,7 +228,7 @@ class FinetuneRun:
         card = card.model_copy(update={"temperature": temperature or card.temperature})
         if len(card.classes) == 2:
             threshold = kept_threshold(card.operating_threshold, parent.card.temperature, card.temperature)
-            card = card.model_copy(update={"operating_threshold": threshold})
+            card = card.model_copy(update={"operating_threshold": within_threshold(threshold)})
         probability = tempered(measured.after, card.temperature)
         before, after = (
             figures(tiles, held_out, found, of, self.settings)

@@ -35,7 +35,7 @@ from napari_dala.metrics.anonymous import patient_key
 from napari_dala.metrics.operating import best_gmean, operating_points
 from napari_dala.metrics.temperature import fit_temperature
 from napari_dala.model.bundle import ModelBundle
-from napari_dala.model.card import IMAGENET_MEAN, IMAGENET_STD
+from napari_dala.model.card import IMAGENET_MEAN, IMAGENET_STD, within_threshold
 from napari_dala.results.model_check import ModelCheck, Sample, too_few
 from napari_dala.results.report.check_page import write_check_page
 from napari_dala.training.finetune.quick import MOST_REPLAYED
@@ -43,7 +43,7 @@ from napari_dala.training.learner import Learner
 from napari_dala.training.networks.catalogue import BUNDLED, begin, build
 from napari_dala.training.photographs.augment import read_photograph
 from napari_dala.training.photographs.examples import Photographs
-from napari_dala.training.photographs.run_folder import disagreements, run_config
+from napari_dala.training.photographs.run_folder import disagreements, read_run_json, run_config
 from napari_dala.training.photographs.squares import (
     FixedSquares,
     Squares,
@@ -217,7 +217,7 @@ def train(
         table, by_set, check = _measured(out, bundle.network, dataset, split, squares, n_boot, name)
         card = described(table=table)
         if check is not None:
-            found = {"temperature": check.temperature, "operating_threshold": check.threshold}
+            found = {"temperature": check.temperature, "operating_threshold": within_threshold(check.threshold)}
             limits = tuple(dict.fromkeys((*card.limits, *check.notes)))
             card = card.model_copy(update={**found, "limits": limits})
         replace(bundle, card=card).save(weights)
@@ -267,7 +267,7 @@ def _prepared(out: Path, config: dict[str, Any], resume: bool) -> Path | None:
                 raise JobError(f"{out}: a run is there already; go on with it (--resume) or choose another folder")
             if (out / "result.json").exists():
                 raise JobError(f"{out}: this run is finished; choose another folder for a new one")
-            before = json.loads(stored.read_text(encoding="utf-8"))
+            before = read_run_json(stored)
             if different := disagreements(before, config):
                 raise JobError(f"{out}: the interrupted run had other {', '.join(different)}; ask for the same")
         else:

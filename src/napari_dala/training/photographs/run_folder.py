@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from napari_dala.errors import JobError
 from napari_dala.metrics.anonymous import patient_key
 from napari_dala.training.settings import TrainSettings
+from napari_dala.validation import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,7 +40,7 @@ def state_of(folder: Path, config: Mapping[str, Any]) -> State:
     stored = folder / "config.json"
     if not stored.exists():
         return "new"
-    if different := disagreements(_json(stored), config):
+    if different := disagreements(read_run_json(stored), config):
         raise JobError(f"{folder}: its run had other {', '.join(different)}; ask for the same or choose another --out")
     return "finished" if (folder / "result.json").exists() else "interrupted"
 
@@ -48,7 +48,7 @@ def state_of(folder: Path, config: Mapping[str, Any]) -> State:
 def read_result(folder: Path) -> dict[str, Any]:
     """Return result.json, in which at least what a comparison needs is there."""
     path = folder / "result.json"
-    result = _json(path)
+    result = read_run_json(path)
     if missing := [key for key in _NEEDED if key not in result]:
         raise JobError(f"{path}: {missing[0]} is missing; {_AGAIN}")
     return result
@@ -91,11 +91,9 @@ def _rows(path: Path) -> list[dict[str, str]]:
         raise JobError(f"{path}: cannot be read ({error}); {_AGAIN}") from None
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise JobError(f"{path}: cannot be read ({error}); {_AGAIN}") from None
+def read_run_json(path: Path) -> dict[str, Any]:
+    """Return a JSON object of a run's folder; `JobError` in one line where it is not there or damaged."""
+    found = read_json(path, JobError)
     if not isinstance(found, dict):
         raise JobError(f"{path}: this file is damaged; {_AGAIN}")
     return found
@@ -126,6 +124,8 @@ def disagreements(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[s
     does not count.
     """
     different = [key for key in asked if key != "settings" and stored.get(key) != asked[key]]
-    before = TrainSettings.model_validate({}).model_dump(mode="json") | dict(stored.get("settings", {}))
+    stored_settings = stored.get("settings")
+    before = TrainSettings.model_validate({}).model_dump(mode="json")
+    before |= stored_settings if isinstance(stored_settings, dict) else {}
     settings = [key for key, value in asked["settings"].items() if before.get(key) != value]
     return [*different, f"settings ({', '.join(settings)})"] if settings else different
