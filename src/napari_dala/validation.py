@@ -129,12 +129,15 @@ def parse_json(data: bytes | str, source: str, problem: type[DalaError], *, spec
         value = float(digits)
         return value if math.isfinite(value) else not_finite(digits[:20])
 
+    def whole(digits: str) -> int | float:
+        return real(digits) if special and len(digits) > _MOST_DIGITS else _whole(digits)
+
     try:
         text = data if isinstance(data, str) else data.decode("utf-8-sig")
         if sum(map(text.count, ",[{")) > _MOST_PARTS:
             raise ValueError(f"more than {_MOST_PARTS:,} values")
         value = json.loads(
-            text, parse_int=_whole, parse_float=real, parse_constant=not_finite, object_pairs_hook=_object
+            text, parse_int=whole, parse_float=real, parse_constant=not_finite, object_pairs_hook=_object
         )
         _check_depth(value)
         if r"\ud" in text.lower() and _LONE_SURROGATE.search(json.dumps(value, ensure_ascii=False)):
