@@ -122,12 +122,12 @@ def parse_json(data: bytes | str, source: str, problem: type[DalaError], *, spec
 
     def not_finite(name: str) -> float:
         if not special:
-            raise ValueError(f"{name} is not a number that JSON knows")
+            raise ValueError(f"{name[:20]} is not a number that JSON knows")
         return float(name)
 
     def real(digits: str) -> float:
         value = float(digits)
-        return value if math.isfinite(value) else not_finite(digits[:20])
+        return value if math.isfinite(value) else not_finite(digits)
 
     def whole(digits: str) -> int | float:
         return real(digits) if special and len(digits) > _MOST_DIGITS else _whole(digits)
