@@ -122,19 +122,22 @@ def parse_json(data: bytes | str, source: str, problem: type[DalaError], *, spec
 
     def not_finite(name: str) -> float:
         if not special:
-            raise ValueError(f"{name} is not a number that JSON knows")
+            raise ValueError(f"{name[:20]} is not a number that JSON knows")
         return float(name)
 
     def real(digits: str) -> float:
         value = float(digits)
-        return value if math.isfinite(value) else not_finite(digits[:20])
+        return value if math.isfinite(value) else not_finite(digits)
+
+    def whole(digits: str) -> int | float:
+        return real(digits) if special and len(digits) > _MOST_DIGITS else _whole(digits)
 
     try:
         text = data if isinstance(data, str) else data.decode("utf-8-sig")
         if sum(map(text.count, ",[{")) > _MOST_PARTS:
             raise ValueError(f"more than {_MOST_PARTS:,} values")
         value = json.loads(
-            text, parse_int=_whole, parse_float=real, parse_constant=not_finite, object_pairs_hook=_object
+            text, parse_int=whole, parse_float=real, parse_constant=not_finite, object_pairs_hook=_object
         )
         _check_depth(value)
         if r"\ud" in text.lower() and _LONE_SURROGATE.search(json.dumps(value, ensure_ascii=False)):

@@ -145,9 +145,9 @@ def test_every_mpp_has_the_range(dala: Any, picture: Path, command: tuple[str, .
 
 
 def test_the_range_holds_for_training(dala: Any, tmp_path: Path) -> None:
-    for name in ("a", "b"):
+    for name, grey in (("a", 200), ("b", 100)):
         (tmp_path / "data" / name).mkdir(parents=True)
-        Image.fromarray(np.full((64, 64, 3), 200, np.uint8)).save(tmp_path / "data" / name / "1.png")
+        Image.fromarray(np.full((64, 64, 3), grey, np.uint8)).save(tmp_path / "data" / name / "1.png")
     data = ("train", "--dataset", "folder", "--root", tmp_path / "data", "--out", tmp_path / "out")
     for option in ("--mpp", "--model-mpp"):
         code, _, err = dala(*data, option, "0.0005")
