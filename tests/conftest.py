@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     PaintAnalysis = Callable[..., Analysis]
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+SHARED_CASES = SHARED_DATA.with_name("cases")
 
 # Two test processes that share two cores: threads of one would wait for those of the other at every layer. Read by
 # torch when it is imported, here and in every child.
@@ -72,6 +73,14 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"the real slides and photographs are not here: no folder {SHARED_DATA}")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def shared_cases() -> Path:
+    """The folder of drawn inputs that showed a fault, or must stay right, each with what must happen."""
+    if not SHARED_CASES.is_dir():
+        pytest.skip(f"the cases are not here: no folder {SHARED_CASES}")
+    return SHARED_CASES
 
 
 @pytest.fixture(scope="session", autouse=True)
