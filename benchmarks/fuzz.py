@@ -411,7 +411,8 @@ class Ground:
             return "refused" if len(str(error).splitlines()) == 1 else f"traceback: {error!s:.200}"
         except Exception as error:
             last = traceback.extract_tb(error.__traceback__)[-1]
-            return f"traceback: {file.name}: {type(error).__name__}: {str(error)[:150]!r} ({last.filename}:{last.lineno})"
+            where = f"{last.filename}:{last.lineno}"
+            return f"traceback: {file.name}: {type(error).__name__}: {str(error)[:150]!r} ({where})"
         finally:
             file.write_bytes(before)
         if found is not None and found != self.stored:
