@@ -180,7 +180,7 @@ def test_an_interrupted_run_is_gone_on_with(
     ("name", "content", "expected"),
     [
         ("predictions.csv", "image,patient,label\n0.png,nobody,benign\n", "not the predictions"),
-        ("result.json", "{", "cannot be read"),
+        ("result.json", "{", "damaged, not JSON"),
         ("result.json", "{}", "seconds is missing"),
         ("metrics.csv", "", "damaged"),
         ("config.json", "[]", "damaged"),

@@ -93,7 +93,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 def read_run_json(path: Path) -> dict[str, Any]:
     """Return a JSON object of a run's folder; `JobError` in one line where it is not there or damaged."""
-    found = read_json(path, JobError)
+    found = _json(path)
     if not isinstance(found, dict):
         raise JobError(f"{path}: this file is damaged; {_AGAIN}")
     return found
@@ -129,3 +129,10 @@ def disagreements(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[s
     before |= stored_settings if isinstance(stored_settings, dict) else {}
     settings = [key for key, value in asked["settings"].items() if before.get(key) != value]
     return [*different, f"settings ({', '.join(settings)})"] if settings else different
+
+
+def _json(path: Path) -> Any:
+    try:
+        return read_json(path, JobError)
+    except JobError as error:
+        raise JobError(f"{error}; {_AGAIN}") from None
