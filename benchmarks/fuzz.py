@@ -46,6 +46,7 @@ from napari_dala.slide import open_slide
 from napari_dala.slide.teaching.slide import teaching_slide
 from napari_dala.slide.tiles import TileGrid
 
+COMMAND = (sys.executable, "-W", "ignore", "-m", "benchmarks.fuzz")  # of a child
 MOST_SECONDS = 10
 MOST_MB = 2000
 _START_S = 120  # until a child has imported what it needs and drawn its input
@@ -411,7 +412,9 @@ class Ground:
             return "refused" if len(str(error).splitlines()) == 1 else f"traceback: {error!s:.200}"
         except Exception as error:
             last = traceback.extract_tb(error.__traceback__)[-1]
-            return f"traceback: {file.name}: {type(error).__name__}: {str(error)[:150]!r} ({last.filename}:{last.lineno})"
+            return (
+                f"traceback: {file.name}: {type(error).__name__}: {str(error)[:150]!r} ({last.filename}:{last.lineno})"
+            )
         finally:
             file.write_bytes(before)
         if found is not None and found != self.stored:
@@ -448,7 +451,7 @@ def fuzz(name: str, seed: int, mutations: int) -> Counter[str]:
     number = 0
     while number < mutations:
         asked = [f"--mutations={mutations}", f"--seed={seed}", f"--kind={name}", f"--child={number}"]
-        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.fuzz", *asked]
+        command = [*COMMAND, *asked]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
             assert child.stdout is not None
             lines: queue.SimpleQueue[str] = queue.SimpleQueue()
