@@ -206,7 +206,7 @@ def _header_edited(data: bytes, chance: random.Random) -> bytes:
             text = json.dumps(header).encode()
         else:
             text = _json_edited(data[8 : 8 + length], chance)
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return _flipped(data, chance)
     said = len(text) if chance.random() < 0.9 else length
     return said.to_bytes(8, "little") + text + data[8 + length :]
