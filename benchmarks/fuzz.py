@@ -46,6 +46,7 @@ from napari_dala.slide import open_slide
 from napari_dala.slide.teaching.slide import teaching_slide
 from napari_dala.slide.tiles import TileGrid
 
+COMMAND = (sys.executable, "-W", "ignore", "-m", "benchmarks.fuzz")  # of a child
 MOST_SECONDS = 10
 MOST_MB = 2000
 _START_S = 120  # until a child has imported what it needs and drawn its input
@@ -205,7 +206,7 @@ def _header_edited(data: bytes, chance: random.Random) -> bytes:
             text = json.dumps(header).encode()
         else:
             text = _json_edited(data[8 : 8 + length], chance)
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return _flipped(data, chance)
     said = len(text) if chance.random() < 0.9 else length
     return said.to_bytes(8, "little") + text + data[8 + length :]
@@ -449,7 +450,7 @@ def fuzz(name: str, seed: int, mutations: int) -> Counter[str]:
     number = 0
     while number < mutations:
         asked = [f"--mutations={mutations}", f"--seed={seed}", f"--kind={name}", f"--child={number}"]
-        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.fuzz", *asked]
+        command = [*COMMAND, *asked]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
             assert child.stdout is not None
             lines: queue.SimpleQueue[str] = queue.SimpleQueue()

@@ -116,6 +116,35 @@ def test_a_damaged_header_is_made_anew_and_loses_nothing(
     assert len(runs) == 1, "nothing was computed again"
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("cam", lambda held: held | {"fill_value": 1.0}),
+        (
+            "probability",
+            lambda held: held | {"chunk_key_encoding": {"name": "v2", "configuration": {"separator": "/"}}},
+        ),
+        ("head", lambda held: held["attributes"]["card"].update(operating_threshold=0.9) or held),
+        ("head", lambda held: held["attributes"].pop("sealed") and held),
+        ("setting", lambda held: held["attributes"]["slide"].update(width=7) or held),
+    ],
+)
+def test_a_changed_header_is_named_and_put_right(
+    drawn_slide: Path, seen: Path, with_basis: Predictor, tmp_path: Path, name: str, change: Callable[..., object]
+) -> None:
+    folder = shutil.copytree(seen, tmp_path / "analysis")
+    places = {"head": "*/*/cam/../zarr.json", "setting": "*/zarr.json"}
+    header = next((folder / "analysis.zarr").glob(places.get(name, f"*/*/{name}/zarr.json"))).resolve()
+    header.write_text(json.dumps(change(json.loads(header.read_text()))))
+    with pytest.raises(DalaError, match="damaged; run the analysis again") as refused:
+        Analysis.open(folder)
+    assert str(header) in str(refused.value)
+    with open_slide(drawn_slide) as slide:
+        again = analyze(slide, with_basis, folder)
+    assert_same(again, Analysis.open(seen))
+    assert Analysis.open(folder).card == Analysis.open(seen).card
+
+
 def test_features_that_turn_out_damaged_are_not_scored(
     drawn_slide: Path, seen: Path, with_basis: Predictor, new_head: object, tmp_path: Path
 ) -> None:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_dala.errors import DalaError
 from napari_dala.model.card import ModelCard
 from napari_dala.results.opening import open_store, store_in
 from napari_dala.results.tile_results import LEFT_OUT, TileArrays, TileStatus
+from napari_dala.validation import conforming
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -86,7 +88,7 @@ class Analysis:
 
     def __init__(self, store: AnalysisStore, tiles: TileArrays | None = None) -> None:
         self.store = store
-        self.card = ModelCard.model_validate(store.card)
+        self.card = conforming(ModelCard, store.card, f"{store.path}: its model card", DalaError)
         self.slide: dict[str, Any] = store.slide
         self._take(tiles or store.read_tiles())
 

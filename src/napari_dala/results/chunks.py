@@ -142,7 +142,7 @@ def chunk_path(array: zarr.Array[Any], name: str, place: tuple[int, int]) -> str
         If the array is not compressed as here.
     """
     store = array.store_path.store
-    if not isinstance(store, LocalStore) or _codecs(array) not in ([ZstdCodec], [ZstdCodec, Crc32cCodec]):
+    if not isinstance(store, LocalStore) or codecs_of(array) not in ([ZstdCodec], [ZstdCodec, Crc32cCodec]):
         raise DalaError(f"{array.store_path}: not compressed as napari-dala does it; choose another folder")
     index = (0, *place) if name in TILES_LAST else (*place, *(0,) * (array.ndim - 2))
     return f"{store.root}/{array.store_path.path}/{array.metadata.encode_chunk_key(index)}"
@@ -155,7 +155,7 @@ def read_chunk(array: zarr.Array[Any], name: str, place: tuple[int, int]) -> NDA
         stored = Path(path).read_bytes()
     except FileNotFoundError:
         return np.full(array.chunks, array.fill_value, array.dtype)
-    if _codecs(array)[-1] is Crc32cCodec:
+    if codecs_of(array)[-1] is Crc32cCodec:
         stored, found = stored[:-_CRC_BYTES], stored[-_CRC_BYTES:]
         if found != google_crc32c.value(stored).to_bytes(_CRC_BYTES, "little"):
             raise DamagedChunk(path, name, place)
@@ -165,14 +165,15 @@ def read_chunk(array: zarr.Array[Any], name: str, place: tuple[int, int]) -> NDA
         raise DamagedChunk(path, name, place) from None
 
 
-def _codecs(array: zarr.Array[Any]) -> list[type]:
+def codecs_of(array: zarr.Array[Any]) -> list[type]:
+    """Return how an array's chunks are compressed and checked, first to last."""
     return [type(codec) for codec in array.compressors]
 
 
 def _write_chunk(array: zarr.Array[Any], path: str, chunk: NDArray[Any]) -> None:
     """Store a chunk, whole or not at all, also through a power cut."""
     stored = _ZSTD.encode(chunk)
-    if _codecs(array)[-1] is Crc32cCodec:
+    if codecs_of(array)[-1] is Crc32cCodec:
         stored += google_crc32c.value(stored).to_bytes(_CRC_BYTES, "little")
     temporary = f"{path}.{os.getpid()}-{next(_numbers)}.partial"
     new = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import math
 from dataclasses import asdict
@@ -10,15 +12,18 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import zarr
+from zarr.codecs import Crc32cCodec
 
 from napari_dala.errors import DalaError
 from napari_dala.files import open_to_read
-from napari_dala.results.chunks import CODECS
+from napari_dala.results.chunks import CODECS, codecs_of
 from napari_dala.results.store import CHUNK, FEATURES, AnalysisStore, Setting
 from napari_dala.slide.tiles import BLOCK, TileGrid
 from napari_dala.validation import parse_json, read_json
 
 SCHEMA = 1
+_ARRAYS = ("status", "features", "layer4", "scored", "exact", "probability", "cam", "unfamiliarity")
+_SEAL = "sealed"  # attribute of a group: what `_seal` gave of it; older stores have none
 MOST_TILES = 2**26  # of a slide; more is no slide, and would take gigabytes to look at
 STORE_FILE = "analysis.zarr"  # in the folder of an analysis
 
@@ -82,8 +87,11 @@ def create_store(
         _array(head, name, shape, chunks, kind, math.nan)
     if knows_unfamiliar:
         _array(head, "unfamiliarity", (rows, columns), (chunk, chunk), "float16", math.nan)
-    tiles.attrs.update({"setting": asdict(setting), "slide": slide})
-    head.attrs.update({"bundle_hash": bundle_hash, "card": card})
+    for group, about in (
+        (tiles, {"setting": asdict(setting), "slide": slide}),
+        (head, {"bundle_hash": bundle_hash, "card": card}),
+    ):
+        group.attrs.update({**about, _SEAL: _seal(path / group.path, {**group.attrs.asdict(), **about})})
     root.attrs.update({"schema": SCHEMA, "latest": [setting.key, bundle_hash[:12]]})
     store = AnalysisStore(path, tiles, head)
     store.mend()
@@ -99,18 +107,60 @@ def _check_headers(path: Path, setting: str, bundle: str) -> None:
             if part.is_symlink() and part != path:
                 raise DalaError(f"{part}: a link, which is not followed; remove it or choose another folder")
         header = folder / "zarr.json"
-        if header.is_file() and not _is_header(header):
+        if header.is_file() and (_kind(header) not in ("group", "array") or _is_other(folder)):
             _log.warning("%s: damaged; it is made anew", header)
             header.unlink()
 
 
-def _is_header(path: Path) -> bool:
-    with open_to_read(path) as file:
-        text = file.read()
+def _kind(path: Path) -> Any:
     try:
-        return parse_json(text, str(path), DalaError, special=True)["node_type"] in ("group", "array")
+        return _header(path)["node_type"]
     except (DalaError, LookupError, TypeError):
+        return None
+
+
+def _is_other(array: Path) -> bool:
+    """Tell whether an array's header is not the one that its group was sealed with."""
+    try:
+        return bool(
+            _header(array.parent / "zarr.json")["attributes"][_SEAL][array.name] != _digests(array.parent)[array.name]
+        )
+    except (DalaError, LookupError, TypeError, OSError):
         return False
+
+
+def _header(path: Path) -> Any:
+    return parse_json(_content(path), str(path), DalaError, special=True)
+
+
+def _content(path: Path) -> bytes:
+    with open_to_read(path) as file:
+        return file.read()
+
+
+def _digests(group: Path) -> dict[str, str]:
+    headers = {name: group / name / "zarr.json" for name in _ARRAYS}
+    return {name: hashlib.sha256(_content(path)).hexdigest() for name, path in headers.items() if path.is_file()}
+
+
+def _seal(group: Path, attributes: dict[str, Any]) -> dict[str, str]:
+    """Return digests of a group's attributes (under "") and of the headers of the arrays in it, by name."""
+    about = {name: value for name, value in attributes.items() if name != _SEAL}
+    return {"": hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest(), **_digests(group)}
+
+
+def _check_seal(group: Path, attributes: dict[str, Any], is_checked: bool) -> None:
+    """Raise DalaError where what describes a group or its arrays is not what was written.
+
+    A group without a seal is an older version's, unless its chunks have checksums (`is_checked`).
+    """
+    sealed = attributes.get(_SEAL, {})
+    if not sealed and not is_checked:
+        return
+    found = _seal(group, attributes)
+    for name in ("", *_ARRAYS):
+        if not isinstance(sealed, dict) or sealed.get(name) != found.get(name):
+            raise DalaError(f"{group / name / 'zarr.json'}: damaged; run the analysis again, which keeps what is sound")
 
 
 def for_bundle(store: AnalysisStore, bundle_hash: str, card: dict[str, Any]) -> AnalysisStore:
@@ -171,12 +221,15 @@ def open_store(
             settings = [name for name, group in root.groups() if bundle_hash[:12] in group]
             latest = [latest[0] if latest and latest[0] in settings else settings[0], bundle_hash[:12]]
         tiles, head = root[latest[0]], root["/".join(latest)]
+        rows, columns = Setting.from_attributes(cast("Any", tiles.attrs["setting"])).grid.shape
+        if rows * columns > MOST_TILES:
+            raise DalaError(f"{path}: says it holds {rows} x {columns} tiles; more than {MOST_TILES} are not read")
+        for group in (cast("zarr.Group", tiles), cast("zarr.Group", head)):
+            is_checked = any(Crc32cCodec in codecs_of(array) for _, array in group.arrays())
+            _check_seal(Path(path) / group.path, group.attrs.asdict(), is_checked)
         store = AnalysisStore(Path(path), cast("zarr.Group", tiles), cast("zarr.Group", head))
     except (OSError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise DalaError(f"{path}: not an analysis by napari-dala{' with this model' if bundle_hash else ''}") from error
-    rows, columns = store.grid.shape
-    if rows * columns > MOST_TILES:
-        raise DalaError(f"{path}: says it holds {rows} x {columns} tiles; more than {MOST_TILES} are not read")
     return store
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import zarr
 
+from napari_dala.errors import DalaError
 from napari_dala.results.chunks import (
     TILES_LAST,
     ChunkWriter,
@@ -96,6 +97,14 @@ class AnalysisStore:
         self.slide: dict[str, Any] = about_tiles["slide"]
         self._tiles = tiles
         self._arrays: dict[str, zarr.Array[Any]] = {**dict(tiles.arrays()), **dict(head.arrays())}
+        for name in ("status", *TRUNK_VALUES[:1], "scored", "probability", "cam"):
+            if name not in self._arrays:
+                raise DalaError(f"{path}: its {name} is missing; run the analysis again")
+        for name, array in self._arrays.items():
+            first, factor = (1, cells_of(name, self.grid.cells)) if name in TILES_LAST else (0, 1)
+            expected = tuple(length * factor for length in self.grid.shape)
+            if tuple(array.shape[first : first + 2]) != expected:
+                raise DalaError(f"{path}: its {name} has not the shape of the slide; run the analysis again")
         self._chunks = ChunkWriter(self._arrays, self.grid.cells)
         self._damaged: dict[str, DamagedChunk] = {}  # by the line that names it
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
 import re
+import struct
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -18,6 +20,9 @@ _HEAD_BYTES = 1 << 16  # what tells of the image as a whole comes before its fra
 _SERIES = re.compile(rb"\x20\x00\x0e\x00UI..([0-9.]+)", re.DOTALL)
 _VOLUME = re.compile(rb"\x08\x00\x08\x00CS..[A-Z0-9_ \\]*\\VOLUME", re.DOTALL)
 _SPARSE = b"TILED_SPARSE"
+_PIXELS = re.compile(rb"\xe0\x7f\x10\x00O[BW]\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0(....)", re.DOTALL)
+_MOST_HEADER = 64 << 20  # bytes that are searched for where the frames begin
+_ITEM = b"\xfe\xff\x00\xe0"  # before each frame, then its length
 _TRIAL = "import sys, openslide; openslide.OpenSlide(sys.argv[1]).get_thumbnail((256, 256))"
 _TRIAL_S = 60
 
@@ -30,7 +35,7 @@ def dicom_file(path: Path) -> Path:
     Raises
     ------
     SlideError
-        When a folder holds no slide or several, or OpenSlide would crash on it.
+        When a folder holds no slide or several, or a file in it is damaged so that OpenSlide would crash.
     openslide.OpenSlideError
         When it can be read by nobody.
     """
@@ -38,6 +43,8 @@ def dicom_file(path: Path) -> Path:
     heads = {file: _head_of(file) for file in dicom_files(folder)}
     if not heads:
         raise SlideError(f"{path.name}: a folder without a slide; a DICOM slide is a folder of .dcm files")
+    for file in heads:
+        _check_frames(file)
     is_sparse = any(_SPARSE in head for head in heads.values())  # OpenSlide looks at the whole folder
     if path.is_file():
         return _tried(path) if is_sparse else path
@@ -62,6 +69,24 @@ def dicom_files(folder: Path) -> list[Path]:
         for file in sorted(folder.iterdir())
         if file.suffix.lower() == ".dcm" and not file.name.startswith(".") and file.is_file()
     ]
+
+
+def _check_frames(file: Path) -> None:
+    """Raise SlideError where the table of a file's frames does not lead to frames: OpenSlide would crash on it."""
+    if not file.stat().st_size:
+        return
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        found = _PIXELS.search(data, 0, _MOST_HEADER)
+        if found is None:
+            return
+        size, start = int.from_bytes(found[1], "little"), found.end()
+        table = data[start : start + size]
+        end = start + size
+        for (offset,) in struct.iter_unpack("<I", table[: len(table) // 4 * 4]):
+            at = end + offset
+            length = int.from_bytes(data[at + 4 : at + 8], "little")
+            if data[at : at + 4] != _ITEM or at + 8 + length > len(data):
+                raise SlideError(f"{file.name}: damaged, its frames are not where it says; copy the slide again")
 
 
 def _head_of(file: Path) -> bytes:
