@@ -317,7 +317,6 @@ def test_children_and_parts_of_collections_are_annotations_and_are_written(tmp_p
         (feature(TOO_SHORT), "at least three corners"),
         (feature({"type": "Polygon", "coordinates": [[["a", "b"], [1, 2], [3, 4], [0, 0]]]}), "at least three corners"),
         (feature({"type": "Polygon", "coordinates": None}), "at least three corners"),
-        (feature({"type": "Polygon", "coordinates": [[[0, 0], [10**300, 0], [1, 1]]]}), "finite number"),
         (feature({"type": "Polygon", "coordinates": [[[0, 0], [1, float("nan")], [1, 1]]]}), "finite number"),
         (feature({"type": "Polygon", "coordinates": [[[0, 0], [1e300, 0], [1, 1]]]}), "finite number"),
         (feature({"type": "Circle", "coordinates": [0, 0]}), "no kind that GeoJSON knows"),
