@@ -123,7 +123,7 @@ def _removed(data: bytes, chance: random.Random) -> bytes:
 
 def _filled(data: bytes, chance: random.Random) -> bytes:
     run, fill = _run(data, chance), bytes([chance.choice((0, 255))])
-    return data[: run.start] + (run.stop - run.start) * fill + data[run.stop :]
+    return data[: run.start] + fill * int(run.stop - run.start) + data[run.stop :]
 
 
 def _repeated(data: bytes, chance: random.Random) -> bytes:
