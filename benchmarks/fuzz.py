@@ -15,6 +15,7 @@ import queue
 import random
 import resource
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -24,7 +25,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import tifffile
@@ -45,6 +46,9 @@ from napari_dala.results.tile_results import TileResults
 from napari_dala.slide import open_slide
 from napari_dala.slide.teaching.slide import teaching_slide
 from napari_dala.slide.tiles import TileGrid
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 COMMAND = (sys.executable, "-W", "ignore", "-m", "benchmarks.fuzz")  # of a child
 MOST_SECONDS = 10
@@ -118,8 +122,8 @@ def _removed(data: bytes, chance: random.Random) -> bytes:
 
 
 def _filled(data: bytes, chance: random.Random) -> bytes:
-    run = _run(data, chance)
-    return data[: run.start] + chance.choice((b"\0", b"\xff")) * (run.stop - run.start) + data[run.stop :]
+    run, fill = _run(data, chance), bytes([chance.choice((0, 255))])
+    return data[: run.start] + fill * int(run.stop - run.start) + data[run.stop :]
 
 
 def _repeated(data: bytes, chance: random.Random) -> bytes:
@@ -140,7 +144,7 @@ def _other_length(data: bytes, chance: random.Random) -> bytes:
     """Write a number that is none of a sound file's over two, four or eight bytes."""
     size = chance.choice((2, 4, 8))
     number = chance.choice((0, 1, 3, 0x7FFF, 0xFFFF, 10**6, 2**31 - 1, 2**32 - 1, 2**63 - 1, 2**64 - 1))
-    written = (number % 256**size).to_bytes(size, chance.choice(("little", "big")))
+    written = struct.pack(chance.choice("<>") + {2: "H", 4: "I", 8: "Q"}[size], number % (1 << 8 * size))
     start = _place(data, chance)
     return data[:start] + written + data[start + size :]
 
@@ -350,7 +354,7 @@ def _read_store(folder: Path) -> str | None:
     has_results(folder / "analysis.zarr")
     analysis = Analysis.open(folder)
     store = analysis.store
-    numbers = [
+    numbers: list[NDArray[Any]] = [
         *(analysis.probability, analysis.status, analysis.approximate, analysis.unfamiliar, analysis.class_map()),
         *(analysis.cam(index) for index in range(len(analysis.card.classes))),
         *(store.read("features"), store.read("layer4")),

@@ -302,6 +302,18 @@ def _edited(file: Path, old: bytes, new: bytes, to: Path) -> None:
     to.write_bytes(data.replace(old, new))
 
 
+def test_a_dicom_whose_table_of_frames_is_damaged_is_refused(dicom: Path) -> None:
+    """OpenSlide ends the process at such a frame."""
+    whole = max(dicom.iterdir(), key=lambda file: file.stat().st_size)
+    held = bytearray(whole.read_bytes())
+    table = held.index(b"\xe0\x7f\x10\x00OB\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0") + 20
+    held[table + 40 : table + 44] = b"\0\0\xff\xff"
+    whole.write_bytes(held)
+    for path in (dicom, whole):
+        with pytest.raises(SlideError, match=f"{whole.name}: damaged, its frames are not where it says"):
+            open_slide(path)
+
+
 def test_a_dicom_folder_opens_whatever_sorts_first(dicom: Path) -> None:
     (dicom / "._0.dcm").write_bytes(bytes(64))
     (dicom / "!report.dcm").write_text("not a picture")

@@ -87,10 +87,11 @@ def create_store(
         _array(head, name, shape, chunks, kind, math.nan)
     if knows_unfamiliar:
         _array(head, "unfamiliarity", (rows, columns), (chunk, chunk), "float16", math.nan)
-    for group, about in (
+    abouts: tuple[tuple[zarr.Group, dict[str, Any]], ...] = (
         (tiles, {"setting": asdict(setting), "slide": slide}),
         (head, {"bundle_hash": bundle_hash, "card": card}),
-    ):
+    )
+    for group, about in abouts:
         group.attrs.update({**about, _SEAL: _seal(path / group.path, {**group.attrs.asdict(), **about})})
     root.attrs.update({"schema": SCHEMA, "latest": [setting.key, bundle_hash[:12]]})
     store = AnalysisStore(path, tiles, head)
