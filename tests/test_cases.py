@@ -200,7 +200,7 @@ COMMANDS: list[tuple[str, int, str]] = [  # exit code (2: a refusal), and what i
     (
         FINETUNE.format("faults/geojson-region-star/slide.png --mpp 0.405", "hostile/bigint.geojson"),
         2,
-        "damaged, not J",
+        "1 of 30 features cannot be read as regions: feature 1 (a corner is not a finite number",
     ),
     (
         ANALYZE.format("faults/geojson-region-star/slide.png --mpp 0.405 --region hostile/zigzag-20001-points.geojson"),
@@ -374,15 +374,21 @@ def test_a_bundle_that_cannot_be_read_spares_the_others(shared_cases: Path, work
 
 
 def test_damaged_annotations_are_set_aside(shared_cases: Path, workspace: Path) -> None:
-    """hostile/bigint.geojson as what was drawn on a slide."""
+    """hostile/bigint.geojson as what was drawn on a slide: one region is named; cut off, the file is set aside."""
     fingerprint = "0" * 32
     slide_folder(fingerprint).mkdir(parents=True, exist_ok=True)
     path = annotations_path(fingerprint)
-    shutil.copy(shared_cases / "hostile/bigint.geojson", path)
+    hostile = (shared_cases / "hostile/bigint.geojson").read_bytes()
+    path.write_bytes(hostile)
+    document = load_for(fingerprint)
+    assert document is not None
+    assert len(document.annotations) == 29
+    assert "feature 1" in document.notes[0]
+    path.write_bytes(hostile[:-9])
     with pytest.raises(AnnotationError, match="damaged, not JSON") as refused:
         load_for(fingerprint)
     assert "\n" not in str(refused.value)
-    assert set_aside(fingerprint).read_bytes() == (shared_cases / "hostile/bigint.geojson").read_bytes()
+    assert set_aside(fingerprint).read_bytes() == hostile[:-9]
     assert load_for(fingerprint) is None
 
 

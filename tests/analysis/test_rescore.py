@@ -13,7 +13,7 @@ from napari_dala.analysis.engine import analyze
 from napari_dala.analysis.rescore import approximate_cam, rescore
 from napari_dala.model.gradcam import cam_weights
 from napari_dala.results.analysis import Analysis
-from napari_dala.results.opening import for_bundle, open_store
+from napari_dala.results.opening import for_bundle, open_store, reseal
 from napari_dala.results.tile_results import TileStatus
 from napari_dala.slide import open_slide
 
@@ -111,6 +111,7 @@ def test_the_mean_of_an_approximate_map_before_the_relu_is_exact(folder: Path, n
 def test_without_projected_maps_the_old_cam_is_not_shown(folder: Path, new_head: BundleHead, fresh: Analysis) -> None:
     store = open_store(folder / "analysis.zarr")
     del zarr.open_group(store.path)[store.setting.key]["layer4"]
+    reseal(store.path)  # as if it had never been there
     rescore(_opened(folder, new_head), new_head)
     found = Analysis.open(folder)
     assert np.array_equal(found.analysed, fresh.analysed)
@@ -172,6 +173,7 @@ def test_a_store_from_before_cams_could_be_approximate_is_exact(folder: Path, wi
     store = open_store(folder / "analysis.zarr")
     scored = store.scored
     del zarr.open_group(store.path)[store.setting.key][store.bundle_hash[:12]]["exact"]
+    reseal(store.path)
     old = Analysis.open(folder)
     assert np.array_equal(old.store.exact, scored)
     assert np.array_equal(old.store.read("exact", (0, 0)), scored[:4, :4])

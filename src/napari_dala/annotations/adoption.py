@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from napari_dala.annotations.slides import note_of
 from napari_dala.errors import DalaError
 from napari_dala.files import write_text
-from napari_dala.results.opening import STORE_FILE
+from napari_dala.results.opening import STORE_FILE, reseal
 from napari_dala.results.store import Setting
 from napari_dala.validation import read_json
 from napari_dala.workspace import slide_folder
@@ -46,6 +46,7 @@ def adopt_old_folder(slide: Slide, folder: str | Path | None = None) -> None:
             if name != key:
                 _replace_in(store / "zarr.json", name, key)  # which says what is latest
                 group.parent.rename(store / key)
+        reseal(store)
         old.rename(new)
 
 

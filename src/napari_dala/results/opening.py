@@ -150,6 +150,21 @@ def _seal(group: Path, attributes: dict[str, Any]) -> dict[str, str]:
     return {"": hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest(), **_digests(group)}
 
 
+def reseal(path: Path) -> None:
+    """Seal a store's groups anew, those that were sealed, after something in them was changed with good reason."""
+    for header in path.glob("**/zarr.json"):
+        if _is_sealed(header):
+            group = zarr.open_group(header.parent, mode="r+")
+            group.attrs[_SEAL] = _seal(header.parent, group.attrs.asdict())
+
+
+def _is_sealed(header: Path) -> bool:
+    try:
+        return _SEAL in _header(header)["attributes"]
+    except (DalaError, LookupError, TypeError):
+        return False
+
+
 def _check_seal(group: Path, attributes: dict[str, Any], is_checked: bool) -> None:
     """Raise DalaError where what describes a group or its arrays is not what was written.
 
