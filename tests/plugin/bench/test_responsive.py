@@ -82,7 +82,7 @@ class Bell(QObject):
 
 
 def test_callbacks_are_timed_and_called_as_before(qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from napari_dala.plugin.parts import legend
+    from napari_dala.plugin.parts import notes
 
     heard: list[object] = []
 
@@ -90,11 +90,11 @@ def test_callbacks_are_timed_and_called_as_before(qtbot: Any, monkeypatch: pytes
         sum(range(200_000))
         heard.append(text)
 
-    say.__module__, say.__qualname__ = legend.__name__, "Note.say"
-    monkeypatch.setattr(legend.Note, "say", say)
-    before = vars(legend.Note)["say"]
+    say.__module__, say.__qualname__ = notes.__name__, "Note.say"
+    monkeypatch.setattr(notes.Note, "say", say)
+    before = vars(notes.Note)["say"]
     with CallbackTimes() as times:
-        note, bell = legend.Note("error"), Bell()
+        note, bell = notes.Note("error"), Bell()
         qtbot.addWidget(note)
         heard.clear()
         times.calls.clear()
@@ -106,11 +106,11 @@ def test_callbacks_are_timed_and_called_as_before(qtbot: Any, monkeypatch: pytes
         (first, second) = times.calls["Note.say"]
         assert 0 < first.own_s <= first.wall_s
         assert second.own_s > 0
-    assert vars(legend.Note)["say"] is before
+    assert vars(notes.Note)["say"] is before
 
 
 def test_events_that_are_handled_within_a_callback_are_not_its_own(qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from napari_dala.plugin.parts import legend
+    from napari_dala.plugin.parts import notes
 
     def say(self: object, text: str = "") -> None:
         if text:
@@ -119,10 +119,10 @@ def test_events_that_are_handled_within_a_callback_are_not_its_own(qtbot: Any, m
             QTimer.singleShot(0, lambda: note.say("within"))
             QApplication.processEvents()
 
-    say.__module__, say.__qualname__ = legend.__name__, "Note.say"
-    note = legend.Note("error")
+    say.__module__, say.__qualname__ = notes.__name__, "Note.say"
+    note = notes.Note("error")
     qtbot.addWidget(note)
-    monkeypatch.setattr(legend.Note, "say", say)
+    monkeypatch.setattr(notes.Note, "say", say)
     with CallbackTimes() as times:
         note.say()
         within, outer = times.calls["Note.say"]
