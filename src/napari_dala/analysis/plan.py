@@ -97,7 +97,7 @@ def prepare(
 
 
 def results_of(slide: Slide, bundle: Bundle, precision: str, request: AnalysisRequest) -> AnalysisStore:
-    """Open a bundle's results on a slide, creating what is not there; reads no pixel.
+    """Open a bundle's results on a slide to write, creating what is not there or damaged; reads no pixel.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def results_of(slide: Slide, bundle: Bundle, precision: str, request: AnalysisRe
     if request.out is None:
         adopt_old_folder(slide)
     grid = TileGrid.over(slide, card.tile_px, card.mpp, request.overlap)
-    return create_store(
+    store = create_store(
         (request.out or slide_folder(slide.fingerprint) / "analyses") / "analysis.zarr",
         Setting(slide.fingerprint, grid, bundle.trunk_hash, precision),
         slide={name: value for name, value in slide.properties.items() if name != "name"},  # may be a patient's
@@ -118,6 +118,8 @@ def results_of(slide: Slide, bundle: Bundle, precision: str, request: AnalysisRe
         knows_unfamiliar=bundle.familiarity is not None,
         restart=request.restart,
     )
+    store.mend()  # this process will write; the window, which only keeps a threshold, must not wait for it
+    return store
 
 
 def tissue_tiles(slide: Slide, grid: TileGrid) -> NDArray[np.bool_]:

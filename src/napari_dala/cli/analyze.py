@@ -85,6 +85,7 @@ def analyze_slides(slides: list[Path], request: AnalysisRequest, *, compiled: bo
 
 
 def _analyze_one(path: Path, predictor: Predictor, request: AnalysisRequest, bar: Bar) -> tuple[Path, str]:
+    """Analyse a slide and write its outputs; return their folder, and what of it could not be done, or nothing."""
     from napari_dala.analysis.engine import carry_out
     from napari_dala.results.progress import Progress
     from napari_dala.results.report.outputs import output_folder, write_outputs
@@ -113,8 +114,7 @@ def _analyze_one(path: Path, predictor: Predictor, request: AnalysisRequest, bar
             seconds=time.perf_counter() - start,
         )
         write_outputs(analysis, slide, folder, run, anonymous=request.anonymous)
-        for line in analysis.store.damaged:
-            raise DalaError(f"{line} while it was read; run it again")
     if not last.total:
         tell_no_tissue(path)
-    return folder, last.warning
+    damaged = [f"{line}: run it again" for line in analysis.store.damaged]
+    return folder, "; ".join(line for line in (last.warning, *damaged) if line)

@@ -94,9 +94,7 @@ def create_store(
     for group, about in abouts:
         group.attrs.update({**about, _SEAL: _seal(path / group.path, {**group.attrs.asdict(), **about})})
     root.attrs.update({"schema": SCHEMA, "latest": [setting.key, bundle_hash[:12]]})
-    store = AnalysisStore(path, tiles, head)
-    store.mend()
-    return store
+    return AnalysisStore(path, tiles, head)
 
 
 def _check_headers(path: Path, setting: str, bundle: str) -> None:

@@ -27,11 +27,6 @@ class SlideMask:
     mask: NDArray[np.bool_]
     scale: tuple[float, float]
 
-    @property
-    def area_fraction(self) -> float:
-        """The share of the whole slide that it takes, 0 to 1."""
-        return float(self.mask.mean()) if self.mask.size else 0.0
-
     def fraction(self, x: ArrayLike, y: ArrayLike, width: ArrayLike, height: ArrayLike) -> NDArray[np.float64]:
         """Return the fraction of each rectangle that is set.
 
