@@ -176,3 +176,15 @@ def test_a_store_that_declares_too_many_tiles_is_refused(seen: Path, tmp_path: P
     header.write_text(json.dumps(held))
     with pytest.raises(DalaError, match="more than"):
         open_store(folder / "analysis.zarr")
+
+
+@pytest.mark.parametrize("damage", ["text", ["a", "list"], None, 7])
+def test_a_setting_of_another_kind_is_refused(seen: Path, tmp_path: Path, damage: object) -> None:
+    folder = shutil.copytree(seen, tmp_path / "analysis")
+    header = next(path for path in (folder / "analysis.zarr").glob("*/zarr.json"))
+    held = json.loads(header.read_text())
+    for place in (held["attributes"]["setting"], held["attributes"]):
+        place["grid" if "grid" in place else "setting"] = damage
+        header.write_text(json.dumps(held))
+        with pytest.raises(DalaError, match="not an analysis by napari-dala"):
+            open_store(folder / "analysis.zarr")

@@ -105,3 +105,40 @@ def _sparse(path: Path, side: int) -> None:
             tags[name].overwrite(side)
         tags["TileOffsets"].overwrite([offset] * count)
         tags["TileByteCounts"].overwrite([size] * count)
+
+
+def _svs(path: Path) -> tifffile.TiffPage:
+    """Write a slide as Aperio's scanners do; return its page."""
+    about = "Aperio Image Library v11.2.1\n256x256 [0,0 256x256] (128x128) JPEG/RGB Q=70|AppMag = 20|MPP = 0.5"
+    pixels = np.full((256, 256, 3), 200, np.uint8)
+    tifffile.imwrite(path, pixels, tile=(128, 128), compression="jpeg", photometric="rgb", description=about, metadata=None)
+    with tifffile.TiffFile(path) as tiff:
+        return tiff.pages.first
+
+
+def test_a_tile_that_says_it_is_larger_than_its_file_is_refused(tmp_path: Path) -> None:
+    """OpenSlide would ask for as much memory, and end the process where it gets none."""
+    file = tmp_path / "large.svs"
+    counts = _svs(file).tags["TileByteCounts"]
+    assert open_slide(file).facts.vendor == "aperio"
+    held = bytearray(file.read_bytes())
+    assert counts.dtype.name == "LONG"
+    held[counts.valueoffset : counts.valueoffset + 4] = b"\xff" * 4
+    file.write_bytes(held)
+    with pytest.raises(SlideError, match=r"large\.svs: damaged, one of its tiles says it is larger than the file"):
+        open_slide(file)
+
+
+@pytest.mark.parametrize("suffix", [".svs", ".tif"])
+def test_a_list_of_pages_that_leads_back_into_itself_ends(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"round{suffix}"
+    page = _svs(file)
+    held = bytearray(file.read_bytes())
+    entries = int.from_bytes(held[page.offset : page.offset + 2], "little")
+    link = page.offset + 2 + 12 * entries  # where the next page lies
+    held[link : link + 4] = len(held).to_bytes(4, "little")
+    second = bytearray(held[page.offset : link + 4])
+    second[-4:] = len(held).to_bytes(4, "little")  # itself
+    file.write_bytes(held + second)
+    with pytest.raises(SlideError, match=f"round\\{suffix}: .*circular reference"):
+        open_slide(file)

@@ -77,7 +77,15 @@ class Setting:
 
     @classmethod
     def from_attributes(cls, values: dict[str, Any]) -> Setting:
-        """Rebuild from what `asdict` gave."""
+        """Rebuild from what `asdict` gave.
+
+        Raises
+        ------
+        LookupError, TypeError
+            When something is missing, or of another kind.
+        """
+        if not isinstance(values["grid"], dict):
+            raise TypeError("the grid of a setting is an object")
         grid: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in values["grid"].items()
         }

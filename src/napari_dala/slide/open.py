@@ -11,7 +11,7 @@ from napari_dala.errors import SlideError
 from napari_dala.slide.backends.dicom import dicom_file
 from napari_dala.slide.backends.image import ImageSlide, open_image
 from napari_dala.slide.backends.openslide import OpenSlideSlide
-from napari_dala.slide.backends.tifffile import TiffSlide, refuse_turned
+from napari_dala.slide.backends.tifffile import TiffSlide, refuse_for_openslide
 from napari_dala.slide.backends.tiled_tiff import TiledTiffSlide
 from napari_dala.slide.base import checked_mpp
 
@@ -81,7 +81,7 @@ def _open_file(path: Path, mpp: float | tuple[float, float] | None) -> Slide:
             openslide.OpenSlide.detect_format(path) if is_tiff or path.suffix.lower() in OPENSLIDE_SUFFIXES else None
         )
         if is_tiff and vendor not in (None, "generic-tiff", "hamamatsu"):
-            refuse_turned(path)
+            refuse_for_openslide(path)
         if vendor == "aperio":
             return TiledTiffSlide(path, mpp)
         if vendor not in (None, "generic-tiff"):

@@ -80,7 +80,7 @@ class TiffSlide(Slide):
         self._file = SharedFile(path)
         weakref.finalize(self, self._file.close)
         try:
-            with complaints() as heard, tifffile.TiffFile(path) as tiff:
+            with open_tiff(path) as (tiff, heard):
                 series = _slide_in(tiff, path.name)
                 pages = _levels(tiff, series, path.name)
                 facts = self._facts(tiff, series, pages)
@@ -142,19 +142,23 @@ class TiffSlide(Slide):
         self._file.close()
 
 
-def refuse_turned(path: Path) -> None:
-    """Refuse a scanner's TIFF whose tiles OpenSlide would turn one by one.
+def refuse_for_openslide(path: Path) -> None:
+    """Refuse a scanner's TIFF whose tiles OpenSlide would turn one by one, or end the process over.
 
     Raises
     ------
     SlideError
-        When a page of tiles has an orientation other than the usual one.
+        When a page of tiles has an orientation other than the usual one, or a tile that is larger than the file.
     """
     try:
-        with complaints(), tifffile.TiffFile(path) as tiff:
-            turns = {int(page.tags.valueof("Orientation", 1)) for one in tiff.pages if (page := one.aspage()).is_tiled}
+        with open_tiff(path) as (tiff, _):
+            tiled = [page for one in tiff.pages if (page := one.aspage()).is_tiled]
+            turns = {int(page.tags.valueof("Orientation", 1)) for page in tiled}
+            largest = max((max(page.databytecounts, default=0) for page in tiled), default=0)
     except Exception:  # a page out of the ordinary can break tifffile anywhere; OpenSlide may know it
         return
+    if largest > path.stat().st_size:  # as much memory would be asked for; without it OpenSlide aborts
+        raise SlideError(f"{path.name}: damaged, one of its tiles says it is larger than the file; copy it again")
     if turns - {1}:
         raise SlideError(f"{path.name}: TIFF orientation {max(turns)}; export the slide upright")
 
@@ -244,13 +248,15 @@ class _Collector(logging.Handler):
 
 
 @contextmanager
-def complaints() -> Iterator[list[str]]:
-    """Collect what tifffile logs and goes on after: a broken page list is how a file cut short shows."""
+def open_tiff(path: Path) -> Iterator[tuple[tifffile.TiffFile, list[str]]]:
+    """Open a TIFF, with what tifffile logs and goes on after: a broken page list is how a file cut short shows."""
     collector, logger = _Collector(), logging.getLogger("tifffile")
     propagate, logger.propagate = logger.propagate, False
     logger.addHandler(collector)
     try:
-        yield collector.messages
+        with tifffile.TiffFile(path) as tiff:
+            len(tiff.pages)  # or else tifffile goes round for ever where the list of pages leads back into itself
+            yield tiff, collector.messages
     finally:
         logger.removeHandler(collector)
         logger.propagate = propagate

@@ -6,13 +6,12 @@ import weakref
 from typing import TYPE_CHECKING
 
 import numpy as np
-import tifffile
 
 from napari_dala.errors import SlideError
 from napari_dala.slide.backends.jpeg_tiles import JpegTiles
 from napari_dala.slide.backends.openslide import OpenSlideSlide
 from napari_dala.slide.backends.stored_tiles import SharedFile
-from napari_dala.slide.backends.tifffile import complaints
+from napari_dala.slide.backends.tifffile import open_tiff
 from napari_dala.slide.base import Slide
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ class TiledTiffSlide(OpenSlideSlide):
 def _stored_tiles(path: Path, file: SharedFile) -> list[JpegTiles]:
     """Return the JPEG tiles of each page that has some."""
     try:
-        with complaints(), tifffile.TiffFile(path) as tiff:
+        with open_tiff(path) as (tiff, _):
             return [tiles for page in tiff.pages if (tiles := JpegTiles.of(page.aspage(), file)) is not None]
     except Exception:  # a page out of the ordinary can break tifffile anywhere
         return []
