@@ -129,7 +129,7 @@ def _filled(data: bytes, chance: random.Random) -> bytes:
 
 def _repeated(data: bytes, chance: random.Random) -> bytes:
     run = _run(data, chance)
-    times = min(chance.choice((1, 2, 100)), MOST_ADDED // max(1, run.stop - run.start))
+    times: int = min(chance.choice((1, 2, 100)), MOST_ADDED // max(1, run.stop - run.start))
     return data[: run.stop] + data[run] * times + data[run.stop :]
 
 

@@ -76,7 +76,7 @@ def test_a_new_head_scores_what_is_stored_as_the_network_would(
     assert np.median(off) < 2e-4
     assert np.array_equal(found.approximate, there)
     assert not fresh.approximate.any()
-    assert any(f"Grad-CAM of {count} tile(s) is approximate" in line for line in found.warnings)
+    assert any(f"Grad-CAM of {count} tiles is approximate" in line for line in found.warnings)
 
     near_limit = np.abs(fresh.store.read("unfamiliarity")[there] - 1) < 0.01
     assert np.array_equal(found.unfamiliar[there][~near_limit], fresh.unfamiliar[there][~near_limit])

@@ -85,8 +85,8 @@ def test_analyze_writes_everything_and_the_rest_of_a_bad_cohort(run, shared_data
     assert record["settings"]["tiles"] == Analysis.open(folder).analysed.sum()
     assert any("untrained" in warning for warning in record["warnings"])
     header, *rows = (folder / "tiles.csv").read_text().splitlines()
-    assert header == "minx,miny,width,height,status,unfamiliar,prob_benign,prob_malignant"
-    probabilities = np.array([row.split(",")[6:] for row in rows], float)
+    assert header == "minx,miny,width,height,status,unfamiliar,class,prob_benign,prob_malignant"
+    probabilities = np.array([row.split(",")[7:] for row in rows], float)
     assert np.abs(probabilities.sum(1) - 1).max() < 1e-5
     assert len(rows) == record["settings"]["tiles"]
 

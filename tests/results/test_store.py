@@ -167,7 +167,7 @@ def test_of_tiles_left_out_nothing_counts_whatever_was_found_in_them(tmp_path: P
     assert analysis.summary().analysed == 1
     assert analysis.summary().todo == 13
     assert np.isnan(analysis.cam(0)[7:14, 14:21]).all()
-    assert "2 tile(s) left out: ink or out of focus." in analysis.warnings
+    assert "2 tiles left out: ink or out of focus." in analysis.warnings
     store.mark_background(everywhere)  # they are kept after all: to be done again
     assert store.status[1, 2] == store.status[3, 3] == TileStatus.TODO
     assert not [line for line in Analysis(store).warnings if "left out" in line]

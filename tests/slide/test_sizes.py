@@ -110,8 +110,8 @@ def _sparse(path: Path, side: int) -> None:
 def _svs(path: Path) -> tifffile.TiffPage:
     """Write a slide as Aperio's scanners do; return its page."""
     about = "Aperio Image Library v11.2.1\n256x256 [0,0 256x256] (128x128) JPEG/RGB Q=70|AppMag = 20|MPP = 0.5"
-    pixels = np.full((256, 256, 3), 200, np.uint8)
-    tifffile.imwrite(path, pixels, tile=(128, 128), compression="jpeg", photometric="rgb", description=about, metadata=None)
+    how = {"tile": (128, 128), "compression": "jpeg", "photometric": "rgb", "metadata": None}
+    tifffile.imwrite(path, np.full((256, 256, 3), 200, np.uint8), description=about, **how)
     with tifffile.TiffFile(path) as tiff:
         return tiff.pages.first
 

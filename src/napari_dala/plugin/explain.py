@@ -207,7 +207,7 @@ class ExplainWidget(QWidget):
             f"{y * analysis.mpp[1] / 1000:.2f} mm ({x:.0f}, {y:.0f} px)"
         )
         if analysis.unfamiliar[row, column]:
-            lines.append("It is unlike what the model was trained on: do not rely on this")
+            lines.append("Not judged: it is unlike what the model was trained on")
         if analysis.approximate[row, column]:
             lines.append("Its Grad-CAM is approximate until the model has run on it again")
         if card.warning:

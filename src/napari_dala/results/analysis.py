@@ -14,6 +14,7 @@ from napari_dala.model.card import ModelCard
 from napari_dala.results.opening import open_store, store_in
 from napari_dala.results.tile_results import LEFT_OUT, TileArrays, TileStatus
 from napari_dala.validation import conforming
+from napari_dala.words import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,13 +46,15 @@ class Summary:
     threshold
         Probability of the target class from which a tile counts as that class.
     tiles
-        Analysed tiles by class name.
+        Judged tiles by class name: those done that are not unlike what the model was trained on.
     area_mm2, share
-        Their area and their part of all analysed tiles, by class name.
+        Their area and their part of all judged tiles, by class name.
     analysed, unreadable, todo
         Tissue tiles done, not decodable, and still to do by this model.
     unfamiliar
         How many of those done are unlike what the model was trained on.
+    tile_mm2
+        Area that a tile stands for.
     """
 
     threshold: float
@@ -62,6 +65,29 @@ class Summary:
     unreadable: int
     todo: int
     unfamiliar: int
+    tile_mm2: float
+
+    @property
+    def judged(self) -> int:
+        """Tiles that areas, shares and spots are of."""
+        return self.analysed - self.unfamiliar
+
+    @property
+    def not_judged(self) -> int:
+        """Tiles that are left out of areas, shares and spots: unfamiliar or unreadable."""
+        return self.unfamiliar + self.unreadable
+
+    @property
+    def why_not_judged(self) -> str:
+        """The two reasons with their numbers, such as "3 unfamiliar, 1 unreadable"; empty where there is none."""
+        reasons = (("unfamiliar", self.unfamiliar), ("unreadable", self.unreadable))
+        return ", ".join(f"{number} {reason}" for reason, number in reasons if number)
+
+    @property
+    def done_share(self) -> float:
+        """The part of the tissue's tiles that the model has looked at, or tried to; 1 where there is no tissue."""
+        tried = self.analysed + self.unreadable
+        return tried / (tried + self.todo) if self.todo else 1.0
 
 
 class Analysis:
@@ -136,24 +162,24 @@ class Analysis:
             found.append("The slide is coarser than the model's training pictures: its pixels were enlarged.")
         unreadable = int((self.status == TileStatus.UNREADABLE).sum())
         if unreadable:
-            found.append(f"{unreadable} tile(s) of the slide could not be decoded and were left out.")
+            found.append(f"{counted(unreadable, 'tile')} of the slide could not be decoded and left out.")
         if left_out := int(np.isin(self.status, LEFT_OUT).sum()):
-            found.append(f"{left_out} tile(s) left out: ink or out of focus.")
+            found.append(f"{counted(left_out, 'tile')} left out: ink or out of focus.")
         if damaged := self.store.damaged:
             found.append(
-                f"{len(damaged)} part(s) of what is stored are damaged ({', '.join(damaged[:3])}): run the analysis "
-                "again to compute them anew."
+                f"{counted(len(damaged), 'part')} of what is stored damaged ({', '.join(damaged[:3])}): run the "
+                "analysis again to compute it anew."
             )
         approximate = int(self.approximate.sum())
         if approximate:
             found.append(
-                f"The Grad-CAM of {approximate} tile(s) is approximate or missing: their probabilities were computed "
-                "from stored features. Run the analysis again to complete it."
+                f"The Grad-CAM of {counted(approximate, 'tile')} is approximate or missing: the probabilities there "
+                "were computed from stored features. Run the analysis again to complete it."
             )
         if 0 < unfamiliar <= MOSTLY * analysed:
             found.append(
-                f"{unfamiliar} of {analysed} tiles are unlike what the model was trained on: do not rely on what it "
-                "says of them."
+                f"{unfamiliar} of {counted(analysed, 'tile')} unlike what the model was trained on: not judged, and in "
+                "no area, share or spot."
             )
         return found
 
@@ -178,6 +204,12 @@ class Analysis:
         there: NDArray[np.bool_] = np.isfinite(self.probability[0])
         return there
 
+    @property
+    def judged(self) -> NDArray[np.bool_]:
+        """(rows, columns), True where a tile was analysed and is not unlike what the model was trained on."""
+        there: NDArray[np.bool_] = self.analysed & ~self.unfamiliar
+        return there
+
     def cam(self, class_index: int) -> NDArray[np.float32]:
         """Return the raw Grad-CAM of one class over the whole grid.
 
@@ -190,7 +222,7 @@ class Analysis:
         return joined_cams(self.store.read_cams()[class_index].astype(np.float32), self.grid)
 
     def class_map(self, threshold: float | None = None) -> NDArray[np.uint8]:
-        """Return 0 where a tile was not analysed, else 1 + the index of its class, (rows, columns).
+        """Return 0 where a tile was not judged, else 1 + the index of its class, (rows, columns).
 
         The target class where its probability reaches `threshold` (default: the bundle's), else the likeliest
         of the others.
@@ -201,28 +233,29 @@ class Analysis:
         others[:, ~self.analysed] = 0
         chosen = others.argmax(axis=0)
         chosen[self.probability[target] >= self._threshold(threshold)] = target
-        return np.where(self.analysed, chosen + 1, 0).astype(np.uint8)
+        return np.where(self.judged, chosen + 1, 0).astype(np.uint8)
 
     def summary(self, threshold: float | None = None) -> Summary:
-        """Count tiles and areas; a tile's area is that of its stride, so overlap is not counted twice."""
+        """Count tiles and areas of what was judged; a tile's area is that of its stride, so overlap counts once."""
         classes = self.class_map(threshold)
         tile_mm2 = (self.grid.stride_px * self.card.mpp / 1000) ** 2
         counts = {entry.name: int((classes == index + 1).sum()) for index, entry in enumerate(self.card.classes)}
-        analysed = int((classes > 0).sum())
+        judged = int((classes > 0).sum())
         return Summary(
             threshold=self._threshold(threshold),
             tiles=counts,
             area_mm2={name: count * tile_mm2 for name, count in counts.items()},
-            share={name: count / analysed if analysed else 0.0 for name, count in counts.items()},
-            analysed=analysed,
+            share={name: count / judged if judged else 0.0 for name, count in counts.items()},
+            analysed=int(self.analysed.sum()),
             unreadable=int((self.status == TileStatus.UNREADABLE).sum()),
-            todo=int(((classes == 0) & np.isin(self.status, (TileStatus.TODO, TileStatus.DONE))).sum()),
+            todo=int((~self.analysed & np.isin(self.status, (TileStatus.TODO, TileStatus.DONE))).sum()),
             unfamiliar=int(self.unfamiliar.sum()),
+            tile_mm2=tile_mm2,
         )
 
     def spots(self, threshold: float | None = None, most: int = 50) -> list[Spot]:
-        """Return the tiles most likely of the target class, strongest first, no two within two tiles' distance."""
-        probability = np.nan_to_num(self.probability[self.card.target_class], nan=-1.0)
+        """Return the judged tiles most likely of the target class, strongest first, no two within two tiles."""
+        probability = np.where(self.judged, self.probability[self.card.target_class], -1.0)
         spots: list[Spot] = []
         for flat in np.argsort(-probability, axis=None, kind="stable"):
             row, column = (int(index) for index in np.unravel_index(flat, probability.shape))

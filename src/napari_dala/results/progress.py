@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from napari_dala.words import counted
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -60,9 +62,9 @@ class Progress:
         """What went wrong with tiles that were asked for, one line; empty where nothing did."""
         parts = []
         if self.unreadable:
-            parts.append(f"{self.unreadable} tile(s) cannot be decoded: part of the file is damaged")
+            parts.append(f"{counted(self.unreadable, 'tile')} cannot be decoded: part of the file is damaged")
         if self.failed:
-            parts.append(f"{self.failed} tile(s) could not be read this time (disk or network); run it again")
+            parts.append(f"{counted(self.failed, 'tile')} could not be read this time (disk or network); run it again")
         return "; ".join(parts)
 
     @property

@@ -53,17 +53,19 @@ def test_tiles_csv_has_a_row_for_each_tissue_tile(slide: Slide, paint_analysis: 
     write_tiles(analysis, tmp_path / "tiles.csv")
     with (tmp_path / "tiles.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["minx", "miny", "width", "height", "status", "unfamiliar", "prob_benign", "prob_malignant"]
+    assert list(rows[0]) == "minx miny width height status unfamiliar class prob_benign prob_malignant".split()
     assert len(rows) == 5 * 8 - 2
     at = {(row["minx"], row["miny"]): row for row in rows}
     assert at["384.00", "0.00"] == {
         "minx": "384.00", "miny": "0.00", "width": "128.00", "height": "128.00", "status": "done",
-        "unfamiliar": "1", "prob_benign": "0.100000", "prob_malignant": "0.900000",
+        "unfamiliar": "1", "class": "not judged", "prob_benign": "0.100000", "prob_malignant": "0.900000",
     }  # fmt: skip
     assert at["128.00", "128.00"]["status"] == "unreadable"
     assert at["256.00", "256.00"]["status"] == "todo"
     assert at["256.00", "256.00"]["prob_malignant"] == at["256.00", "256.00"]["unfamiliar"] == ""
-    assert at["512.00", "0.00"]["unfamiliar"] == "0"
+    assert at["256.00", "256.00"]["class"] == ""
+    assert at["128.00", "128.00"]["class"] == "not judged"
+    assert (at["512.00", "0.00"]["unfamiliar"], at["512.00", "0.00"]["class"]) == ("0", "benign")
     assert ("0.00", "0.00") not in at
 
 
@@ -147,3 +149,26 @@ def test_many_islands_are_quick(tmp_path: Path) -> None:
     assert {region.polygon.geom_type for region in regions} == {"Polygon"}
     assert all(shapely.is_valid([region.polygon for region in regions]))
     assert sum(region.polygon.area for region in regions) == pytest.approx((200 * 448) ** 2)
+
+
+def test_unfamiliar_tiles_are_in_no_region(slide: Slide, paint_analysis: Any) -> None:
+    analysis = paint_analysis(slide, painted(*RING))
+    tiles = analysis.store.read_tiles()
+    tiles.unfamiliar[1] = True
+    analysis = Analysis(analysis.store, tiles)
+    summary = analysis.summary()
+    assert (summary.tiles["malignant"], summary.unfamiliar, summary.judged) == (5, 8, 32)
+    assert summary.share["malignant"] == 5 / 32
+    assert summary.why_not_judged == "8 unfamiliar"
+    assert {spot.row for spot in analysis.spots()} <= {2, 3}
+    assert sum(region.tiles for region in regions_of(analysis)) == 32
+    tiles.unfamiliar[...] = True
+    assert not regions_of(analysis)
+    assert not analysis.spots(threshold=0)
+    assert set(analysis.summary().share.values()) == {0.0}
+
+
+def test_a_part_says_how_much_of_the_tissue_it_is(slide: Slide, paint_analysis: Any) -> None:
+    todo = tuple((row, column) for row in range(5) for column in range(8) if (row, column) != (0, 0))
+    summary = paint_analysis(slide, painted((0, 0)), todo=todo).summary()
+    assert (summary.analysed, summary.todo, summary.done_share) == (1, 39, 1 / 40)

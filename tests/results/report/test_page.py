@@ -82,8 +82,8 @@ def test_report_tells_everything_in_one_file(
     for told in (
         NOTICE,
         "untrained",
-        "1 tile(s) of the slide could not be decoded",
-        "2 tissue tile(s) were not analysed",
+        "1 tile of the slide could not be decoded",
+        "the tissue: 2 tiles to do. All figures are of the others.",
         "from <the> run",
         "0.002\n5.4%\n2\n",  # malignant: mm2, share, tiles
         "Probability 0.930 at x 64, y 64",
@@ -111,7 +111,7 @@ def test_threshold_and_anonymous_name(slide: Slide, paint_analysis: Any, tmp_pat
     run = {"slide": {**slide.properties, "name": "1234abcd"}}
     write_report(analysis, slide, tmp_path / "report.html", run, threshold=0.95)
     page = Page(tmp_path / "report.html")
-    assert "No tile reaches a probability of malignant of 0.95" in page.text
+    assert "No judged tile reaches a probability of malignant of 0.95" in page.text
     assert "1234abcd" in page.text
     assert "Name\nimage" not in page.text
     assert "class='warnings'" not in page.html
@@ -142,7 +142,7 @@ def test_a_spot_that_cannot_be_read_does_not_end_the_report(
 def test_nothing_analysed(slide: Slide, paint_analysis: Any, tmp_path: Path) -> None:
     analysis = paint_analysis(slide, 0.9, background=tuple(np.ndindex(5, 8)))
     write_report(analysis, slide, tmp_path / "report.html", {})
-    assert "No tile reaches" in Page(tmp_path / "report.html").text
+    assert "No judged tile reaches" in Page(tmp_path / "report.html").text
 
 
 def test_real_slide(shared_data: Path, paint_analysis: Any, small_tiles: Any, tmp_path: Path) -> None:

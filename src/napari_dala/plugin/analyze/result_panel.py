@@ -21,11 +21,13 @@ from superqt.utils import QSignalThrottler, signals_blocked
 from napari_dala.plugin.parts.legend import Legend, swatch
 from napari_dala.plugin.parts.notes import Note
 from napari_dala.plugin.viewer.plain_text import PlainLabel
+from napari_dala.words import counted, percent
 
 if TYPE_CHECKING:
     from napari_dala.plugin.viewer.session import Session
     from napari_dala.results.analysis import Analysis, Spot, Summary
 
+_NOT_JUDGED = (128, 128, 128)  # swatch of what is not judged
 _SPOTS_MS = 300  # between updates of the list
 
 
@@ -121,9 +123,13 @@ class ResultPanel(QWidget):
     def _tabulate(self, analysis: Analysis, summary: Summary) -> None:
         rows = [
             (entry.name, f"{summary.area_mm2[entry.name]:.2f} mm²", f"{summary.share[entry.name]:.0%}",
-             f"{summary.tiles[entry.name]} tiles")
+             counted(summary.tiles[entry.name], "tile"))
             for entry in analysis.card.classes
         ]  # fmt: skip
+        if summary.not_judged:
+            rows.append(("not judged", f"{summary.not_judged * summary.tile_mm2:.2f} mm²", "", counted(
+                summary.not_judged, "tile")))  # fmt: skip
+        colors = [*(entry.color for entry in analysis.card.classes), _NOT_JUDGED]
         while self.table.count() > 4 * len(rows):
             item = self.table.takeAt(self.table.count() - 1)
             if item and (widget := item.widget()):
@@ -138,15 +144,15 @@ class ResultPanel(QWidget):
                         label.setAlignment(Qt.AlignmentFlag.AlignRight)
                     self.table.addWidget(label, row, column)
                 if column == 0:
-                    label.setPixmap(swatch(analysis.card.classes[row].color))
+                    label.setPixmap(swatch(colors[row]))
                 else:
                     label.setText(text)
-        parts = [f"{summary.analysed} tissue tiles analysed"]
+        parts = [f"{counted(summary.analysed, 'tissue tile')} analysed"]
         if summary.todo:
+            parts.insert(0, f"So far, {percent(summary.done_share)} of the tissue")
             parts.append(f"{summary.todo} to do")
-        parts.append(f"{summary.unreadable} unreadable")
-        if summary.unfamiliar:
-            parts.append(f"{summary.unfamiliar} unfamiliar")
+        if summary.not_judged:
+            parts.append(f"not judged: {summary.why_not_judged}")
         parts.append(f"model {analysis.card.name}")
         self.counts.setText(" · ".join(parts))
 
@@ -158,7 +164,7 @@ class ResultPanel(QWidget):
         self._spots = results.analysis.spots(results.threshold)
         name = results.analysis.card.class_names[results.analysis.card.target_class]
         self.spots_title.setText(
-            f"Strongest spots ({name})" if self._spots else f"No tile reaches {results.threshold:.2f}"
+            f"Strongest spots ({name})" if self._spots else f"No judged tile reaches {results.threshold:.2f}"
         )
         with signals_blocked(self.spots):
             self.spots.clear()

@@ -196,13 +196,15 @@ class ResultLayers:
         if tile is None:
             return ""
         card, values = self.analysis.card, self.analysis.probability[:, tile[0], tile[1]]
-        name = card.class_names[self.class_at(*tile)]
+        called = self.class_at(*tile)
+        name = "not judged" if called is None else card.class_names[called]
         shares = ", ".join(f"{other} {value:.0%}" for other, value in zip(card.class_names, values, strict=True))
         return without_tags(f"{name}{'' if card.trained else ' (untrained)'}: {shares}")
 
-    def class_at(self, row: int, column: int) -> int:
-        """Return the class index of an analysed tile at the operating threshold."""
-        return int(np.asarray(self.classes.data)[row, column]) - 1
+    def class_at(self, row: int, column: int) -> int | None:
+        """Return the class index of an analysed tile at the operating threshold; None where it is not judged."""
+        called = int(np.asarray(self.classes.data)[row, column])
+        return called - 1 if called else None
 
     def _create(self) -> tuple[Image, Labels, Image]:
         card = self.analysis.card

@@ -60,12 +60,16 @@ class Region:
     max_probability: float
 
 
+NOT_JUDGED = "not judged"
+"""Stands where a class would, for tiles that are unfamiliar or unreadable."""
+
+
 def write_tiles(analysis: Analysis, path: Path) -> None:
-    """Write one CSV row per tissue tile: minx, miny, width, height, status, unfamiliar and prob_<class>.
+    """Write one CSV row per tissue tile: minx, miny, width, height, status, unfamiliar, class and prob_<class>.
 
     Positions and sizes are level-0 px with 2 decimals; `status` is done, unreadable, left out (ink or out of focus) or
-    todo; `unfamiliar` is 1 where the tile is unlike what the model was trained on, else 0; the probabilities have 6
-    decimals. The last two are empty where a tile is not done.
+    todo; `unfamiliar` is 1 where the tile is unlike what the model was trained on, else 0; `class` is that at the
+    bundle's operating threshold, or "not judged"; the probabilities have 6 decimals. What is not known is empty.
     """
     rows, columns = np.nonzero(analysis.analysed | (analysis.status != TileStatus.BACKGROUND))
     left, top = analysis.grid.origins()
@@ -80,13 +84,17 @@ def write_tiles(analysis: Analysis, path: Path) -> None:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(
-        ["minx", "miny", "width", "height", "status", "unfamiliar", *(f"prob_{n}" for n in analysis.card.class_names)]
+        ["minx", "miny", "width", "height", "status", "unfamiliar", "class"]
+        + [f"prob_{name}" for name in analysis.card.class_names]
     )
+    called = np.array(["", *analysis.card.class_names], object)[analysis.class_map()[rows, columns]]
+    called[analysis.unfamiliar[rows, columns] | (names == "unreadable")] = NOT_JUDGED
     unfamiliar = analysis.unfamiliar[rows, columns].astype(int).tolist()
-    for x, y, name, strange, values in zip(
-        left[columns], top[rows], names, unfamiliar, probabilities.tolist(), strict=True
+    for x, y, name, strange, label, values in zip(
+        left[columns], top[rows], names, unfamiliar, called.tolist(), probabilities.tolist(), strict=True
     ):
-        shown = [strange, *(f"{value:.6f}" for value in values)] if name == "done" else [""] * (1 + len(values))
+        is_done = name == "done"
+        shown = [strange if is_done else "", label, *(f"{value:.6f}" if is_done else "" for value in values)]
         table.writerow([f"{x:.2f}", f"{y:.2f}", f"{width:.2f}", f"{height:.2f}", name, *shown])
     write_text(path, text.getvalue())
 

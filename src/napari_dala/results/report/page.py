@@ -15,6 +15,7 @@ from napari_dala.files import write_text
 from napari_dala.model.card_page import card_table, table
 from napari_dala.results.report.pictures import DT_DEFAULT, cam_overview, cut_of, heat, overview, thresholded_cam
 from napari_dala.slide.tiles import read_tiles
+from napari_dala.words import counted, percent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -143,7 +144,10 @@ def _head(analysis: Analysis, properties: Mapping[str, Any], run: Mapping[str, A
 def _warnings(analysis: Analysis, summary: Summary, run: Mapping[str, Any]) -> str:
     lines = dict.fromkeys([*analysis.warnings, *run.get("warnings", ())])
     if summary.todo:
-        lines[f"{summary.todo} tissue tile(s) were not analysed; the figures below are of the others."] = None
+        lines[
+            f"So far, {percent(summary.done_share)} of the tissue: {counted(summary.todo, 'tile')} to do. All figures "
+            "are of the others."
+        ] = None
     if not lines:
         return ""
     return f"<div class='warnings' role='alert'>{''.join(f'<p>{escape(line)}</p>' for line in lines)}</div>"
@@ -158,24 +162,31 @@ def _summary(analysis: Analysis, summary: Summary) -> str:
         f"<td class='number'>{summary.tiles[info.name]}</td></tr>"
         for info in analysis.card.classes
     )
-    unfamiliar = f", {summary.unfamiliar} of those analysed unfamiliar" if summary.unfamiliar else ""
+    if summary.not_judged:
+        rows += (
+            f"<tr><td>Not judged ({summary.why_not_judged})</td>"
+            f"<td class='number'>{summary.not_judged * summary.tile_mm2:.3f}</td><td class='number'>–</td>"
+            f"<td class='number'>{summary.not_judged}</td></tr>"
+        )
+    so_far = f" so far, {percent(summary.done_share)} of the tissue" if summary.todo else ""
     return (
         "<h2>What was found</h2><div class='headline'>"
         f"<div><b>{summary.area_mm2[target]:.2f} mm²</b>{escape(target)}</div>"
-        f"<div><b>{summary.share[target]:.1%}</b>of the analysed tissue</div>"
-        f"<div><b>{sum(summary.area_mm2.values()):.2f} mm²</b>tissue analysed</div></div>"
+        f"<div><b>{summary.share[target]:.1%}</b>of the judged tissue{so_far}</div>"
+        f"<div><b>{summary.judged * summary.tile_mm2:.2f} mm²</b>tissue judged</div></div>"
         "<table><thead><tr><th>Class</th><th class='number'>Area, mm²</th><th class='number'>Share</th>"
         f"<th class='number'>Tiles</th></tr></thead><tbody>{rows}</tbody></table>"
         f"<p class='note'>A tile counts as {escape(target)} where its probability is at least "
-        f"{summary.threshold:.2f}, the operating threshold. Tiles: {summary.analysed} analysed, {summary.unreadable} "
-        f"unreadable, {summary.todo} to do{unfamiliar}. Areas are of whole tiles of {_tile_um(analysis)}.</p>"
+        f"{summary.threshold:.2f}, the operating threshold. {counted(summary.analysed, 'tile')} analysed, "
+        f"{summary.unreadable} unreadable, {summary.todo} to do. Unfamiliar and unreadable tiles are not judged: they "
+        f"are in no area, share or spot. Areas are of whole tiles of {_tile_um(analysis)}.</p>"
     )
 
 
 def _gallery(analysis: Analysis, slide: Slide, thresholded: ThresholdedMap, spots: list[Spot], threshold: float) -> str:
     target = escape(analysis.card.class_names[analysis.card.target_class])
     if not spots:
-        return f"<h2>Strongest spots</h2><p>No tile reaches a probability of {target} of {threshold:.2f}.</p>"
+        return f"<h2>Strongest spots</h2><p>No judged tile reaches a probability of {target} of {threshold:.2f}.</p>"
     crops = "".join(_spot(analysis, slide, thresholded, number, spot) for number, spot in enumerate(spots, 1))
     return (
         f"<h2>Strongest spots</h2><p class='note'>The tiles with the highest probability of {target}: as scanned, and "
