@@ -9,6 +9,7 @@ import pytest
 from qtpy.QtCore import QPoint, Qt
 from scipy.ndimage import gaussian_filter
 
+from napari_dala.plugin.viewer.result_layers import DIMMED_OPACITY, PROBABILITY_OPACITY
 from napari_dala.plugin.viewer.slide_layers import to_world
 from napari_dala.results.loaded import load
 from napari_dala.slide import open_slide
@@ -94,14 +95,20 @@ def test_a_click_explains_the_tile(qtbot: Any, shown: Any, explained: Any) -> No
     assert "Click the tissue" in dock.probabilities.text()
     layer = viewer.layers[0]
     x, y = 4 * 224 + 112, 4 * 224 + 100
+    explained(shown.results)
     click(qtbot, viewer, to_world(layer, x, y))
     assert dock._tile == (4, 4)
     assert "malignant 90.0%" in dock.probabilities.text()
     assert "row 5, column 5" in dock.probabilities.text()
     assert "0.50, 0.50 mm" in dock.probabilities.text()
+    assert "keeps nothing of this tile" in dock.probabilities.text()
+    assert not dock.picture.isVisibleTo(dock), "two equal pictures would say nothing"
+    dock.show_box.setCurrentIndex(1)
+    explained(shown.results)
     picture = dock.picture.pixmap().toImage()
     assert picture.width() > 2 * picture.height()
-    dock.show_box.setCurrentIndex(1)
+    assert "keeps nothing" not in dock.probabilities.text()
+    dock.class_box.setCurrentIndex(0)
     explained(shown.results)
     assert dock.picture.pixmap().toImage() != picture, "the small map follows the controls"
 
@@ -116,3 +123,24 @@ def test_a_click_explains_the_tile(qtbot: Any, shown: Any, explained: Any) -> No
     shapes.mode = "pan_zoom"
     click(qtbot, viewer, to_world(layer, -100, -100))
     assert dock._tile == (0, 0)
+
+
+def test_the_probability_is_of_the_class_that_is_explained(shown: Any, explained: Any) -> None:
+    dock, results = shown.explain, shown.results
+    dock.class_box.setCurrentIndex(0)
+    explained(results)
+    assert (results.probability.data == results.analysis.probability[0]).all()
+    assert results.probability.name.startswith("Benign probability")
+    dock.class_box.setCurrentIndex(1)
+    assert (results.probability.data == results.analysis.probability[1]).all()
+    assert results.probability.name.startswith("Malignant probability")
+
+
+def test_one_map_is_seen_at_a_time(shown: Any) -> None:
+    results = shown.results
+    assert results.probability.opacity == DIMMED_OPACITY
+    results.cam.visible = False
+    assert results.probability.opacity == PROBABILITY_OPACITY
+    results.probability.opacity = 0.7
+    results.cam.visible = True
+    assert results.probability.opacity == 0.7, "the user's choice stays"

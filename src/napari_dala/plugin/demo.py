@@ -12,15 +12,18 @@ from napari_dala.model.catalog import TEACHING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from napari_dala.plugin.analyze.dock import AnalyzeWidget
+
 
 def open_demo(slide: Path) -> napari.Viewer:
-    """Open a viewer with the slide and both docks, choose the slide's own model and press Run."""
+    """Open a viewer with the slide and all three docks, choose the slide's own model and press Run."""
     viewer = napari.Viewer(title="napari-dala: demo")
     if screen := QGuiApplication.primaryScreen():
         viewer.window.resize(screen.availableGeometry().width(), screen.availableGeometry().height())
     viewer.open(slide, plugin="napari-dala")
-    viewer.window.add_plugin_dock_widget("napari-dala", "Explain", tabify=False)
-    _, analyze = viewer.window.add_plugin_dock_widget("napari-dala", "Analyze slide", tabify=True)
+    for name in ("Annotate & learn", "Explain", "Analyze slide"):  # the last is in front
+        _, dock = viewer.window.add_plugin_dock_widget("napari-dala", name)
+    analyze: AnalyzeWidget = dock
     analyze.model_box.choose_card(TEACHING)
     analyze.run()
     return viewer

@@ -18,11 +18,12 @@ from napari_dala.model.threshold import DynamicThreshold, Method, Scope
 from napari_dala.plugin.parts.legend import Legend
 from napari_dala.plugin.parts.notes import Note
 from napari_dala.plugin.parts.scrolling import scrolling_layout
+from napari_dala.plugin.parts.tabs import as_tab
 from napari_dala.plugin.viewer.cam_picture import CamView
 from napari_dala.plugin.viewer.plain_text import PlainLabel
 from napari_dala.plugin.viewer.session import session_of
 from napari_dala.plugin.warm_child import warm_child
-from napari_dala.results.report.pictures import cut_of, heat
+from napari_dala.results.report.pictures import cut_of, evidence_colormap, heat
 from napari_dala.slide.tiles import read_tiles
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class ExplainWidget(QWidget):
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self._session = session_of(viewer)
+        as_tab(self, 1, self._session)
         warm_child().hold(self)
         self._tile: tuple[int, int] | None = None
         self._pixels: NDArray[np.uint8] | None = None
@@ -142,7 +144,7 @@ class ExplainWidget(QWidget):
         kind = f"DT Grad-CAM: {cut_of(thresholded)}" if shown.thresholded else "Grad-CAM: the whole map"
         self.cut.setText(f"{kind} of the analysed tissue" if shown.thresholded else kind)
         ends = ("just kept", "strongest") if shown.thresholded else ("none", "strongest")
-        self.legend.show_class(f"Evidence for {entry.name}", entry.color, ends)
+        self.legend.show_ramp(f"Evidence for {entry.name}", evidence_colormap(), ends)
         self._show_tile()
 
     def explain_at(self, world: tuple[float, ...]) -> None:
@@ -190,9 +192,14 @@ class ExplainWidget(QWidget):
             return
         analysis, (row, column) = results.analysis, self._tile
         card = analysis.card
-        if self._pixels is not None:
+        keeps_nothing = (
+            results.explanation.thresholded and not results.is_explaining and not results.tile_cam(row, column).any()
+        )
+        if keeps_nothing:
+            self.picture.setVisible(False)
+        elif self._pixels is not None:
             tile = Picture.fromarray(self._pixels).resize((_SIDE, _SIDE), Picture.Resampling.LANCZOS)
-            with_map = heat(tile, results.tile_cam(row, column), card.classes[results.explanation.class_index].color)
+            with_map = heat(tile, results.tile_cam(row, column))
             self.picture.setPixmap(_side_by_side(tile, with_map))
         (step_y, step_x), (first_y, first_x) = analysis.grid.tile_frame
         x, y = first_x + column * step_x, first_y + row * step_y
@@ -206,6 +213,8 @@ class ExplainWidget(QWidget):
             f"Tile in row {row + 1}, column {column + 1}; centre {x * analysis.mpp[0] / 1000:.2f}, "
             f"{y * analysis.mpp[1] / 1000:.2f} mm ({x:.0f}, {y:.0f} px)"
         )
+        if keeps_nothing:
+            lines.append("The threshold keeps nothing of this tile: choose the whole map (raw), or less strength")
         if analysis.unfamiliar[row, column]:
             lines.append("Not judged: it is unlike what the model was trained on")
         if analysis.approximate[row, column]:

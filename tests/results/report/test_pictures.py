@@ -4,13 +4,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from skimage.color import rgb2lab
+from skimage.color import deltaE_ciede2000, rgb2lab
 
 from napari_dala.model.threshold import DynamicThreshold
 from napari_dala.results.report.pictures import (
     cam_overview,
     colormap,
     cut_of,
+    evidence_colormap,
     explain_figure,
     heat,
     in_color,
@@ -38,6 +39,17 @@ def changed(picture: Image.Image, size: tuple[int, int], grey: int = 220) -> tup
     pixels = np.asarray(picture)[: size[1], : size[0]].astype(int)
     rows, columns = np.nonzero(np.abs(pixels - grey).max(-1) > 2)
     return int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
+
+
+def test_the_colours_of_grad_cam_grow_lighter_and_are_no_class_colours() -> None:
+    ramp = evidence_colormap()
+    lightness = rgb2lab(ramp[:, :3])[:, 0]
+    assert (np.diff(lightness) >= 0).all()
+    assert ramp[0, 3] == 0
+    assert (np.diff(ramp[:, 3]) >= 0).all()
+    for color in ((204, 40, 40), (40, 100, 204)):
+        apart = deltaE_ciede2000(rgb2lab(ramp[255, :3]), rgb2lab(colormap(color)[255, :3]))
+        assert apart > 10
 
 
 @pytest.mark.parametrize("color", [RED, BLUE, (60, 160, 90), (255, 255, 0), (0, 0, 0), (255, 255, 255)])
@@ -151,7 +163,7 @@ def test_heat_covers_the_image_from_edge_to_edge(slide: Slide) -> None:
 
     values = np.zeros((7, 7), np.float32)
     values[0, 6] = 1
-    left, top, right, bottom = changed(heat(Image.new("RGB", (224, 224), (220,) * 3), values, RED), (224, 224))
+    left, top, right, bottom = changed(heat(Image.new("RGB", (224, 224), (220,) * 3), values), (224, 224))
     assert (right, top) == (224, 0)
     assert left > 224 - 2 * 32
     assert bottom < 2 * 32
@@ -162,7 +174,7 @@ def test_explain_figure_shows_three_pictures() -> None:
     cam[2:5, 2:5] = 3
     thresholded = DynamicThreshold(scope="tile")(cam, cell_um=16, tile_cells=7)
     image = np.full((224, 300, 3), 200, np.uint8)
-    figure = explain_figure(image, thresholded, class_name="malignant", color=RED, probability=0.87)
+    figure = explain_figure(image, thresholded, class_name="malignant", probability=0.87)
     pixels = np.asarray(figure)
     height = round(448 * 224 / 300)
     panels = [pixels[16 : 16 + height, left : left + 448] for left in (16, 480, 944)]
@@ -170,9 +182,7 @@ def test_explain_figure_shows_three_pictures() -> None:
     for panel in panels[1:]:
         assert np.any(panel[height // 2, 224] != 200)
         assert np.all(panel[:20, :20] == 200)
-    warned = explain_figure(
-        image, thresholded, class_name="malignant", color=RED, probability=0.87, warnings=["untrained"]
-    )
+    warned = explain_figure(image, thresholded, class_name="malignant", probability=0.87, warnings=["untrained"])
     assert warned.height > figure.height
 
 

@@ -24,6 +24,7 @@ from napari_dala.plugin.analyze.run import AnalysisRun, analyses_folder, given_m
 from napari_dala.plugin.parts.model_box import ModelBox
 from napari_dala.plugin.parts.notes import RUN_STYLE, Bar, Note
 from napari_dala.plugin.parts.scrolling import scrolling_layout
+from napari_dala.plugin.parts.tabs import as_tab
 from napari_dala.plugin.viewer.plain_text import PlainLabel
 from napari_dala.plugin.viewer.session import session_of
 from napari_dala.plugin.viewer.slide_layers import selected_polygons, set_mpp, view_of
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from napari_dala.model.catalog import ModelEntry
     from napari_dala.results.progress import Progress
 
+USUAL_MPP = {"20x": 0.5, "40x": 0.25}
+"""Micrometres per pixel of most scanners, by objective."""
 WHOLE, VIEW, SHAPE = "Whole slide", "Field in view", "Selected shape"
 _SETTLED_MS = 1000  # after which the dock is there, and nobody will have pressed Run
 _ASK_MPP = (
@@ -61,10 +64,13 @@ class AnalyzeWidget(QWidget):
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self._session = session_of(viewer)
+        as_tab(self, 0, self._session)
         self._child = warm_child()
         self._child.hold(self)
         self._run: AnalysisRun | None = None
         self._looked_at: AnalysisRequest | None = None
+        self._layer: Image | None = None
+        self._latest: Progress | None = None  # of the run that was started last
         self.model_box, self.layer_box, self.extent_box = ModelBox(), QComboBox(), QComboBox()
         self.extent_box.addItems([WHOLE, VIEW, SHAPE])
         self.model_summary = PlainLabel()
@@ -76,10 +82,13 @@ class AnalyzeWidget(QWidget):
         self.mpp_box.setSingleStep(0.05)
         self.mpp_box.setSpecialValueText("unknown")
         self.mpp_box.setSuffix(" µm per pixel")
+        self.usual_mpp = [QPushButton(f"{mpp:g}  ({objective})") for objective, mpp in USUAL_MPP.items()]
         self.run_button, self.cancel_button = QPushButton("▶  Run analysis"), QPushButton("Cancel")
         self.run_button.setStyleSheet(RUN_STYLE)
         self.offer, self.offer_button = Note("offer"), QPushButton("Show last result")
         self.progress, self.progress_text, self.device = Bar(), PlainLabel(), PlainLabel()
+        for line in (self.progress_text, self.device):
+            line.setWordWrap(True)
         self.panel = ResultPanel(self._session)
         self._arrange()
         self._connect()
@@ -97,7 +106,12 @@ class AnalyzeWidget(QWidget):
         form.addRow(self.model_warning)
         form.addRow("Slide", self.layer_box)
         form.addRow(self.ask_mpp)
-        form.addRow("Resolution", self.mpp_box)
+        self._resolution = resolution = QHBoxLayout()
+        resolution.addWidget(self.mpp_box, 1)
+        for button, mpp in zip(self.usual_mpp, USUAL_MPP.values(), strict=True):
+            button.clicked.connect(partial(self.mpp_box.setValue, mpp))
+            resolution.addWidget(button)
+        form.addRow("Resolution", resolution)
         form.addRow("Where", self.extent_box)
         buttons = QHBoxLayout()
         buttons.addWidget(self.run_button, 1)
@@ -144,8 +158,14 @@ class AnalyzeWidget(QWidget):
         super().showEvent(event)
 
     def refresh(self) -> None:
-        """Follow the viewer's layers and selection."""
+        """Follow the viewer's layers and selection; what was typed or counted for one slide is not for another."""
         layers = self._session.slide_layers
+        if self._session.layer is not self._layer:
+            self._layer = self._session.layer
+            with signals_blocked(self.mpp_box):
+                self.mpp_box.setValue(0)
+            if not self.is_running:
+                self.progress_text.setText("")
         with signals_blocked(self.layer_box):
             self.layer_box.clear()
             for layer in layers:
@@ -191,6 +211,7 @@ class AnalyzeWidget(QWidget):
         except (DalaError, OSError) as error:
             self.error.say(str(error))
             return
+        self._latest = None
         self.destroyed.connect(partial(_abandon, self._run))
         self._run.progressed.connect(self._show_progress)
         self._run.ended.connect(self._on_ended)
@@ -250,7 +271,7 @@ class AnalyzeWidget(QWidget):
         slide, entry = self._session.open_slide(), self.entry
         unknown = slide is not None and slide.mpp is None
         self.ask_mpp.say(_ASK_MPP if unknown else "")
-        self._form.setRowVisible(self.mpp_box, unknown)
+        self._form.setRowVisible(self._resolution, unknown)
         ready = slide is not None and entry is not None and entry.card is not None
         self.run_button.setEnabled(
             ready and not self.is_running and not (unknown and self.mpp_box.value() < MPP_LIMITS[0])
@@ -275,13 +296,15 @@ class AnalyzeWidget(QWidget):
         self.device.setText(f"Runs on: {where}")
 
     def _show_progress(self, progress: Progress) -> None:
+        self._latest = progress
         self.progress.setRange(0, max(1, progress.total))
         self.progress.setValue(progress.finished)
         self.progress_text.setText(progress_text(progress))
 
     def _on_ended(self, outcome: str, message: str) -> None:
         if outcome == "cancelled":
-            self.progress_text.setText(f"Stopped: {self.progress_text.text()}. Run goes on from here.")
+            how_far = f" after {progress_text(self._latest, runs=False)}" if self._latest else ""
+            self.progress_text.setText(f"Stopped{how_far}. Run goes on from here.")
         elif outcome == "failed":
             self.error.say(message)
         self._show_state()

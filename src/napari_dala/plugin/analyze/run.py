@@ -17,6 +17,7 @@ from napari_dala.plugin.viewer.slide_layers import file_of, view_of
 from napari_dala.results.loaded import LoadedAnalysis, StoredBlock, load, read_news
 from napari_dala.results.progress import Progress
 from napari_dala.results.request import AnalysisRequest
+from napari_dala.words import counted
 from napari_dala.workspace import slide_folder
 
 if TYPE_CHECKING:
@@ -296,9 +297,11 @@ def analyses_folder(slide: Slide) -> Path:
     return slide_folder(slide.fingerprint, workspace) / "analyses"
 
 
-def progress_text(progress: Progress) -> str:
-    """Return how far an analysis is, in one line."""
-    parts = [f"{progress.done} of {progress.total} tiles"]
+def progress_text(progress: Progress, runs: bool = True) -> str:
+    """Return how far an analysis is, in one line; how fast, and how long still, only of one that runs."""
+    parts = [f"{progress.done} of {counted(progress.total, 'tile')}"]
+    if not runs:
+        return parts[0]
     if progress.tiles_per_s:
         parts.append(f"{progress.tiles_per_s:.1f} tiles/s")
     if progress.seconds_left is not None and progress.seconds_left >= 0.5:

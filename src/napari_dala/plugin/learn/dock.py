@@ -11,7 +11,9 @@ from napari_dala.plugin.annotate.drawing import drawing_of
 from napari_dala.plugin.annotate.panel import AnnotationPanel
 from napari_dala.plugin.annotate.suggest_panel import SuggestPanel
 from napari_dala.plugin.learn.panel import LearnPanel
+from napari_dala.plugin.parts.keys import bind_digits
 from napari_dala.plugin.parts.scrolling import scrolling_layout
+from napari_dala.plugin.parts.tabs import as_tab
 from napari_dala.plugin.viewer.session import session_of
 from napari_dala.plugin.warm_child import warm_child
 
@@ -31,8 +33,10 @@ class AnnotateWidget(QWidget):
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         session = session_of(viewer)
+        as_tab(self, 2, session)
         warm_child().hold(self)
         self.drawing = drawing_of(session)
+        bind_digits(self, self.drawing.choose_digit)
         self.panel = AnnotationPanel(session, self.drawing)
         self.counts = CountsPanel(session, self.drawing)
         self.learn = LearnPanel(session, self.drawing)

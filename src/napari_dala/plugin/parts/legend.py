@@ -34,7 +34,12 @@ class Legend(QWidget):
 
     def show_class(self, title: str, color: Color, ends: tuple[str, str], mark: float | None = None) -> None:
         """Show a class' colours, what their ends mean and, as a line, the operating threshold."""
-        rgba = colormap(color)
+        self.show_ramp(title, colormap(color), ends, mark)
+
+    def show_ramp(
+        self, title: str, rgba: NDArray[np.float64], ends: tuple[str, str], mark: float | None = None
+    ) -> None:
+        """Show colours of 0 to 1, (n, 4), in the same way."""
         pixels = rgba[:, :3] * rgba[:, 3:] + _TISSUE * (1 - rgba[:, 3:])
         self._pixels = np.round(pixels * 255).astype(np.uint8)[None]
         self._title, self._ends, self._mark = title, ends, mark

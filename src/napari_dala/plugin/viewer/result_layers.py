@@ -13,7 +13,7 @@ from psygnal import Signal
 from napari_dala.plugin.viewer.cam_picture import CamPainter, CamView
 from napari_dala.plugin.viewer.plain_text import without_tags
 from napari_dala.plugin.viewer.slide_layers import to_slide
-from napari_dala.results.report.pictures import colormap
+from napari_dala.results.report.pictures import colormap, evidence_colormap
 from napari_dala.results.tile_results import LEFT_OUT
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     Frame = tuple[tuple[float, float], tuple[float, float]]
 
-PROBABILITY_OPACITY, CAM_OPACITY = 0.5, 0.65  # both together leave the nuclei visible
+PROBABILITY_OPACITY, CAM_OPACITY = 0.5, 0.65  # each leaves the nuclei visible
+DIMMED_OPACITY = 0.15  # of the probability under Grad-CAM
 _MOST = 0.5
 _HATCH = (0.35, 0.35, 0.35, 1.0)
 _LEFT_OUT, _INK, _BLUR = "Ink and blur", (0.1, 0.3, 0.9, 1.0), (0.9, 0.7, 0.1, 1.0)
@@ -86,6 +87,8 @@ class ResultLayers:
             self.left_out = self._left_out()
         self._named = self._names
         self._place()
+        self._dim_probability()
+        self.cam.events.visible.connect(self._dim_probability)
         for name in PLACEMENT:
             getattr(slide_layer.events, name).connect(self._place)
         selection = set(layers.selection)
@@ -156,6 +159,9 @@ class ResultLayers:
 
         It is computed in a thread, first what lies in `view` (left, top, right, bottom; level-0 px).
         """
+        if explanation.class_index != self.explanation.class_index:
+            self.probability.data = self.analysis.probability[explanation.class_index]
+            self.probability.colormap = _colors(explanation.class_index, self.analysis)
         self.explanation = explanation
         self._rename()
         self._explainer.ask(explanation, None if view is None else self._tiles_in(view))
@@ -175,6 +181,10 @@ class ResultLayers:
         rows, columns = (slice(at * stride, at * stride + cells) for at in (row, column))
         shown: NDArray[np.float32] = self.cam.data[rows, columns]
         return shown
+
+    def keeps_nothing_of(self, row: int, column: int) -> bool:
+        """Return whether DT Grad-CAM is shown and leaves nothing of a tile."""
+        return self.explanation.thresholded and not (self.tile_cam(row, column) > 0).any()
 
     def tile_at(self, world: ArrayLike) -> tuple[int, int] | None:
         """Return (row, column) of the analysed tile around a world position, the one best centred, or None."""
@@ -210,9 +220,9 @@ class ResultLayers:
         card = self.analysis.card
         cam_name, classes_name, probability_name = self._names[-3:]
         probability = Image(
-            self.analysis.probability[card.target_class],
+            self.analysis.probability[self.explanation.class_index],
             name=probability_name,
-            colormap=_colors(card.target_class, self.analysis),
+            colormap=_colors(self.explanation.class_index, self.analysis),
             contrast_limits=(0, 1),
             opacity=PROBABILITY_OPACITY,
             blending="translucent",
@@ -235,7 +245,7 @@ class ResultLayers:
         cam = Image(
             self.thresholded.map.copy(),
             name=cam_name,
-            colormap=_colors(self.explanation.class_index, self.analysis),
+            colormap=Colormap(evidence_colormap(), name="dala evidence"),
             contrast_limits=(0, 1),
             interpolation2d="linear",
             opacity=CAM_OPACITY,
@@ -252,7 +262,7 @@ class ResultLayers:
             name=self._names[-4],
             colormap=Colormap(((0, 0, 0, 0), _HATCH), name="dala unfamiliar"),
             contrast_limits=(0, 1),
-            opacity=0.8,
+            opacity=0.3,
             blending="translucent",
             rgb=False,
             multiscale=False,
@@ -307,7 +317,7 @@ class ResultLayers:
             *unfamiliar,
             f"{kind}: {card.class_names[shown.class_index]}{approximate}{ending}",
             f"Predicted class{ending}",
-            f"{card.class_names[card.target_class].capitalize()} probability{ending}",
+            f"{card.class_names[shown.class_index].capitalize()} probability{ending}",
         )
         return tuple(map(without_tags, names))
 
@@ -353,19 +363,20 @@ class ResultLayers:
 
     def _show_part(self, explanation: CamView, part: tuple[slice, slice], picture: NDArray[np.float32]) -> None:
         np.asarray(self.cam.data)[part] = picture
-        self._color_cam(explanation)
+        self.cam.refresh(extent=False)
 
     def _show_cam(self, explanation: CamView, thresholded: ThresholdedMap) -> None:
         self.thresholded = thresholded
         np.asarray(self.cam.data)[...] = explanation.picture(thresholded)
-        self._color_cam(explanation)
+        self.cam.refresh(extent=False)
         self.explained.emit()
 
-    def _color_cam(self, explanation: CamView) -> None:
-        colors = _colors(explanation.class_index, self.analysis)
-        if self.cam.colormap.name != colors.name:
-            self.cam.colormap = colors
-        self.cam.refresh(extent=False)
+    def _dim_probability(self) -> None:
+        """Let one map be seen at a time: the probability is dim under Grad-CAM, unless the user chose its opacity."""
+        usual, dim = PROBABILITY_OPACITY, DIMMED_OPACITY
+        before, after = (usual, dim) if self.cam.visible else (dim, usual)
+        if self.probability.opacity == before:
+            self.probability.opacity = after
 
 
 def _colors(class_index: int, analysis: Analysis) -> Colormap:

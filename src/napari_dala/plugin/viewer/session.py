@@ -62,6 +62,7 @@ class Session(QObject):
         self._viewer = ref(viewer)
         self._overlays: dict[Image, Overlays] = {}
         self._hidden: list[Layer] = []
+        self._had_slide = False
         self._claims: WeakKeyDictionary[Layer, Image] = WeakKeyDictionary()
         self.layer: Image | None = None
         self.problem: str | None = None
@@ -218,6 +219,8 @@ class Session(QObject):
             current = owner
         if current is None:
             current = next(iter(self.slide_layers), None)
+        if current is not None and current is not self.layer and not self._had_slide:
+            self._had_slide = self.viewer.canvas.overlays.scale_bar.visible = True  # once: the user may hide it
         self.layer = current
         self._watch_status()
         self.slides_changed.emit()

@@ -197,7 +197,7 @@ def _gallery(analysis: Analysis, slide: Slide, thresholded: ThresholdedMap, spot
 
 def _spot(analysis: Analysis, slide: Slide, thresholded: ThresholdedMap, number: int, spot: Spot) -> str:
     caption = f"{number}. Probability {spot.probability:.3f} at x {spot.x:.0f}, y {spot.y:.0f}"
-    grid, card = analysis.grid, analysis.card
+    grid = analysis.grid
     try:
         tile = Image.fromarray(read_tiles(slide, grid, spot.row, spot.column, 1, 1))
     except SlideError:
@@ -208,7 +208,7 @@ def _spot(analysis: Analysis, slide: Slide, thresholded: ThresholdedMap, number:
     tile = tile.resize((_CROP_SIDE, _CROP_SIDE), Image.Resampling.LANCZOS)
     pair = Image.new("RGB", (2 * _CROP_SIDE + 4, _CROP_SIDE), "white")
     pair.paste(tile)
-    pair.paste(heat(tile, shown.map, card.classes[card.target_class].color, shown.contours()), (_CROP_SIDE + 4, 0))
+    pair.paste(heat(tile, shown.map, shown.contours()), (_CROP_SIDE + 4, 0))
     return _figure(pair, caption, caption)
 
 

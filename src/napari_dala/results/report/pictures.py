@@ -35,6 +35,28 @@ _WASHED = (207, 207, 207)  # white under it
 _LEGEND_WIDTH = 760
 
 
+EVIDENCE: Color = (0, 96, 110)
+"""Where the colours of Grad-CAM begin, whatever the class: teal, green, lime, which no H&E stain has."""
+_EVIDENCE_ENDS = (EVIDENCE, (50, 175, 85), (190, 255, 80))
+
+
+@cache
+def _evidence() -> NDArray[np.float64]:
+    value = np.linspace(0, 1, 256)
+    lab = rgb2lab(np.array(_EVIDENCE_ENDS) / 255)
+    rgb = np.clip(lab2rgb(np.column_stack([np.interp(value, (0, 0.5, 1), channel) for channel in lab.T])), 0, 1)
+    return np.column_stack((rgb, _STRONGEST * np.clip(value / 0.5, 0, 1)))
+
+
+def evidence_colormap() -> NDArray[np.float64]:
+    """Return the colours of Grad-CAM, 0 to 1, for every class: teal through green to lime, (256, 4) as `colormap`.
+
+    They are not those of the probabilities, stand out from H&E's pink and violet, and grow lighter (CIELAB) all the
+    way, also for the colour-blind: `python -m benchmarks.contrast` measures it.
+    """
+    return _evidence().copy()
+
+
 @cache
 def _ramp(color: Color) -> NDArray[np.float64]:
     value = np.linspace(0, 1, 256)
@@ -67,7 +89,11 @@ def colormap(color: Color) -> NDArray[np.float64]:
 
 def in_color(values: NDArray[Any], color: Color) -> NDArray[np.uint8]:
     """Return values of 0 to 1, (...), in a class' colour map, (..., 4) uint8; NaN is transparent."""
-    table = np.append(np.round(colormap(color) * 255), np.zeros((1, 4)), axis=0).astype(np.uint8)
+    return _looked_up(values, colormap(color))
+
+
+def _looked_up(values: NDArray[Any], ramp: NDArray[np.float64]) -> NDArray[np.uint8]:
+    table = np.append(np.round(ramp * 255), np.zeros((1, 4)), axis=0).astype(np.uint8)
     index = np.where(np.isfinite(values), np.clip(np.nan_to_num(values), 0, 1) * 255 + 0.5, 256)
     return table[index.astype(np.intp)]
 
@@ -102,7 +128,8 @@ def overview(slide: Slide, analysis: Analysis, max_side: int = 1600, threshold: 
     laid = _laid(probability_rgba(analysis, card.target_class), analysis, tissue.size)
     mark = card.operating_threshold if threshold is None else threshold
     title = f"Probability of {card.class_names[card.target_class]}"
-    return _with_legend(_over(tissue, laid), analysis, title, ("0", "1"), mark)
+    ramp = colormap(analysis.card.classes[analysis.card.target_class].color)
+    return _with_legend(_over(tissue, laid), analysis, title, ramp, ("0", "1"), mark)
 
 
 def cam_overview(slide: Slide, analysis: Analysis, thresholded: ThresholdedMap, max_side: int = 1600) -> Image.Image:
@@ -115,8 +142,9 @@ def cam_overview(slide: Slide, analysis: Analysis, thresholded: ThresholdedMap, 
     y, x = _positions(frame, slide.dimensions, tissue.size)
     laid = ndimage.map_coordinates(values, np.meshgrid(y, x, indexing="ij"), order=1, mode="grid-constant")
     title = f"DT Grad-CAM of {card.class_names[card.target_class]}: {cut_of(thresholded)}"
-    color = card.classes[card.target_class].color
-    return _with_legend(_over(tissue, in_color(laid, color)), analysis, title, ("kept", "strongest"))
+    return _with_legend(
+        _over(tissue, _looked_up(laid, _evidence())), analysis, title, _evidence(), ("kept", "strongest")
+    )
 
 
 def cut_of(thresholded: ThresholdedMap) -> str:
@@ -126,10 +154,8 @@ def cut_of(thresholded: ThresholdedMap) -> str:
     return f"threshold T = {at.mean():.2f}, kept {thresholded.kept_fraction:.0%}" if at.size else "nothing stands out"
 
 
-def heat(
-    image: Image.Image, values: NDArray[np.float32], color: Color, contours: Sequence[NDArray[Any]] = ()
-) -> Image.Image:
-    """Return an image with a map of 0 to 1 over it, smoothly enlarged to the image's size.
+def heat(image: Image.Image, values: NDArray[np.float32], contours: Sequence[NDArray[Any]] = ()) -> Image.Image:
+    """Return an image with a Grad-CAM of 0 to 1 over it, smoothly enlarged to the image's size.
 
     Parameters
     ----------
@@ -139,7 +165,7 @@ def heat(
         Lines of (row, column) in cells of `values`, as `ThresholdedMap.contours` gives them.
     """
     enlarged = Image.fromarray(values.astype(np.float32)).resize(image.size, Image.Resampling.BILINEAR)
-    result = _over(image, in_color(np.asarray(enlarged), color))
+    result = _over(image, _looked_up(np.asarray(enlarged), _evidence()))
     draw = ImageDraw.Draw(result)
     per_cell = (image.width / values.shape[1], image.height / values.shape[0])
     for line in contours:
@@ -154,7 +180,6 @@ def explain_figure(
     thresholded: ThresholdedMap,
     *,
     class_name: str,
-    color: Color,
     probability: float,
     warnings: Sequence[str] = (),
     side: int = 448,
@@ -167,8 +192,6 @@ def explain_figure(
         (h, w, 3) uint8.
     thresholded
         The map of `class_name` over the patch, covering it from edge to edge.
-    color
-        Of the class, 0 to 255.
     probability
         Of the class.
     warnings
@@ -181,8 +204,8 @@ def explain_figure(
     patch = patch.resize((round(patch.width * enlarge), round(patch.height * enlarge)), Image.Resampling.LANCZOS)
     panels = (
         (patch, "Patch", f"{class_name}: probability {probability:.3f}"),
-        (heat(patch, thresholded.scaled, color), "Grad-CAM", f"of {class_name}, over its maximum"),
-        (heat(patch, thresholded.map, color, thresholded.contours()), "DT Grad-CAM", cut_of(thresholded)),
+        (heat(patch, thresholded.scaled), "Grad-CAM", f"of {class_name}, over its maximum"),
+        (heat(patch, thresholded.map, thresholded.contours()), "DT Grad-CAM", cut_of(thresholded)),
     )
     gap, font = 16, ImageFont.load_default(17)
     notes = _wrapped(warnings, 17, 3 * patch.width + 2 * gap)
@@ -224,7 +247,12 @@ def _laid(tiles: NDArray[np.uint8], analysis: Analysis, size: tuple[int, int]) -
 
 
 def _with_legend(
-    picture: Image.Image, analysis: Analysis, title: str, ends: tuple[str, str], mark: float | None = None
+    picture: Image.Image,
+    analysis: Analysis,
+    title: str,
+    ramp: NDArray[np.float64],
+    ends: tuple[str, str],
+    mark: float | None = None,
 ) -> Image.Image:
     """Mark the tiles without a result and add a strip with colour bar, scale bar and warnings below the picture."""
     width = max(picture.width, _LEGEND_WIDTH)
@@ -241,7 +269,7 @@ def _with_legend(
 
     draw.text(at(16, 14), title, INK, font)
     values = np.tile(np.linspace(0, 1, round(300 * unit)), (round(18 * unit), 1))
-    rgba = in_color(values, analysis.card.classes[analysis.card.target_class].color)
+    rgba = _looked_up(values, ramp)
     left, top = (round(side) for side in at(16, 42))
     figure.paste(_over(Image.new("RGB", rgba.shape[1::-1], "white"), rgba), (left, top))
     draw.rectangle((left, top, left + rgba.shape[1], top + rgba.shape[0]), outline=FAINT)
