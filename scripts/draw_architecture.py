@@ -21,7 +21,15 @@ ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "docs" / "images" / "architecture.svg"
 PACKAGE = "napari_dala"
 TORCH = ("torch", "torchvision", "lightning")
-BASE = ("errors", "files", "workspace", "cores", "validation", "triton_first")  # single modules, used everywhere
+BASE = (
+    "errors",
+    "files",
+    "workspace",
+    "cores",
+    "validation",
+    "triton_first",
+    "words",
+)  # single modules, used everywhere
 
 WIDTH, HEIGHT = 900, 960
 INK, FAINT = "#1f2933", "#52606d"

@@ -28,7 +28,7 @@ def card_table(card: ModelCard, bundle_hash: str | None = None) -> str:
         "Limits": card.limits,
         "Classes": card.class_names,
         "Operating threshold": f"{card.operating_threshold:.2f} for {card.class_names[card.target_class]}",
-        "Temperature": card.temperature,
+        "Softening of probabilities (temperature)": f"{card.temperature:.2f}",
         "Tile": f"{card.tile_px} px at {card.mpp:g} µm/px",
         "Data": card.data,
         "Metrics": card.metrics or "none stated",

@@ -140,8 +140,8 @@ def test_learn_discard_learn_again_and_accept(
     assert "same slide, optimistic" in panel.decision.figures.title.text()
     rows = {row[0]: row[1:] for row in panel.decision.figures.texts()}
     assert rows["GMean"][1].startswith(f"{report['after']['scores']['gmean']['value']:.2f}")
-    assert rows["Recall benign"][0].startswith(f"{report['before']['scores']['recall']['benign']['value']:.2f}")
-    assert rows["Accuracy, parent's tiles"] == [f"{report['replay'][key]:.2f}" for key in ("before", "after")]
+    assert rows["Finds of benign"][0].startswith(f"{report['before']['scores']['recall']['benign']['value']:.2f}")
+    assert rows["Right on earlier tiles"] == [f"{report['replay'][key]:.2f}" for key in ("before", "after")]
 
     # How good it is, tile by tile.
     check = panel.decision.check

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QGridLayout, QLabel, QVBoxLayout, QWidget
 from napari_dala.plugin.learn.curves import OPTIMISTIC
 from napari_dala.plugin.parts.notes import Note
 from napari_dala.plugin.viewer.plain_text import PlainLabel
+from napari_dala.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,7 +45,7 @@ class BeforeAfter(QWidget):
         held_out = sum(report["examples"]["held_out"].values())
         where = ", ".join(part for part in (_SPLITS.get(report["split"], ""), _optimism(report)) if part)
         self.title.setText(
-            f"<b>On {held_out} held-out tiles</b>" + (f"<br>{where}" if where else "")
+            f"<b>On {counted(held_out, 'held-out tile')}</b>" + (f"<br>{where}" if where else "")
             if report["after"]
             else "<b>No figures: no tiles were held out</b>"
         )
@@ -61,8 +62,12 @@ class BeforeAfter(QWidget):
                 self.table.addWidget(label, row, column)
         train = report["examples"]["train"]
         counts = ", ".join(f"{name} {tiles}" for name, tiles in train.items())
-        replayed = f"; shown again: {report['replay']['tiles']} of the parent's tiles" if report["replay"] else ""
-        self.examples.setText(f"Learned from {sum(train.values())} labelled tiles: {counts}{replayed}")
+        replayed = (
+            f"; {counted(report['replay']['tiles'], 'tile')} of what it knew before was shown again"
+            if report["replay"]
+            else ""
+        )
+        self.examples.setText(f"Learned from {counted(sum(train.values()), 'labelled tile')}: {counts}{replayed}")
         self.notes.say("\n".join(_sentence(note) for note in report["notes"] if note != OPTIMISTIC))
 
     def texts(self) -> list[list[str]]:
@@ -84,14 +89,14 @@ def _rows(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     before, after, replay = report["before"], report["after"], report["replay"]
     rows = []
     if after:
-        rows = [(name, _estimate(before, key), _estimate(after, key)) for key, name in _FIGURES.items()]
-        rows += [
-            (f"Recall {name}", _estimate(before, "recall", name), _estimate(after, "recall", name))
+        rows = [
+            (f"Finds of {name}", _estimate(before, "recall", name), _estimate(after, "recall", name))
             for name in after["classes"]
         ]
+        rows += [(name, _estimate(before, key), _estimate(after, key)) for key, name in _FIGURES.items()]
     if replay:
         old, new = (_UNKNOWN if replay[key] is None else f"{replay[key]:.2f}" for key in ("before", "after"))
-        rows.append(("Accuracy, parent's tiles", old, new))
+        rows.append(("Right on earlier tiles", old, new))
     return rows
 
 

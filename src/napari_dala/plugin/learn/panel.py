@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 MODES = {
     "quick": ("Quick", "Some seconds. Attention and head learn from what the analysis has stored; the map follows."),
-    "deep": ("Deep", "Some minutes. The trunk's last layers learn too; then the slide is analysed again."),
+    "deep": ("Deep", "Some minutes. The last layers of the network learn too; then the slide is analysed again."),
     "full": ("Full", "Best on a graphics card, else hours. Every layer learns; then the slide is analysed again."),
 }
 

@@ -83,7 +83,7 @@ def held_out_seen_before(parent: ModelCard, tiles: LabelledTiles, held_out: Held
     seen = len(there & _trained(parent))
     if not seen:
         return None
-    return f"the parent was trained on {seen} of the {len(there)} held-out patients: its figures come out too good"
+    return f"the model before was trained on {seen} of the {len(there)} held-out patients: its figures are too good"
 
 
 def child_card(

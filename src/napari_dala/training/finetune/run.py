@@ -55,9 +55,7 @@ if TYPE_CHECKING:
     from napari_dala.training.finetune.job import FinetuneSettings
 
 
-NO_REPLAY = (
-    "the parent brings no tiles to be shown again: what it knew of tissue that is not labelled here may be forgotten"
-)
+NO_REPLAY = "the model before brings no tiles to be shown again: it may forget what it knew of tissue not labelled here"
 
 
 @dataclass(frozen=True, eq=False)
