@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,8 +15,8 @@ from napari_dala.errors import BundleError
 from napari_dala.model.bundle import load_bundle, untrained
 from napari_dala.model.bundle_head import load_head
 from napari_dala.model.card import UNTRAINED_CARD, read_card
-from napari_dala.model.catalog import find_card, install_file, list_models
-from napari_dala.model.tensor_file import UNSEALED, check_seal, read_header, seal
+from napari_dala.model.catalog import TEACHING, find_card, find_model, install_file, list_models
+from napari_dala.model.tensor_file import SUMS_FILE, UNSEALED, check_seal, read_header, seal
 from napari_dala.model.weights import unpack
 from napari_dala.workspace import models_folder
 
@@ -166,3 +167,19 @@ def test_another_threshold_has_a_seal_of_its_own(tmp_path: Path, saved: Path) ->
 def test_a_header_whose_length_begins_like_a_pickle(tmp_path: Path) -> None:
     _written(tmp_path / "a.safetensors", json.dumps({"__metadata__": {"card": CARD}}).encode().ljust(0x1080))
     assert read_card(tmp_path / "a.safetensors") == UNTRAINED_CARD
+
+
+def test_a_built_in_model_that_changed_is_noticed(tmp_path: Path) -> None:
+    built_in = find_model(TEACHING)
+    assert built_in is not None
+    for name in (built_in.name, SUMS_FILE):
+        shutil.copyfile(built_in.with_name(name), tmp_path / name)
+    path = tmp_path / built_in.name
+    check_seal(path, {})
+    held = bytearray(path.read_bytes())
+    held[len(held) // 2] ^= 1
+    path.write_bytes(held)
+    with pytest.raises(BundleError, match="its checksum is another"):
+        check_seal(path, {})
+    (tmp_path / SUMS_FILE).write_bytes(b"\xff\xfe nothing of the kind")
+    check_seal(path, {})  # it can then not be known

@@ -30,6 +30,7 @@ _MOST_BYTES = 512 << 20  # of a file; a bundle has 60 to 120 MB, and what is rep
 _START = 8  # bytes before the header
 _SEAL = b'"sha256":"'  # in the header; within the card's text the quotes are escaped
 
+SUMS_FILE = "SHA256SUMS"
 UNSEALED = {"sha256": "0" * 64}
 """Metadata of a file that `seal` is to be called on."""
 
@@ -150,17 +151,34 @@ def seal(path: Path) -> None:
 
 
 def check_seal(path: Path, metadata: dict[str, str]) -> None:
-    """Raise BundleError where a file's bytes are not those that were sealed; older files have no seal."""
+    """Raise BundleError where a file's bytes are not those that were sealed.
+
+    Older files have no seal; that of the built-in ones stands beside them, as sha256sum writes it.
+    """
     stored = metadata.get("sha256")
-    if stored is not None and _digest(path, stored) != stored:
+    if stored is None:
+        beside = _listed(path)
+        is_damaged = beside is not None and _digest(path, None) != beside
+    else:
+        is_damaged = _digest(path, stored) != stored
+    if is_damaged:
         raise BundleError(f"{path.name}: the file is damaged, its checksum is another; copy or download it again")
 
 
-def _digest(path: Path, stored: str) -> str:
+def _listed(path: Path) -> str | None:
+    """Return the SHA-256 that the file SHA256SUMS beside a file gives for it, if any."""
+    try:
+        lines = (path.parent / SUMS_FILE).read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return next((line[:64] for line in lines if line[64:].lstrip(" *") == path.name), None)
+
+
+def _digest(path: Path, stored: str | None) -> str:
     with path.open("rb") as file:
         start = file.read(_START)
         header = file.read(int.from_bytes(start, "little"))
-        blank = header.replace(_SEAL + stored.encode(), _SEAL + UNSEALED["sha256"].encode(), 1)
+        blank = header if stored is None else header.replace(_SEAL + stored.encode(), _SEAL + b"0" * 64, 1)
         sha = hashlib.sha256(start + blank)
         while block := file.read(1 << 20):
             sha.update(block)

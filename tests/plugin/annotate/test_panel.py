@@ -165,5 +165,9 @@ def test_ink_becomes_regions_to_ignore(qtbot: Any, annotate: Any, viewer: Any, t
     assert [item.class_name for item in document.annotations] == ["Ink*"]
     assert document.class_named("Ink*").ignore
     assert annotate.panel.told.text() == "1 region of ink or blur, to ignore."
+    press(qtbot, annotate.panel.artefacts_button)
+    qtbot.waitUntil(lambda: annotate.drawing.document is not document)
+    assert len(annotate.drawing.document.annotations) == 1, "again is instead, not besides"
+    press(qtbot, annotate.panel.undo_button)
     press(qtbot, annotate.panel.undo_button)
     assert annotate.drawing.document.annotations == ()

@@ -26,7 +26,7 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import create_worker
 
-from napari_dala.annotations.artefacts import artefact_regions
+from napari_dala.annotations.artefacts import BLUR, INK, artefact_regions
 from napari_dala.annotations.files import read_annotations, write_annotations
 from napari_dala.plugin.annotate.class_list import ClassList
 from napari_dala.plugin.annotate.drawing import CORNERS, ELLIPSE, LASSO, MOVE, POLYGON, RECTANGLE, SELECT
@@ -203,21 +203,26 @@ class AnnotationPanel(QWidget):
                 else "No ink and no blur found."
             )
 
-        self._add(partial(artefact_regions, slide), tell)
+        self._add(partial(artefact_regions, slide), tell, instead_of=(INK.name, BLUR.name))
 
     def _add(
         self,
         find: Callable[[], AnnotationDocument],
         tell: Callable[[AnnotationDocument, AnnotationDocument], str],
+        instead_of: tuple[str, ...] = (),
     ) -> None:
-        """Add regions that are found in a thread to what is drawn, if the slide is still the same then."""
+        """Add regions that are found in a thread to what is drawn, if the slide is still the same then.
+
+        They come in place of those that are drawn of the classes `instead_of`.
+        """
         self._tell("")
         layer = self._session.layer
 
         def add(found: AnnotationDocument) -> None:
             document = self._drawing.document
             if document is not None and self._session.layer is layer:
-                joined = document.joined(found)
+                others = tuple(one for one in document.annotations if one.class_name not in instead_of)
+                joined = replace(document, annotations=others).joined(found)
                 if joined != document:
                     self._drawing.edit(joined)
                 self._tell(tell(found, document))
