@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from skimage.color import deltaE_ciede2000, rgb2lab
 
+from napari_dala.model.class_colors import class_infos
 from napari_dala.plugin.viewer.result_layers import CAM_OPACITY, PROBABILITY_OPACITY
 from napari_dala.results.report.pictures import colormap, evidence_colormap
 from napari_dala.slide import open_slide
@@ -23,7 +24,7 @@ SIGHT = {
     "deuteranopia": np.array([[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]]),
     "protanopia": np.array([[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]]),
 }  # for linear light
-MALIGNANT = (204, 40, 40)
+MALIGNANT = class_infos(["malignant"])[0].color
 _DARK = 225  # of a channel: tissue, not glass
 
 

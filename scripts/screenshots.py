@@ -108,7 +108,7 @@ def shoot(viewer: Viewer, path: Path) -> None:
     """Save the whole window once it has come to rest."""
     rest(1.5)
     window = Image.fromarray(viewer.screenshot(canvas_only=False, flash=False)).convert("RGB")
-    window.quantize(256).save(path, optimize=True)  # a quarter of the size, for the repository's sake
+    window.quantize(256, kmeans=2).save(path, optimize=True)  # a quarter of the size, for the repository's sake
     print(path)
 
 

@@ -75,7 +75,7 @@ def test_figures_and_notes(qapp: Any, qtbot: Any) -> None:
     qtbot.addWidget(panel)
     panel.show_report(_report())
     _assert_plain(panel, 3)
-    assert [f"Recall {IMAGE}", "0.50 <small>(0.40–0.60)</small>"] == panel.texts()[5][:2]
+    assert [f"{IMAGE} tiles found", "0.50 <small>(0.40–0.60)</small>"] == panel.texts()[1][:2]
 
 
 def test_check(qapp: Any, qtbot: Any) -> None:

@@ -96,14 +96,14 @@ def _analyze_one(path: Path, predictor: Predictor, request: AnalysisRequest, bar
         assert request.out is not None
         folder = output_folder(request.out, slide, anonymous=request.anonymous)
         name = slide.fingerprint[:8] if request.anonymous else shown(slide.name)
-        task = bar.add_task(name, total=None, **pace_fields())  # type: ignore[arg-type]
+        task = bar.add_task(name, total=None, **pace_fields())
         last = Progress(0, 0)
 
         def show(progress: Progress) -> None:
             nonlocal last
             last = progress
             fields = pace_fields(progress.tiles_per_s, progress.seconds_left)
-            bar.update(task, completed=progress.finished, total=progress.total, **fields)  # type: ignore[arg-type]
+            bar.update(task, completed=progress.finished, total=progress.total, **fields)
 
         analysis = carry_out(slide, predictor, request.model_copy(update={"out": folder}), show)
         run = request.record(

@@ -66,5 +66,5 @@ def _show(bar: Bar, progress: CohortProgress) -> None:
     slides = f"{progress.finished}/{progress.slides} slides{failed}"
     fields = {"slides": slides, **pace_fields(progress.tiles_per_s, progress.seconds_left)}
     if not bar.task_ids:
-        bar.add_task("", total=None, **fields)  # type: ignore[arg-type]
-    bar.update(bar.task_ids[0], completed=progress.done, total=progress.total or None, **fields)  # type: ignore[arg-type]
+        bar.add_task("", total=None, **fields)
+    bar.update(bar.task_ids[0], completed=progress.done, total=progress.total or None, **fields)

@@ -216,7 +216,7 @@ def progress_bar(first: str, unit: str = "") -> Bar:
     return Progress(begin, BarColumn(), MofNCompleteColumn(), *texts, console=screen(stderr=True))
 
 
-def pace_fields(tiles_per_s: float = 0.0, seconds_left: float | None = None) -> dict[str, str]:
+def pace_fields(tiles_per_s: float = 0.0, seconds_left: float | None = None) -> dict[str, Any]:
     """Return how fast it goes and how long it takes still, in words."""
     left = "" if seconds_left is None else f"{timedelta(seconds=int(seconds_left))} left"
     return {"rate": f"{tiles_per_s:.1f} tiles/s" if tiles_per_s else "", "left": left}

@@ -70,7 +70,7 @@ def with_options(**sources: Callable[..., Any]) -> Callable[[Callable[..., None]
         options += [option for each in shared.values() for option in each.values()]
         options.sort(key=lambda option: option.default.default is not ...)  # what must be given comes first
         named = [option.replace(kind=Parameter.KEYWORD_ONLY) for option in options]
-        run.__signature__ = signature(run).replace(parameters=named)  # type: ignore[attr-defined]
+        cast("Any", run).__signature__ = signature(run).replace(parameters=named)
         run.__annotations__ = {option.name: option.annotation for option in named}
         return run
 
@@ -103,7 +103,7 @@ def options_of(
         return read(**{name: values[names.get(name, name)] for name in fields})
 
     parameters = [_option(names.get(name, name), field) for name, field in fields.items()]
-    source.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    cast("Any", source).__signature__ = Signature(parameters)
     return source
 
 

@@ -75,7 +75,7 @@ class _Graph:
 
     def __init__(self, run: Callable[[Tensor], Any], example: Tensor) -> None:
         self.inputs = example.clone()
-        stream = torch.cuda.Stream(example.device)  # type: ignore[no-untyped-call]
+        stream = torch.cuda.Stream(example.device)
         stream.wait_stream(torch.cuda.current_stream(example.device))
         with torch.cuda.stream(stream):
             for _ in range(_WARM):
@@ -84,7 +84,7 @@ class _Graph:
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):  # others go on meanwhile
             self._results = run(self.inputs)
-        self._read = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._read = torch.cuda.Event()
 
     def __call__(self, inputs: Tensor) -> Any:
         """Return the results for other inputs of the example's size, in memory of their own."""

@@ -83,7 +83,7 @@ def begin_thread(device: torch.device) -> None:
     if device.type == "cpu":
         torch.set_num_threads(1)
     elif device.type == "cuda":
-        torch.cuda.set_stream(torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
+        torch.cuda.set_stream(torch.cuda.Stream(device))
 
 
 def wait_for(device: torch.device) -> None:

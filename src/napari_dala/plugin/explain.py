@@ -192,9 +192,7 @@ class ExplainWidget(QWidget):
             return
         analysis, (row, column) = results.analysis, self._tile
         card = analysis.card
-        keeps_nothing = (
-            results.explanation.thresholded and not results.is_explaining and not results.tile_cam(row, column).any()
-        )
+        keeps_nothing = results.keeps_nothing_of(row, column)
         if keeps_nothing:
             self.picture.setVisible(False)
         elif self._pixels is not None:

@@ -78,6 +78,16 @@ class Summary:
         return self.unfamiliar + self.unreadable
 
     @property
+    def judged_mm2(self) -> float:
+        """Area that was judged."""
+        return self.judged * self.tile_mm2
+
+    @property
+    def not_judged_mm2(self) -> float:
+        """Area that was not judged."""
+        return self.not_judged * self.tile_mm2
+
+    @property
     def why_not_judged(self) -> str:
         """The two reasons with their numbers, such as "3 unfamiliar, 1 unreadable"; empty where there is none."""
         reasons = (("unfamiliar", self.unfamiliar), ("unreadable", self.unreadable))

@@ -23,6 +23,8 @@ class TileStatus(IntEnum):
 
 
 LEFT_OUT = (TileStatus.INK, TileStatus.BLUR)  # tiles that hold tissue or ink, and of which nothing counts
+NOT_JUDGED = "not judged"
+"""Stands where a class would, for tiles that are unfamiliar or unreadable."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from qtpy.QtWidgets import QLabel, QToolButton
 from napari_dala.plugin.analyze.dock import SHAPE, VIEW
 from napari_dala.plugin.parts.model_box import CardDialog
 from napari_dala.plugin.viewer.session import session_of
-from napari_dala.plugin.viewer.slide_layers import to_slide, to_world, view_of
+from napari_dala.plugin.viewer.slide_layers import set_mpp, to_slide, to_world, view_of
 from napari_dala.results.analysis import Analysis
 from napari_dala.results.tile_results import TileStatus
 from napari_dala.slide import open_slide
@@ -148,14 +149,15 @@ def test_analyse_a_slide(qtbot: Any, docks: Any, small_slide: Path, finished: Fi
         assert [layers[role].visible for role in ("probability", "class", "cam")] == [expected, False, False]
 
 
-def test_cancel_and_go_on(qtbot: Any, docks: Any, large_slide: Path, finished: Finished) -> None:
+def test_cancel_and_go_on(qtbot: Any, docks: Any, large_slide: Path, small_slide: Path, finished: Finished) -> None:
     dock = docks.analyze
     docks.viewer.open(large_slide, plugin="napari-dala")
     press(qtbot, dock.run_button)
     qtbot.waitUntil(lambda: dock._session.results is not None, timeout=120_000)
     press(qtbot, dock.cancel_button)
     finished(dock)
-    assert "Stopped" in dock.progress_text.text()
+    assert re.fullmatch(r"Stopped after \d+ of \d+ tiles\. Run goes on from here\.", dock.progress_text.text())
+    assert dock.panel.counts.text().startswith("So far, ")
     assert dock.error.text() == ""
     done = dock._session.results.analysis.summary().analysed
     assert 0 < dock._session.results.analysis.summary().todo
@@ -168,6 +170,10 @@ def test_cancel_and_go_on(qtbot: Any, docks: Any, large_slide: Path, finished: F
     after = dock._session.results.analysis.probability
     assert np.isfinite(after[0]).sum() >= done
     np.testing.assert_array_equal(after[:, np.isfinite(before[0])], before[:, np.isfinite(before[0])])
+
+    assert dock.progress_text.isVisibleTo(dock)
+    docks.viewer.open(small_slide, plugin="napari-dala")
+    assert not dock.progress_text.text(), "counts and speed of one slide are not another's"
 
 
 def test_what_is_in_view_comes_first_and_panning_changes_the_order(
@@ -251,6 +257,24 @@ def test_a_resolution_is_never_carried_over(qtbot: Any, docks: Any, small_slide:
     assert dock.mpp_box.value() == 0
     assert not dock.run_button.isEnabled()
     assert viewer.canvas.overlays.scale_bar.visible
+
+
+def test_the_resolution_of_one_slide_is_not_taken_for_that_of_another(docks: Any, small_slide: Path) -> None:
+    viewer, session = docks.viewer, docks.analyze._session
+    pixels = open_slide(small_slide).read(200, 200, 500, 460)
+    first = viewer.add_image(pixels, rgb=True, name="first")
+    second = viewer.add_image(pixels[:300], rgb=True, name="second")
+    set_mpp(viewer, first, 0.5)
+    session.choose(first)
+    assert session.open_slide().mpp == (0.5, 0.5)
+    session.choose(second)
+    assert session.open_slide().mpp is None
+    assert docks.analyze.ask_mpp.text()
+    set_mpp(viewer, second, 0.25)
+    assert session.open_slide().mpp == (0.25, 0.25)
+    assert (first.scale.tolist(), second.scale.tolist()) == ([0.5, 0.5], [0.25, 0.25])
+    second.scale = (2, 2)
+    assert session.open_slide().mpp == (0.25, 0.25), "what was given stays"
 
 
 def test_a_photograph_that_napari_opened(qtbot: Any, docks: Any, tmp_path: Path, small_slide: Path) -> None:

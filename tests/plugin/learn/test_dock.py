@@ -140,7 +140,7 @@ def test_learn_discard_learn_again_and_accept(
     assert "same slide, optimistic" in panel.decision.figures.title.text()
     rows = {row[0]: row[1:] for row in panel.decision.figures.texts()}
     assert rows["GMean"][1].startswith(f"{report['after']['scores']['gmean']['value']:.2f}")
-    assert rows["Finds of benign"][0].startswith(f"{report['before']['scores']['recall']['benign']['value']:.2f}")
+    assert rows["benign tiles found"][0].startswith(f"{report['before']['scores']['recall']['benign']['value']:.2f}")
     assert rows["Right on earlier tiles"] == [f"{report['replay'][key]:.2f}" for key in ("before", "after")]
 
     # How good it is, tile by tile.

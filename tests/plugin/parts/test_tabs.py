@@ -8,17 +8,21 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QDockWidget, QLineEdit, QTabBar
 
+from napari_dala.plugin import demo
+from napari_dala.plugin.analyze.dock import AnalyzeWidget
 from napari_dala.plugin.parts.tabs import TITLES
 from napari_dala.plugin.viewer.session import session_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from napari import Viewer
     from qtpy.QtGui import QAction
     from qtpy.QtWidgets import QMenu
 
     from napari_dala.plugin.warm_child import WarmChild
 
-LEAST_WIDTH, LEAST_HEIGHT = 369, 600  # px
+LEAST_HEIGHT = 600  # px
 
 
 def entry(menu: QMenu, text: str) -> QAction | None:
@@ -69,8 +73,10 @@ def test_keys_work_from_a_list_but_not_from_a_text_field(viewer: Viewer, qtbot: 
     qtbot.wait(100)
     window.activateWindow()
     qtbot.waitUntil(window.isActiveWindow)
+    session = session_of(viewer)
     steps: list[int] = []
-    session_of(viewer).step_asked.connect(steps.append)
+    session.step_asked.connect(steps.append)
+    session.suggestion_asked.connect(lambda: steps.append(0))
     field = QLineEdit()
     dock.layout().addWidget(field)
     dock.panel.setVisible(True)
@@ -78,8 +84,40 @@ def test_keys_work_from_a_list_but_not_from_a_text_field(viewer: Viewer, qtbot: 
     QApplication.processEvents()
     qtbot.keyClick(dock.panel.spots, "n")
     qtbot.keyClick(dock.panel.spots, "N", Qt.KeyboardModifier.ShiftModifier)
-    assert steps == [1, -1]
+    qtbot.keyClick(dock.panel.spots, "u")
+    assert steps == [1, -1, 0]
     field.setFocus()
-    qtbot.keyClick(field, "n")
-    assert steps == [1, -1]
-    assert field.text() == "n"
+    qtbot.keyClicks(field, "nu")
+    assert steps == [1, -1, 0]
+    assert field.text() == "nu"
+
+
+def test_digits_choose_the_class_from_anywhere_in_the_dock(
+    viewer: Viewer, qtbot: Any, child: WarmChild, small_slide: Path
+) -> None:
+    viewer.open(small_slide, plugin="napari-dala")
+    _, dock = viewer.window.add_plugin_dock_widget("napari-dala", "Annotate & learn")
+    window = viewer.window._qt_window
+    qtbot.waitUntil(lambda: dock.drawing.document is not None)
+    window.activateWindow()
+    qtbot.waitUntil(window.isActiveWindow)
+    dock.panel.artefacts_button.setFocus()
+    classes = [info.name for info in dock.drawing.document.classes]
+    for digit in (2, 1):
+        qtbot.keyClick(dock.panel.artefacts_button, str(digit))
+        assert dock.drawing.class_name == classes[digit - 1]
+
+
+def test_the_demo_shows_all_docks_and_analyses(
+    viewer: Viewer, qtbot: Any, child: WarmChild, small_slide: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo.napari, "Viewer", lambda title: viewer)
+    demo.open_demo(small_slide)
+    window = viewer.window._qt_window
+    qtbot.waitUntil(lambda: tabs(window) == [list(TITLES)])
+    analyze = next(one for one in window.findChildren(AnalyzeWidget))
+    assert not analyze.visibleRegion().isEmpty(), "Analyze is in front"
+    assert analyze.is_running
+    qtbot.waitUntil(lambda: not analyze.is_running, timeout=120_000)
+    assert analyze.error.text() == ""
+    assert session_of(viewer).results is not None

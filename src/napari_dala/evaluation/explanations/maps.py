@@ -205,7 +205,7 @@ def _reference_maps(network: nn.Module, features: Tensor) -> dict[str, Floats]:
     from pytorch_grad_cam.utils.svd_on_activations import get_2d_projection
 
     model = _AfterTrunk(network)
-    count, classes = len(features), int(network.num_classes)  # type: ignore[arg-type]
+    count, classes = len(features), int(network.num_classes)  # type: ignore[arg-type]  # torch: any attribute may be a module
     with torch.enable_grad(), GradCAMPlusPlus(model, [model.attention]) as method:
         plus = [method(features, [ClassifierOutputTarget(index)] * count) for index in range(classes)]
     model.zero_grad()

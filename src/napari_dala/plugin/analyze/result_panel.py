@@ -21,13 +21,14 @@ from superqt.utils import QSignalThrottler, signals_blocked
 from napari_dala.plugin.parts.legend import Legend, swatch
 from napari_dala.plugin.parts.notes import Note
 from napari_dala.plugin.viewer.plain_text import PlainLabel
+from napari_dala.results.tile_results import NOT_JUDGED
 from napari_dala.words import counted, percent
 
 if TYPE_CHECKING:
     from napari_dala.plugin.viewer.session import Session
     from napari_dala.results.analysis import Analysis, Spot, Summary
 
-_NOT_JUDGED = (128, 128, 128)  # swatch of what is not judged
+_GREY = (128, 128, 128)  # swatch of what is not judged
 _SPOTS_MS = 300  # between updates of the list
 
 
@@ -127,9 +128,9 @@ class ResultPanel(QWidget):
             for entry in analysis.card.classes
         ]  # fmt: skip
         if summary.not_judged:
-            rows.append(("not judged", f"{summary.not_judged * summary.tile_mm2:.2f} mm²", "", counted(
-                summary.not_judged, "tile")))  # fmt: skip
-        colors = [*(entry.color for entry in analysis.card.classes), _NOT_JUDGED]
+            left_out = counted(summary.not_judged, "tile")
+            rows.append((NOT_JUDGED, f"{summary.not_judged_mm2:.2f} mm²", "", left_out))
+        colors = [*(entry.color for entry in analysis.card.classes), _GREY]
         while self.table.count() > 4 * len(rows):
             item = self.table.takeAt(self.table.count() - 1)
             if item and (widget := item.widget()):
@@ -152,7 +153,7 @@ class ResultPanel(QWidget):
             parts.insert(0, f"So far, {percent(summary.done_share)} of the tissue")
             parts.append(f"{summary.todo} to do")
         if summary.not_judged:
-            parts.append(f"not judged: {summary.why_not_judged}")
+            parts.append(f"{NOT_JUDGED}: {summary.why_not_judged}")
         parts.append(f"model {analysis.card.name}")
         self.counts.setText(" · ".join(parts))
 

@@ -13,19 +13,16 @@ from superqt.utils import create_worker
 from napari_dala.annotations.labels import drawn_tiles
 from napari_dala.plugin.annotate.tile_mark import TileMark
 from napari_dala.plugin.viewer.plain_text import PlainLabel
-from napari_dala.plugin.viewer.session import session_of
+from napari_dala.plugin.viewer.session import SUGGEST_KEY
 from napari_dala.results.suggest import next_to_label
 
 if TYPE_CHECKING:
-    from napari.components import ViewerModel
-
     from napari_dala.annotations.document import AnnotationDocument
     from napari_dala.plugin.annotate.drawing import Drawing
     from napari_dala.plugin.viewer.result_layers import ResultLayers
     from napari_dala.plugin.viewer.session import Session
     from napari_dala.results.analysis import Analysis, Spot
 
-NEXT_KEY = "u"  # for unsure; napari has no use of its own for it
 ROUND = 20  # tiles, then the next round begins
 _NOTHING_YET = "Analyse the slide first: what to label next is where the model is least sure."
 _NO_TILE_YET = "No tile is analysed yet."
@@ -60,7 +57,7 @@ class SuggestPanel(QWidget):
         self._visited = 0
         self._seen: list[tuple[int, int]] = []
         self._is_stale, self._is_searching = True, False
-        self.button = QPushButton(f"Next to label ({NEXT_KEY.upper()})")
+        self.button = QPushButton(f"Next to label ({SUGGEST_KEY.upper()})")
         self.button.setToolTip("Go to the unlabelled tile that the model is least sure of")
         self.text = PlainLabel()
         self.text.setWordWrap(True)
@@ -69,7 +66,6 @@ class SuggestPanel(QWidget):
         layout.addWidget(self.button)
         layout.addWidget(self.text)
         self.button.clicked.connect(self.step)
-        session.viewer.bind_key(NEXT_KEY, _ask, overwrite=True)
         session.suggestion_asked.connect(self.step)
         session.results_changed.connect(self.refresh)
         session.slides_changed.connect(self.refresh)
@@ -158,8 +154,3 @@ def _search(
 def _identity(results: ResultLayers) -> tuple[str, str]:
     store = results.analysis.store
     return store.setting.fingerprint, store.bundle_hash
-
-
-def _ask(viewer: ViewerModel) -> None:
-    """Go to the tile to label next."""
-    session_of(viewer).suggestion_asked.emit()

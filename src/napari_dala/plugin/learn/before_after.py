@@ -90,7 +90,7 @@ def _rows(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     rows = []
     if after:
         rows = [
-            (f"Finds of {name}", _estimate(before, "recall", name), _estimate(after, "recall", name))
+            (f"{name} tiles found", _estimate(before, "recall", name), _estimate(after, "recall", name))
             for name in after["classes"]
         ]
         rows += [(name, _estimate(before, key), _estimate(after, key)) for key, name in _FIGURES.items()]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeySequence, QShortcut
 
-from napari_dala.plugin.viewer.session import NEXT_KEY, PREVIOUS_KEY, TOGGLE_KEY
+from napari_dala.plugin.viewer.session import KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,21 +17,14 @@ if TYPE_CHECKING:
 
     from napari_dala.plugin.viewer.session import Session
 
-SUGGEST_KEY = "u"
 _NAME = "dala-key-"
 
 
 def bind_window_keys(window: QMainWindow, session: Session) -> None:
     """Let N, Shift+N, H and U work in the whole window, once; napari's own keys work on its canvas alone."""
-    calls: dict[str, Callable[[], object]] = {
-        TOGGLE_KEY: session.toggle_overlays,
-        NEXT_KEY: partial(session.step_asked.emit, 1),
-        PREVIOUS_KEY: partial(session.step_asked.emit, -1),
-        SUGGEST_KEY: session.suggestion_asked.emit,
-    }
-    for key, call in calls.items():
+    for key, call in KEYS.items():
         if window.findChild(QShortcut, _NAME + key) is None:
-            _bind(window, key, call, Qt.ShortcutContext.WindowShortcut)
+            _bind(window, key, partial(call, session), Qt.ShortcutContext.WindowShortcut)
 
 
 def bind_digits(dock: QWidget, call: Callable[[int], object]) -> None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QEvent, QObject, Qt, QTimer
+from qtpy.QtCore import QEvent, QObject, QTimer
 from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 
 from napari_dala.plugin.parts.keys import bind_window_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from napari_dala.plugin.viewer.session import Session
 
 _PLACE = "dala_place"  # a widget's property: its place among the tabs
@@ -67,17 +65,11 @@ def join(dock: QDockWidget) -> None:
         return
     for one in (ours := _ours(window)):
         one.setWindowTitle(TITLES[_place_of(one)])
-    beside = [one for one in ours if _side(window, one) == _side(window, dock) and not one.isFloating()]
-    if dock not in beside:
-        return
-    _in_order(window, beside)
+    side = window.dockWidgetArea(dock)
+    first, *others = [one for one in ours if window.dockWidgetArea(one) == side and not one.isFloating()] or [dock]
+    for other in others:  # one that is added comes last
+        window.tabifyDockWidget(first, other)
     dock.raise_()
-
-
-def _in_order(window: QMainWindow, docks: Sequence[QDockWidget]) -> None:
-    """Make docks tabs of one another, in this order: a dock that is added comes last."""
-    for other in docks[1:]:
-        window.tabifyDockWidget(docks[0], other)
 
 
 def _ours(window: QMainWindow) -> list[QDockWidget]:
@@ -93,10 +85,6 @@ def _content(dock: QDockWidget) -> QWidget | None:
 def _place_of(dock: QDockWidget) -> int:
     content = _content(dock)
     return -1 if content is None else int(content.property(_PLACE))
-
-
-def _side(window: QMainWindow, dock: QDockWidget) -> Qt.DockWidgetArea:
-    return window.dockWidgetArea(dock)
 
 
 def _dock_of(widget: QWidget) -> QDockWidget | None:

@@ -14,7 +14,7 @@ from napari_dala.plugin.viewer.cam_picture import CamPainter, CamView
 from napari_dala.plugin.viewer.plain_text import without_tags
 from napari_dala.plugin.viewer.slide_layers import to_slide
 from napari_dala.results.report.pictures import colormap, evidence_colormap
-from napari_dala.results.tile_results import LEFT_OUT
+from napari_dala.results.tile_results import LEFT_OUT, NOT_JUDGED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -183,8 +183,8 @@ class ResultLayers:
         return shown
 
     def keeps_nothing_of(self, row: int, column: int) -> bool:
-        """Return whether DT Grad-CAM is shown and leaves nothing of a tile."""
-        return self.explanation.thresholded and not (self.tile_cam(row, column) > 0).any()
+        """Return whether DT Grad-CAM is shown, is there, and leaves nothing of a tile."""
+        return self.explanation.thresholded and not self.is_explaining and not self.tile_cam(row, column).any()
 
     def tile_at(self, world: ArrayLike) -> tuple[int, int] | None:
         """Return (row, column) of the analysed tile around a world position, the one best centred, or None."""
@@ -207,7 +207,7 @@ class ResultLayers:
             return ""
         card, values = self.analysis.card, self.analysis.probability[:, tile[0], tile[1]]
         called = self.class_at(*tile)
-        name = "not judged" if called is None else card.class_names[called]
+        name = NOT_JUDGED if called is None else card.class_names[called]
         shares = ", ".join(f"{other} {value:.0%}" for other, value in zip(card.class_names, values, strict=True))
         return without_tags(f"{name}{'' if card.trained else ' (untrained)'}: {shares}")
 

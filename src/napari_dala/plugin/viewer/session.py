@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 TOGGLE_KEY = "h"
 NEXT_KEY = "n"
 PREVIOUS_KEY = "shift-n"
+SUGGEST_KEY = "u"  # for unsure; napari has no use of its own for it
 _SPOT_TILES = 6  # a spot's tile and its surroundings, in tiles across the view
 
 
@@ -71,9 +72,8 @@ class Session(QObject):
         layers.events.inserted.connect(self._on_layers)
         layers.events.removed.connect(self._on_layers)
         layers.selection.events.active.connect(self._on_layers)
-        viewer.bind_key(TOGGLE_KEY, _toggle, overwrite=True)
-        viewer.bind_key(NEXT_KEY, _next, overwrite=True)
-        viewer.bind_key(PREVIOUS_KEY, _previous, overwrite=True)
+        for key, call in KEYS.items():
+            viewer.bind_key(key, _of_viewer(call), overwrite=True)
         self._on_layers()
 
     @property
@@ -202,6 +202,18 @@ class Session(QObject):
             layer.visible = not visible
         self._hidden = visible
 
+    def next_spot(self) -> None:
+        """Go to the next strongest spot."""
+        self.step_asked.emit(1)
+
+    def previous_spot(self) -> None:
+        """Go to the previous spot."""
+        self.step_asked.emit(-1)
+
+    def suggest(self) -> None:
+        """Go to the tile to label next."""
+        self.suggestion_asked.emit()
+
     def _on_layers(self) -> None:
         """Follow the selection, and drop results whose layers are gone."""
         layers = self.viewer.layers
@@ -265,16 +277,18 @@ def session_of(viewer: ViewerModel) -> Session:
     return _sessions[viewer]
 
 
-def _toggle(viewer: ViewerModel) -> None:
-    """Show or hide the results of the analysis."""
-    session_of(viewer).toggle_overlays()
+KEYS: dict[str, Callable[[Session], None]] = {
+    TOGGLE_KEY: Session.toggle_overlays,
+    NEXT_KEY: Session.next_spot,
+    PREVIOUS_KEY: Session.previous_spot,
+    SUGGEST_KEY: Session.suggest,
+}
+"""What the keys do that belong to no dock."""
 
 
-def _next(viewer: ViewerModel) -> None:
-    """Go to the next strongest spot."""
-    session_of(viewer).step_asked.emit(1)
+def _of_viewer(call: Callable[[Session], None]) -> Callable[[ViewerModel], None]:
+    def act(viewer: ViewerModel) -> None:
+        call(session_of(viewer))
 
-
-def _previous(viewer: ViewerModel) -> None:
-    """Go to the previous spot."""
-    session_of(viewer).step_asked.emit(-1)
+    act.__doc__ = call.__doc__  # napari lists it among its shortcuts
+    return act

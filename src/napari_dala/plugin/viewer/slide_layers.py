@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from napari_dala.slide import Slide
 
 
+_NO_SCALE = "dala_no_scale"  # metadata: a layer's scale that says nothing of its resolution
+
+
 def shows_slide(layer: Layer) -> bool:
     """Return whether a layer is a 2-D RGB picture that can be analysed."""
     return isinstance(layer, Image) and bool(layer.rgb) and layer.ndim == 2
@@ -46,7 +49,7 @@ def slide_of(layer: Image) -> Slide:
     slide: Slide | None = layer.metadata.get("dala_slide")
     if slide is None:
         slide = layer.metadata["dala_slide"] = _from_file(layer) or _from_pixels(layer)
-    if slide.mpp is None:
+    if slide.mpp is None and layer.metadata.get(_NO_SCALE) != tuple(layer.scale):
         mpp = _mpp_of(layer)
         if mpp is not None:
             slide = layer.metadata["dala_slide"] = slide.with_mpp(mpp)
@@ -67,15 +70,18 @@ def file_of(slide: Slide, folder: Path | None = None) -> Path:
 def set_mpp(viewer: ViewerModel, layer: Image, mpp: float) -> None:
     """Give a slide without resolution its um per pixel: every layer in pixels becomes one in micrometres.
 
-    All of them, because napari ignores units that are mixed; what was drawn stays where it is on the tissue.
+    All of them, because napari ignores units that are mixed; what was drawn stays where it is on the tissue. For other
+    slides the scale is only where they are drawn: their resolution is still to be asked for.
     """
     layer.metadata["dala_slide"] = slide_of(layer).with_mpp((mpp, mpp))
     factor = mpp / float(layer.scale[-1])
     for other in viewer.layers:
-        if not any(_is_length(unit) for unit in other.units):
+        if other is layer or not any(_is_length(unit) for unit in other.units):
             other.scale = np.asarray(other.scale) * factor
             other.translate = np.asarray(other.translate) * factor
             other.units = ("um",) * other.ndim
+            if other is not layer and shows_slide(other):
+                other.metadata[_NO_SCALE] = tuple(other.scale)
     camera = viewer.scene.camera
     camera.center = tuple(factor * side for side in camera.center)
     camera.zoom /= factor

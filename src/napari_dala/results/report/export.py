@@ -15,7 +15,7 @@ import shapely.geometry
 from scipy import ndimage
 
 from napari_dala.files import write_text
-from napari_dala.results.tile_results import LEFT_OUT, TileStatus
+from napari_dala.results.tile_results import LEFT_OUT, NOT_JUDGED, TileStatus
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,10 +58,6 @@ class Region:
     tiles: int
     mean_probability: float
     max_probability: float
-
-
-NOT_JUDGED = "not judged"
-"""Stands where a class would, for tiles that are unfamiliar or unreadable."""
 
 
 def write_tiles(analysis: Analysis, path: Path) -> None:

@@ -165,7 +165,7 @@ def _summary(analysis: Analysis, summary: Summary) -> str:
     if summary.not_judged:
         rows += (
             f"<tr><td>Not judged ({summary.why_not_judged})</td>"
-            f"<td class='number'>{summary.not_judged * summary.tile_mm2:.3f}</td><td class='number'>–</td>"
+            f"<td class='number'>{summary.not_judged_mm2:.3f}</td><td class='number'>–</td>"
             f"<td class='number'>{summary.not_judged}</td></tr>"
         )
     so_far = f" so far, {percent(summary.done_share)} of the tissue" if summary.todo else ""
@@ -173,7 +173,7 @@ def _summary(analysis: Analysis, summary: Summary) -> str:
         "<h2>What was found</h2><div class='headline'>"
         f"<div><b>{summary.area_mm2[target]:.2f} mm²</b>{escape(target)}</div>"
         f"<div><b>{summary.share[target]:.1%}</b>of the judged tissue{so_far}</div>"
-        f"<div><b>{summary.judged * summary.tile_mm2:.2f} mm²</b>tissue judged</div></div>"
+        f"<div><b>{summary.judged_mm2:.2f} mm²</b>tissue judged</div></div>"
         "<table><thead><tr><th>Class</th><th class='number'>Area, mm²</th><th class='number'>Share</th>"
         f"<th class='number'>Tiles</th></tr></thead><tbody>{rows}</tbody></table>"
         f"<p class='note'>A tile counts as {escape(target)} where its probability is at least "

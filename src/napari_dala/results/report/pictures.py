@@ -35,15 +35,13 @@ _WASHED = (207, 207, 207)  # white under it
 _LEGEND_WIDTH = 760
 
 
-EVIDENCE: Color = (0, 96, 110)
-"""Where the colours of Grad-CAM begin, whatever the class: teal, green, lime, which no H&E stain has."""
-_EVIDENCE_ENDS = (EVIDENCE, (50, 175, 85), (190, 255, 80))
+_EVIDENCE = ((0, 96, 110), (50, 175, 85), (190, 255, 80))  # teal, green, lime, which no H&E stain has
 
 
 @cache
 def _evidence() -> NDArray[np.float64]:
     value = np.linspace(0, 1, 256)
-    lab = rgb2lab(np.array(_EVIDENCE_ENDS) / 255)
+    lab = rgb2lab(np.array(_EVIDENCE) / 255)
     rgb = np.clip(lab2rgb(np.column_stack([np.interp(value, (0, 0.5, 1), channel) for channel in lab.T])), 0, 1)
     return np.column_stack((rgb, _STRONGEST * np.clip(value / 0.5, 0, 1)))
 

@@ -143,7 +143,7 @@ class TiffSlide(Slide):
 
 
 def refuse_for_openslide(path: Path) -> None:
-    """Refuse a scanner's TIFF whose tiles OpenSlide would turn one by one, or end the process over.
+    """Refuse a scanner's TIFF whose tiles OpenSlide would turn one by one, or take down the process with.
 
     Raises
     ------

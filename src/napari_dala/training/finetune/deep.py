@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from napari_dala.training.finetune.tile_rows import Kind
 
 NOTES = (
-    "the whole network changed, so that nothing of what the model learned from before could be shown again: it was "
-    "only kept from moving far from the model before",
+    "the layers that look at the tissue changed, so that nothing of what the model learned from before could be shown "
+    "again: it was only kept from moving far from the model before",
     "what is stored for later training (basis, replayed features) is of this model's training tiles alone",
 )
 """What the reader of such a model's figures must be told."""

@@ -122,7 +122,7 @@ def fit_head(
             total = loss
             if len(again):
                 total = total + settings.replay * nn.functional.cross_entropy(theirs, again.labels)
-            total.backward()  # type: ignore[no-untyped-call]
+            total.backward()
             optimizer.step()
             loss_sum += float(loss.detach()) * len(batch)
             right += int((mine.argmax(1) == batch.labels).sum())
