@@ -63,7 +63,7 @@ class BeforeAfter(QWidget):
         train = report["examples"]["train"]
         counts = ", ".join(f"{name} {tiles}" for name, tiles in train.items())
         replayed = (
-            f"; {counted(report['replay']['tiles'], 'tile')} of what it knew before was shown again"
+            f"; shown again: {counted(report['replay']['tiles'], 'tile')} of what it knew before"
             if report["replay"]
             else ""
         )

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 Verdict: TypeAlias = Literal["better", "worse", "same"]
 
-REFITTED = "the temperature was fitted on the held-out tiles: the calibration error comes out too good"
-NOT_REFITTED = f"no temperature was fitted: that needs {FEWEST_SAMPLES} held-out tiles, of two classes"
+REFITTED = "how sure it is was adjusted on the held-out tiles themselves: the calibration error comes out too good"
+NOT_REFITTED = f"how sure it is was not adjusted: that needs {FEWEST_SAMPLES} held-out tiles, of two classes"
 
 
 def refitted_temperature(labels: NDArray[np.intp], probabilities: NDArray[np.float64]) -> float | None:
