@@ -220,7 +220,7 @@ class Analysis:
             threshold=self._threshold(threshold),
             tiles=counts,
             area_mm2=areas,
-            share={name: area / mm2.sum() if analysed else 0.0 for name, area in areas.items()},
+            share={name: area / sum(areas.values()) if analysed else 0.0 for name, area in areas.items()},
             analysed=analysed,
             unreadable=int((self.status == TileStatus.UNREADABLE).sum()),
             todo=int(((classes == 0) & np.isin(self.status, (TileStatus.TODO, TileStatus.DONE))).sum()),

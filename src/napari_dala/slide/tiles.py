@@ -180,7 +180,10 @@ class TileGrid:
     def origins(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Left edges (columns,) and top edges (rows,) of the tiles, level-0 px."""
         rows, columns = self.starts
-        return columns * (CELL_PX * self.scale[0]), rows * (CELL_PX * self.scale[1])
+        left, top = (
+            cells.astype(np.float64) * CELL_PX * scale for cells, scale in zip((columns, rows), self.scale, strict=True)
+        )
+        return left, top
 
     def box(self, row: int, column: int, rows: int = 1, columns: int = 1) -> tuple[int, int, int, int]:
         """Return left, top, width and height of the rectangle around neighbouring tiles, model px."""
@@ -223,7 +226,9 @@ class TileGrid:
 
     def places(self) -> tuple[NDArray[np.float64], ...]:
         """Where the tiles lie in a regular grid, cut to the slide: left (columns,), top (rows,), widths, heights."""
-        left, top = (np.arange(count) * step for count, step in zip(self.shape[::-1], self.stride, strict=True))
+        left, top = (
+            np.arange(count, dtype=np.float64) * step for count, step in zip(self.shape[::-1], self.stride, strict=True)
+        )
         width, height = (
             np.minimum(side, size - edge)
             for edge, side, size in zip((left, top), self.tile_size, self.slide_size, strict=True)
@@ -233,14 +238,18 @@ class TileGrid:
     def edges(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Between what each tile stands for, x (columns + 1,) and y (rows + 1,), level-0 px, none beyond the slide.
 
-        That is the box of one stride around the middle of its place, so that no area counts twice.
+        That is the box of one stride around the middle of its place, at the border all up to the edge, so that no area
+        counts twice.
         """
+        steps, firsts = self.tile_frame
         x, y = (
-            np.clip(first - step / 2 + np.arange(count + 1) * step, 0, size)
+            np.clip(first - step / 2 + np.arange(count + 1, dtype=np.float64) * step, 0, size)
             for step, first, count, size in zip(
-                *(side[::-1] for side in self.tile_frame), self.shape[::-1], self.slide_size, strict=True
+                steps[::-1], firsts[::-1], self.shape[::-1], self.slide_size, strict=True
             )
         )
+        if self.to_the_edge:
+            (x[0], y[0]), (x[-1], y[-1]) = (0, 0), self.slide_size
         return x, y
 
     def areas(self) -> NDArray[np.float64]:
@@ -283,8 +292,8 @@ def read_tiles(slide: Slide, grid: TileGrid, row: int, column: int, rows: int, c
     begins = slide.corner(x, y, index)
     left, top = left - begins[0], top - begins[1]
     right, bottom = left + width, top + height
-    pixels = slide.read(x, y, ceil(right) + 2, ceil(bottom) + 2, index)
-    pixels = mirrored(pixels, grid, slide.levels[index], *begins)
+    read = slide.read(x, y, ceil(right) + 2, ceil(bottom) + 2, index)
+    pixels: NDArray[np.uint8] = mirrored(read, grid, slide.levels[index], *begins)
     exact = (round(left), round(top), round(left) + out[0], round(top) + out[1])
     if np.abs(np.subtract((left, top, right, bottom), exact)).max() < 1e-3:
         return pixels[exact[1] : exact[3], exact[0] : exact[2]]

@@ -216,10 +216,11 @@ def _over(image: Image.Image, rgba: NDArray[np.uint8]) -> Image.Image:
 
 def _laid(tiles: NDArray[np.uint8], analysis: Analysis, size: tuple[int, int]) -> NDArray[np.uint8]:
     """Lay a picture of one pixel per tile (rows, columns, 4) over one of the whole slide, of `size`."""
-    y, x = _positions(analysis.grid.tile_frame, analysis.grid.slide_size, size)
     margin = np.pad(tiles, ((1, 1), (1, 1), (0, 0)))  # transparent, for what lies beyond the grid
-    rows = np.clip(np.floor(y + 0.5), -1, tiles.shape[0]).astype(int) + 1
-    columns = np.clip(np.floor(x + 0.5), -1, tiles.shape[1]).astype(int) + 1
+    columns, rows = (
+        np.searchsorted(edges, np.arange(count) + 0.5, "right")
+        for edges, count in zip(_edges(analysis, size), size, strict=True)
+    )
     return np.asarray(margin[rows[:, None], columns])
 
 
