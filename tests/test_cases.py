@@ -93,7 +93,7 @@ COMMANDS: list[tuple[str, int, str]] = [  # exit code (2: a refusal), and what i
             "faults/geojson-region-star/slide.png --mpp 0.405", "faults/geojson-region-star/region-star.geojson"
         ),
         0,
-        "train: 2 benign, 4 malignant",
+        "train: 3 benign, 6 malignant",
     ),
     ("slide faults/imagej-micron/fiji.tif", 0, f"(260, 200) 1 (0.4, 0.4) {RED}"),
     ("models import faults/models-circular-advice/timm.safetensors --mpp 0.5", 2, "save the state dict of a whole one"),
@@ -124,7 +124,7 @@ COMMANDS: list[tuple[str, int, str]] = [  # exit code (2: a refusal), and what i
     (
         FINETUNE.format("faults/qupath-bounds-offset/one.scn", "faults/qupath-bounds-offset/one.qupath.geojson"),
         0,
-        "2 b",
+        "train: 3 benign, 6 malignant",
     ),
     (
         FINETUNE.format("faults/qupath-bounds-offset/one.scn", "faults/qupath-bounds-offset/one.glass.geojson"),

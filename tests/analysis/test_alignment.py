@@ -68,8 +68,9 @@ def _fit(slide: Slide, mpp: float, overlap: float) -> ModelBundle:
     with torch.inference_mode():
         maps = predictor.trunk(predictor.inputs(pixels)).float() * 1.5  # the attention will add one half
     side = CELL_PX * grid.scale[0]
-    x = np.array([[c * grid.stride[0] + (k + 0.5) * side for k in range(7)] for _, c in tiles])
-    y = np.array([[r * grid.stride[1] + (k + 0.5) * side for k in range(7)] for r, _ in tiles])
+    left, top = grid.origins()
+    x = np.array([[left[column] + (k + 0.5) * side for k in range(7)] for _, column in tiles])
+    y = np.array([[top[row] + (k + 0.5) * side for k in range(7)] for row, _ in tiles])
     painted = (y[:, :, None] > CORNER) & (x[:, None, :] > CORNER)
     inside = (y[:, :, None] < SIDE) & (x[:, None, :] < SIDE)
     wanted = torch.from_numpy(np.where(painted & inside, 6.0, -1.0)).float().reshape(-1)

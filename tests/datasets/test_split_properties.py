@@ -126,7 +126,8 @@ def test_whole_tiles_lie_between_the_regions_of_one_slide(seed: int, regions: in
     far = np.maximum(*(np.abs(at[split.train][:, None] - at[split.test][None]) for at in (row, column)))
     assert not far.size or far.min() > gap
     whole = -(-2 * grid.cells // grid.stride_cells) - 1
-    assert_a_tile_lies_between(grid, row, column, region_split(row, column, region, label, whole, seed))
+    place = grid.starts[0][row] // grid.stride_cells, grid.starts[1][column] // grid.stride_cells
+    assert_a_tile_lies_between(grid, row, column, region_split(*place, region, label, whole, seed))
 
 
 @settings(max_examples=150, deadline=None)

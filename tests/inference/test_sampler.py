@@ -60,11 +60,27 @@ def test_a_resolution_that_fits_is_not_resampled() -> None:
     assert (picture.numpy() == slide.read(128, 64, 256, 256)).all()
 
 
-def test_what_overhangs_the_slide_is_background() -> None:
-    slide = open_slide(np.zeros((130, 130, 3), np.uint8), mpp=0.4)
+def test_what_overhangs_the_slide_is_mirrored_and_of_a_smaller_one_background() -> None:
+    black = np.zeros((130, 70, 3), np.uint8)  # 104 x 56 model px
+    slide = open_slide(black, mpp=0.4)
     grid = TileGrid.over(slide, 64, 0.5)
-    assert grid.shape == (2, 2)
-    picture = Sampler(slide, grid, CPU).picture(0, 0, 2, 2).numpy()
-    assert (picture[1:102, 1:102] == 0).all()
-    assert (picture[106:] == 255).all()
-    assert (picture[:, 106:] == 255).all()
+    assert grid.shape == (2, 1)
+    sampler = Sampler(slide, grid, CPU)
+    picture = sampler.picture(0, 0, 2, 1).numpy()
+    assert picture.shape == (128, 64, 3)
+    assert (picture[1:, 1:54] == 0).all()
+    assert (picture[:, 58:] == 255).all()
+    before = Sampler(slide, grid.regular, CPU).picture(0, 0, 2, 1).numpy()
+    assert (before[106:] == 255).all()
+    np.testing.assert_array_equal(picture[:102], before[:102])
+
+
+@pytest.mark.parametrize("mpp", [0.5, 0.4])
+def test_the_edge_is_mirrored_where_it_lies(mpp: float) -> None:
+    height = round(72 * 0.5 / mpp)  # model px: 64 and a quarter of a cell
+    slide = open_slide(_slope(400, height), mpp=mpp)
+    grid = TileGrid.over(slide, 64, 0.5)
+    for tile in (Sampler(slide, grid, CPU).picture(1, 0, 1, 1).numpy(), read_tiles(slide, grid, 1, 0, 1, 1)):
+        rows = tile[:, 8:56, 1].mean(1)  # from 32 px on; the slide ends at 72
+        assert rows[39:41].max() == pytest.approx(255, abs=8)
+        np.testing.assert_allclose(rows[30:40], rows[49:39:-1], atol=8)

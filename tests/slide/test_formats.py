@@ -210,8 +210,8 @@ def test_odd_levels_lie_where_level_0_has_them(tmp_path: Path, reader: Any) -> N
             rows, columns = grid.shape
             for row, column in ((0, 0), (rows - 1, columns - 1), (0, columns - 1), (rows - 1, 0)):
                 tile = read_tiles(slide, grid, row, column, 1, 1).astype(float)
-                x = column * grid.stride[0] + (np.arange(64) + 0.5) * grid.scale[0]
-                y = row * grid.stride[1] + (np.arange(64) + 0.5) * grid.scale[1]
+                x = grid.origins()[0][column] + (np.arange(64) + 0.5) * grid.scale[0]
+                y = grid.origins()[1][row] + (np.arange(64) + 0.5) * grid.scale[1]
                 across, down = (x > 40) & (x < width - 40), (y > 40) & (y < height - 40)
                 most = level.downsample / 2 + 10  # a step of the ramp is 20 px
                 if across.any() and down.any():

@@ -124,8 +124,9 @@ def results_of(slide: Slide, bundle: Bundle, precision: str, request: AnalysisRe
 
 def tissue_tiles(slide: Slide, grid: TileGrid) -> NDArray[np.bool_]:
     """Return which tiles hold enough tissue, (rows, columns); of a photograph every tile does."""
-    inside = grid.inside_fraction() >= 0.5
-    inside[0, 0] |= grid.shape == (1, 1)  # a picture smaller than half a tile is still worth one
+    *_, width, height = grid.places()
+    inside = np.outer(height, width) >= 0.5 * np.prod(grid.tile_size)
+    inside |= grid.to_the_edge or grid.shape == (1, 1)  # a picture smaller than half a tile is still worth one
     if slide.is_photograph:
         return inside
     side = _mask_side(grid)
@@ -145,7 +146,7 @@ def artefact_tiles(slide: Slide, grid: TileGrid) -> NDArray[np.uint8]:
     if slide.is_photograph:
         return found
     ink, blur = (_part(mask, grid) for mask in artefacts_of(slide, _mask_side(grid)))
-    mostly = ink + blur > grid.inside_fraction() * 0.5
+    mostly = ink + blur > 0.5
     found[mostly] = np.where(ink >= blur, TileStatus.INK, TileStatus.BLUR)[mostly]
     return found
 
@@ -155,6 +156,6 @@ def _mask_side(grid: TileGrid) -> int:
 
 
 def _part(mask: SlideMask, grid: TileGrid) -> NDArray[np.float64]:
-    """Return the part of each tile that a mask covers, (rows, columns)."""
-    left, top = grid.origins()
-    return mask.fraction(left[None, :], top[:, None], *grid.tile_size)
+    """Return the part of each tile's place on the slide that a mask covers, (rows, columns)."""
+    left, top, width, height = grid.places()
+    return mask.fraction(left[None, :], top[:, None], width[None, :], height[:, None])

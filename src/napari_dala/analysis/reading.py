@@ -147,8 +147,9 @@ def read_block(
         picture = sampler.picture(top, left, int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1)
     except SlideError:
         return _read_one_by_one(sampler, position, tiles)
-    step, side = sampler.grid.stride_px, sampler.grid.tile_px
-    corners = [((row - top) * step, (column - left) * step) for row, column in tiles]
+    grid, side = sampler.grid, sampler.grid.tile_px
+    start = grid.box(top, left)
+    corners = [(y - start[1], x - start[0]) for x, y, *_ in (grid.box(row, column) for row, column in tiles)]
     return TileBlock(position, tiles, torch.stack([picture[y : y + side, x : x + side] for y, x in corners]), [])
 
 

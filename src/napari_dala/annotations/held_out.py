@@ -99,8 +99,10 @@ def _by_region(examples: Examples, grids: Mapping[str, TileGrid], fraction: floa
     parts = []
     for slide in np.unique(examples.slide).tolist():
         here = np.flatnonzero(examples.slide == slide)
-        place = examples.row[here], examples.column[here], examples.region[here], examples.label[here]
-        split = region_split(*place, _gap(grids[slide]), seed, fraction=fraction)
+        grid = grids[slide]
+        top, left = grid.starts[0][examples.row[here]], grid.starts[1][examples.column[here]]
+        place = (top // grid.stride_cells, left // grid.stride_cells)  # of a moved tile: nearer, never farther
+        split = region_split(*place, examples.region[here], examples.label[here], _gap(grid), seed, fraction=fraction)
         parts.append([here[indices] for indices in (split.train, split.test, split.dropped)])
     train, test, dropped = (np.sort(np.concatenate(side)) for side in zip(*parts, strict=True))
     regions = np.char.add(np.char.add(examples.slide, " "), examples.region)

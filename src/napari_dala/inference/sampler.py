@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_dala.inference.jpeg_decoder import device_decoder
+from napari_dala.slide.tiles import mirrored_at_edge
 
 if TYPE_CHECKING:
     from napari_dala.slide import Slide
@@ -46,14 +47,11 @@ class Sampler:
 
     def picture(self, row: int, column: int, rows: int, columns: int) -> Tensor:
         """Read neighbouring tiles; parameters, shape and errors are those of `read_tiles`."""
-        step, side = self.grid.stride_px, self.grid.tile_px
-        width, height = (columns - 1) * step + side, (rows - 1) * step + side
+        *start, width, height = self.grid.box(row, column, rows, columns)
         if max(abs(scale - 1) for scale in self._scale) * max(width, height) < 1e-3:
-            left, top = (round(at * step * scale) for at, scale in zip((column, row), self._scale, strict=True))
+            left, top = (round(at * scale) for at, scale in zip(start, self._scale, strict=True))
             return self._read(left, top, width, height)
-        (left, before), (top, above) = (
-            _start(at * step, scale) for at, scale in zip((column, row), self._scale, strict=True)
-        )
+        (left, before), (top, above) = (_start(at, scale) for at, scale in zip(start, self._scale, strict=True))
         needed = (width + _MARGIN + 1, height + _MARGIN + 1)
         wide, high = (ceil(size * scale) + 1 for size, scale in zip(needed, self._scale, strict=True))
         picture = resampled(self._read(left, top, wide, high), self._scale)
@@ -61,6 +59,12 @@ class Sampler:
 
     def _read(self, left: int, top: int, width: int, height: int) -> Tensor:
         """Return pixels of the level, by the place of the first."""
+        pixels: Tensor = mirrored_at_edge(
+            self._read_level(left, top, width, height), self.grid, self._slide.levels[self._level], left, top
+        )
+        return pixels
+
+    def _read_level(self, left: int, top: int, width: int, height: int) -> Tensor:
         if self._decoder is not None:
             try:
                 return self._decoder.read((left, top, width, height))

@@ -199,8 +199,7 @@ class ExplainWidget(QWidget):
             tile = Picture.fromarray(self._pixels).resize((_SIDE, _SIDE), Picture.Resampling.LANCZOS)
             with_map = heat(tile, results.tile_cam(row, column))
             self.picture.setPixmap(_side_by_side(tile, with_map))
-        (step_y, step_x), (first_y, first_x) = analysis.grid.tile_frame
-        x, y = first_x + column * step_x, first_y + row * step_y
+        x, y = analysis.grid.middle(row, column)
         lines = [
             f"<b>{escape(entry.name)} {value:.1%}</b>"
             if index == results.class_at(row, column)

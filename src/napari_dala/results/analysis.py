@@ -48,13 +48,13 @@ class Summary:
     tiles
         Judged tiles by class name: those done that are not unlike what the model was trained on.
     area_mm2, share
-        Their area and their part of all judged tiles, by class name.
+        Their area, and its part of that of all judged tiles, by class name.
     analysed, unreadable, todo
         Tissue tiles done, not decodable, and still to do by this model.
     unfamiliar
         How many of those done are unlike what the model was trained on.
-    tile_mm2
-        Area that a tile stands for.
+    not_judged_mm2
+        Area of the tiles that are left out: unfamiliar or unreadable.
     """
 
     threshold: float
@@ -65,7 +65,7 @@ class Summary:
     unreadable: int
     todo: int
     unfamiliar: int
-    tile_mm2: float
+    not_judged_mm2: float
 
     @property
     def judged(self) -> int:
@@ -80,12 +80,7 @@ class Summary:
     @property
     def judged_mm2(self) -> float:
         """Area that was judged."""
-        return self.judged * self.tile_mm2
-
-    @property
-    def not_judged_mm2(self) -> float:
-        """Area that was not judged."""
-        return self.not_judged * self.tile_mm2
+        return sum(self.area_mm2.values())
 
     @property
     def why_not_judged(self) -> str:
@@ -168,6 +163,11 @@ class Analysis:
             found.append(f"Model “{self.card.name}” is untrained: its weights are random and its numbers mean nothing.")
         if self.slide.get("mpp_source") == "objective power":
             found.append("The file gives no resolution; it was estimated from the objective's power (10 / power).")
+        if self.grid.unseen >= 0.0005:
+            found.append(
+                f"{self.grid.unseen:.1%} of the slide, at its right and lower edge, was not looked at: an earlier "
+                "version analysed it. To have all of it, start the analysis anew (dala analyze --restart)."
+            )
         if self.grid.upsampled:
             found.append("The slide is coarser than the model's training pictures: its pixels were enlarged.")
         unreadable = int((self.status == TileStatus.UNREADABLE).sum())
@@ -246,21 +246,26 @@ class Analysis:
         return np.where(self.judged, chosen + 1, 0).astype(np.uint8)
 
     def summary(self, threshold: float | None = None) -> Summary:
-        """Count tiles and areas of what was judged; a tile's area is that of its stride, so overlap counts once."""
+        """Count tiles and areas of what was judged.
+
+        A tile's area is that between its `TileGrid.edges`: none counts twice, none lies off the slide.
+        """
         classes = self.class_map(threshold)
-        tile_mm2 = (self.grid.stride_px * self.card.mpp / 1000) ** 2
+        tile_mm2 = self.grid.areas() * (self.mpp[0] * self.mpp[1] / 1e6)
+        mm2 = np.bincount(classes.ravel(), tile_mm2.ravel(), len(self.card.classes) + 1)[1:]
+        areas = dict(zip(self.card.class_names, mm2.tolist(), strict=True))
         counts = {entry.name: int((classes == index + 1).sum()) for index, entry in enumerate(self.card.classes)}
         judged = int((classes > 0).sum())
         return Summary(
             threshold=self._threshold(threshold),
             tiles=counts,
-            area_mm2={name: count * tile_mm2 for name, count in counts.items()},
-            share={name: count / judged if judged else 0.0 for name, count in counts.items()},
+            area_mm2=areas,
+            share={name: area / sum(areas.values()) if judged else 0.0 for name, area in areas.items()},
             analysed=int(self.analysed.sum()),
             unreadable=int((self.status == TileStatus.UNREADABLE).sum()),
             todo=int((~self.analysed & np.isin(self.status, (TileStatus.TODO, TileStatus.DONE))).sum()),
             unfamiliar=int(self.unfamiliar.sum()),
-            tile_mm2=tile_mm2,
+            not_judged_mm2=float(tile_mm2[self.unfamiliar | (self.status == TileStatus.UNREADABLE)].sum()),
         )
 
     def spots(self, threshold: float | None = None, most: int = 50) -> list[Spot]:
@@ -282,9 +287,8 @@ class Analysis:
 
     def spot(self, row: int, column: int) -> Spot:
         """Return where an analysed tile lies and how likely it is of the target class."""
-        (step_y, step_x), (first_y, first_x) = self.grid.tile_frame
         probability = float(self.probability[self.card.target_class, row, column])
-        return Spot(row, column, first_x + column * step_x, first_y + row * step_y, probability)
+        return Spot(row, column, *self.grid.middle(row, column), probability)
 
     def _threshold(self, threshold: float | None) -> float:
         return self.card.operating_threshold if threshold is None else threshold
@@ -292,33 +296,33 @@ class Analysis:
 
 def joined_cams(cams: NDArray[np.float32], grid: TileGrid) -> NDArray[np.float32]:
     """Return a class's map over the grid, `grid.cam_shape`, of its tiles' own maps (rows * cells, columns * cells)."""
-    if grid.stride_cells == grid.cells:
+    if cams.shape == grid.cam_shape:  # no tile overlaps another
         return cams
     rows, columns = grid.shape
-    return overlay_mean(cams.reshape(rows, grid.cells, columns, grid.cells), grid.stride_cells)
+    return overlay_mean(cams.reshape(rows, grid.cells, columns, grid.cells), *grid.starts)
 
 
-def overlay_mean(tiles: NDArray[np.float32], stride: int) -> NDArray[np.float32]:
+def overlay_mean(tiles: NDArray[np.float32], top: NDArray[np.intp], left: NDArray[np.intp]) -> NDArray[np.float32]:
     """Lay overlapping tiles over one another.
 
     Parameters
     ----------
     tiles
         (rows, cells, columns, cells), NaN where there is none.
-    stride
-        Cells between neighbouring tiles.
+    top, left
+        First cells of the rows (rows,) and columns (columns,), ascending.
 
     Returns
     -------
-    ((rows - 1) * stride + cells, (columns - 1) * stride + cells), the mean over the tiles that cover a cell.
+    (top[-1] + cells, left[-1] + cells), the mean over the tiles that cover a cell.
     """
-    rows, cells, columns, _ = tiles.shape
-    total = np.zeros(((rows - 1) * stride + cells, (columns - 1) * stride + cells), np.float32)
+    cells = tiles.shape[1]
+    total = np.zeros((top[-1] + cells, left[-1] + cells), np.float32)
     count = np.zeros(total.shape, np.uint8)
     for y in range(cells):
         for x in range(cells):
             part = tiles[:, y, :, x]
-            there = (slice(y, y + (rows - 1) * stride + 1, stride), slice(x, x + (columns - 1) * stride + 1, stride))
+            there = np.ix_(top + y, left + x)
             total[there] += np.nan_to_num(part)
             count[there] += np.isfinite(part)
     mean = np.full(total.shape, np.nan, np.float32)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import math
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -48,6 +48,9 @@ def create_store(
     ----------
     path
         The `.zarr` folder; may hold other settings and bundles.
+    setting
+        Where there are but results of the same on the grid of before (`TileGrid.to_the_edge`), these are opened, unless
+        it is to `restart`.
     slide
         The slide's printable properties.
     bundle_hash, card
@@ -62,6 +65,9 @@ def create_store(
     restart
         Drop what was computed under this setting before.
     """
+    before = replace(setting, grid=setting.grid.regular)
+    if not restart and (path / before.key).is_dir() and not (path / setting.key).is_dir():
+        setting = before
     _check_headers(path, setting.key, bundle_hash[:12])
     root = zarr.open_group(path, mode="a")
     if root.attrs.get("schema", SCHEMA) != SCHEMA:
@@ -88,7 +94,7 @@ def create_store(
     if knows_unfamiliar:
         _array(head, "unfamiliarity", (rows, columns), (chunk, chunk), "float16", math.nan)
     abouts: tuple[tuple[zarr.Group, dict[str, Any]], ...] = (
-        (tiles, {"setting": asdict(setting), "slide": slide}),
+        (tiles, {"setting": setting.attributes, "slide": slide}),
         (head, {"bundle_hash": bundle_hash, "card": card}),
     )
     for group, about in abouts:

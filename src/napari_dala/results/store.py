@@ -73,11 +73,19 @@ class Setting:
     @property
     def key(self) -> str:
         """Name of the group."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+        return hashlib.sha256(json.dumps(self.attributes, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What is written of it."""
+        values = asdict(self)
+        if not self.grid.to_the_edge:
+            del values["grid"]["to_the_edge"]  # as it was written then
+        return values
 
     @classmethod
     def from_attributes(cls, values: dict[str, Any]) -> Setting:
-        """Rebuild from what `asdict` gave.
+        """Rebuild from `attributes`.
 
         Raises
         ------
@@ -86,7 +94,7 @@ class Setting:
         """
         if not isinstance(values["grid"], dict):
             raise TypeError("the grid of a setting is an object")
-        grid: dict[str, Any] = {
+        grid: dict[str, Any] = {"to_the_edge": False} | {
             name: tuple(value) if isinstance(value, list) else value for name, value in values["grid"].items()
         }
         return cls(values["fingerprint"], TileGrid(**grid), values["trunk_hash"], values["precision"])

@@ -142,6 +142,6 @@ def test_a_class_that_is_not_outlined_is_one_line(tmp_path: Path) -> None:
 def test_shifted_tiles_are_the_slides_pixels() -> None:
     pixels = RNG.integers(0, 256, (200, 270, 3)).astype(np.uint8)
     with open_slide(pixels, mpp=0.5) as slide:
-        bands = list(shifted_tiles(slide, TileGrid.over(slide, 64, 0.5)))
+        bands = list(shifted_tiles(slide, TileGrid.over(slide, 64, 0.5).regular))
     assert [band.shape for band in bands] == [(3, 64, 64, 3)] * 2
     np.testing.assert_array_equal(bands[1][2], pixels[96:160, 160:224])

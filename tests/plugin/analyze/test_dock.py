@@ -241,7 +241,7 @@ def test_a_picture_without_file_or_resolution(qtbot: Any, docks: Any, small_slid
     assert to_slide(layer, corner) == pytest.approx((200.5, 230.5))
     assert not dock.ask_mpp.text()
     probability = roles(viewer)["probability"].data
-    assert np.isfinite(probability).tolist() == [[False, False], [True, False]]
+    assert np.isfinite(probability).tolist() == [[False] * 3, [True, False, False], [True, False, False]]
     written = list(slide_folder(layer.metadata["dala_slide"].fingerprint).glob("pixels.tif"))
     np.testing.assert_array_equal(open_slide(written[0]).read(0, 0, 500, 460), pixels)
 

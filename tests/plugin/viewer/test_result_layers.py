@@ -63,7 +63,8 @@ def test_far_corner_lies_on_its_tissue(tmp_path: Path, painted: Any, grid: str, 
 
     tile = np.argwhere(np.asarray(results.probability.data) > 0.5)
     assert tile.tolist() == [[shape - 1 for shape in tiles.shape]]
-    on_slide = (top + height / 2 - 0.5, left + width / 2 - 0.5)  # napari's pixel centres are at whole numbers
+    place = [(count - 1) * step for count, step in zip(tiles.shape, tiles.stride[::-1], strict=True)]  # not moved back
+    on_slide = (place[0] + height / 2 - 0.5, place[1] + width / 2 - 0.5)  # napari's pixel centres are at whole numbers
     for layer in (results.probability, results.classes):
         np.testing.assert_allclose(layer.data_to_world(tile[0]), slide.data_to_world(on_slide), atol=1e-6)
 
@@ -78,7 +79,9 @@ def test_far_corner_lies_on_its_tissue(tmp_path: Path, painted: Any, grid: str, 
         slide.data_to_world((top + height - 0.5, left + width - 0.5)),
         atol=1e-6,
     )
-    assert results.tile_at(slide.data_to_world(on_slide)) == tuple(tile[0])
+    assert results.tile_cam(*tile[0]).shape == (7, 7)
+    assert results.tile_at(slide.data_to_world(np.subtract(tiles.slide_size[::-1], 1))) == tuple(tile[0])
+    assert results.tile_at(slide.data_to_world(np.add(tiles.slide_size[::-1], 1))) is None
 
 
 def test_layers_follow_the_slide_layer(tmp_path: Path, painted: Any) -> None:

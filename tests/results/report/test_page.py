@@ -85,9 +85,9 @@ def test_report_tells_everything_in_one_file(
         "1 tile of the slide could not be decoded",
         "the tissue: 2 tiles to do. All figures are of the others.",
         "from <the> run",
-        "0.002\n5.4%\n2\n",  # malignant: mm2, share, tiles
+        "0.001\n3.5%\n2\n",  # malignant: mm2, share, tiles; of the corner's only what lies on the slide
         "Probability 0.930 at x 64, y 64",
-        "Probability 0.880 at x 960, y 576",
+        "Probability 0.880 at x 960, y 640",
         "0.912",
         "0.87, 0.95",
         "breast only & 20x",
@@ -140,7 +140,7 @@ def test_a_spot_that_cannot_be_read_does_not_end_the_report(
 
 
 def test_nothing_analysed(slide: Slide, paint_analysis: Any, tmp_path: Path) -> None:
-    analysis = paint_analysis(slide, 0.9, background=tuple(np.ndindex(5, 8)))
+    analysis = paint_analysis(slide, 0.9, background=tuple(np.ndindex(6, 8)))
     write_report(analysis, slide, tmp_path / "report.html", {})
     assert "No judged tile reaches" in Page(tmp_path / "report.html").text
 

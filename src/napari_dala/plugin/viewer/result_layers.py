@@ -177,8 +177,8 @@ class ResultLayers:
 
     def tile_cam(self, row: int, column: int) -> NDArray[np.float32]:
         """Return what the Grad-CAM layer shows of one tile, (cells, cells), 0 to 1."""
-        cells, stride = self.analysis.grid.cells, self.analysis.grid.stride_cells
-        rows, columns = (slice(at * stride, at * stride + cells) for at in (row, column))
+        grid = self.analysis.grid
+        rows, columns = (slice(at, at + grid.cells) for at in (grid.starts[0][row], grid.starts[1][column]))
         shown: NDArray[np.float32] = self.cam.data[rows, columns]
         return shown
 
@@ -188,17 +188,8 @@ class ResultLayers:
 
     def tile_at(self, world: ArrayLike) -> tuple[int, int] | None:
         """Return (row, column) of the analysed tile around a world position, the one best centred, or None."""
-        grid = self.analysis.grid
-        tile = []
-        for at, step, first, count in zip(
-            to_slide(self.slide_layer, world)[::-1], *grid.tile_frame, grid.shape, strict=True
-        ):
-            index = min(max(round((at - first) / step), 0), count - 1)
-            if abs(at - first - index * step) > first:  # the first tile's centre is half a tile from the edge
-                return None
-            tile.append(index)
-        row, column = tile
-        return (row, column) if self.analysis.analysed[row, column] else None
+        tile = self.analysis.grid.at(*to_slide(self.slide_layer, world))
+        return tile if tile is not None and self.analysis.analysed[tile] else None
 
     def describe(self, world: ArrayLike) -> str:
         """Return class and probabilities at a world position as a few words; empty where there are none."""

@@ -113,7 +113,7 @@ def regions_of(analysis: Analysis, threshold: float | None = None) -> list[Regio
     """Return the connected tiles of every class, the target class first, the largest region of a class first.
 
     Tiles that share a side are connected; those that touch only by a corner are not, so each region is one polygon.
-    A tile stands for the box of one stride around its centre, so that overlapping tiles do not count twice.
+    What a tile stands for lies between its `TileGrid.edges`, so that overlapping tiles do not count twice.
 
     Parameters
     ----------
@@ -164,21 +164,12 @@ def _polygons(labels: NDArray[np.int32], count: int, grid: TileGrid) -> NDArray[
     order = np.argsort(label, kind="stable")
     runs = shapely.multipolygons(shapely.box(left, row, right, row + 1)[order], indices=label[order] - 1)
     outlines = shapely.simplify(shapely.union_all(runs[:, None], axis=1), 0)  # drops points within straight sides
-    x, y = _edges(grid)
+    x, y = (edges.round(2) for edges in grid.edges())
     return np.asarray(
         shapely.orient_polygons(
             shapely.transform(outlines, lambda at: np.column_stack((x[at[:, 0].astype(int)], y[at[:, 1].astype(int)])))
         )
     )
-
-
-def _edges(grid: TileGrid) -> list[NDArray[np.float64]]:
-    """Edges between the stride boxes along x and y, level-0 px, clipped to the slide."""
-    steps, firsts = grid.tile_frame
-    return [
-        np.clip(first - step / 2 + np.arange(number + 1) * step, 0, size).round(2)
-        for step, first, number, size in zip(steps[::-1], firsts[::-1], grid.shape[::-1], grid.slide_size, strict=True)
-    ]
 
 
 def _feature(analysis: Analysis, region: Region) -> dict[str, Any]:

@@ -202,7 +202,7 @@ def _spot(analysis: Analysis, slide: Slide, thresholded: ThresholdedMap, number:
         tile = Image.fromarray(read_tiles(slide, grid, spot.row, spot.column, 1, 1))
     except SlideError:
         return f"<figure><figcaption>{caption}: its pixels cannot be decoded</figcaption></figure>"
-    top, left = spot.row * grid.stride_cells, spot.column * grid.stride_cells
+    top, left = grid.starts[0][spot.row], grid.starts[1][spot.column]
     part = (slice(top, top + grid.cells), slice(left, left + grid.cells))
     shown = replace(thresholded, mask=thresholded.mask[part], map=thresholded.map[part])
     tile = tile.resize((_CROP_SIDE, _CROP_SIDE), Image.Resampling.LANCZOS)

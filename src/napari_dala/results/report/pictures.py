@@ -237,10 +237,11 @@ def _over(image: Image.Image, rgba: NDArray[np.uint8]) -> Image.Image:
 
 def _laid(tiles: NDArray[np.uint8], analysis: Analysis, size: tuple[int, int]) -> NDArray[np.uint8]:
     """Lay a picture of one pixel per tile (rows, columns, 4) over one of the whole slide, of `size`."""
-    y, x = _positions(analysis.grid.tile_frame, analysis.grid.slide_size, size)
     margin = np.pad(tiles, ((1, 1), (1, 1), (0, 0)))  # transparent, for what lies beyond the grid
-    rows = np.clip(np.floor(y + 0.5), -1, tiles.shape[0]).astype(int) + 1
-    columns = np.clip(np.floor(x + 0.5), -1, tiles.shape[1]).astype(int) + 1
+    columns, rows = (
+        np.searchsorted(edges, np.arange(count) + 0.5, "right")
+        for edges, count in zip(_edges(analysis, size), size, strict=True)
+    )
     return np.asarray(margin[rows[:, None], columns])
 
 
@@ -299,12 +300,16 @@ def _hatched(picture: Image.Image, analysis: Analysis) -> Image.Image:
     """Hatch the tiles that are unlike what the model was trained on."""
     picture = picture.copy()
     draw = ImageDraw.Draw(picture)
-    (step_y, step_x), (first_y, first_x) = analysis.grid.tile_frame
-    zoom_x, zoom_y = np.divide(picture.size, analysis.grid.slide_size)
+    x, y = _edges(analysis, picture.size)
     for row, column in np.argwhere(analysis.unfamiliar):
-        left, top = (first_x + (column - 0.5) * step_x) * zoom_x, (first_y + (row - 0.5) * step_y) * zoom_y
-        _hatch(draw, (left, top, left + step_x * zoom_x, top + step_y * zoom_y))
+        _hatch(draw, (x[column], y[row], x[column + 1], y[row + 1]))
     return picture
+
+
+def _edges(analysis: Analysis, size: tuple[int, int]) -> list[NDArray[np.float64]]:
+    """Return the tiles' edges along x and y in pixels of a picture of the whole slide."""
+    lengths = zip(analysis.grid.edges(), size, analysis.grid.slide_size, strict=True)
+    return [edges * count / length for edges, count, length in lengths]
 
 
 def _hatch(draw: ImageDraw.ImageDraw, box: tuple[float, float, float, float]) -> None:
@@ -321,11 +326,9 @@ def _with_gaps(picture: Image.Image, analysis: Analysis) -> tuple[Image.Image, i
     todo = ~analysis.analysed & np.isin(analysis.status, (TileStatus.TODO, TileStatus.DONE))
     picture = _over(picture, _laid(np.where(todo[..., None], _WASH, 0).astype(np.uint8), analysis, picture.size))
     draw = ImageDraw.Draw(picture)
-    (step_y, step_x), (first_y, first_x) = analysis.grid.tile_frame
-    zoom_x, zoom_y = np.divide(picture.size, analysis.grid.slide_size)
+    x, y = _edges(analysis, picture.size)
     for row, column in unreadable:
-        left, top = first_x + (column - 0.5) * step_x, first_y + (row - 0.5) * step_y
-        _cross(draw, (left * zoom_x, top * zoom_y, (left + step_x) * zoom_x, (top + step_y) * zoom_y))
+        _cross(draw, (x[column], y[row], x[column + 1], y[row + 1]))
     return picture, int(todo.sum()), len(unreadable)
 
 

@@ -78,7 +78,7 @@ def check_of(
     samples = []
     for place, index in enumerate(at.tolist()):
         slide, row, column = str(examples.slide[index]), int(examples.row[index]), int(examples.column[index])
-        (step_y, step_x), (first_y, first_x) = grids[slide].tile_frame
+        x, y = grids[slide].middle(row, column)
         samples.append(
             Sample(
                 label=int(examples.label[index]),
@@ -87,8 +87,8 @@ def check_of(
                 slide=slide,
                 row=row,
                 column=column,
-                x=first_x + column * step_x,
-                y=first_y + row * step_y,
+                x=x,
+                y=y,
             )
         )
     return ModelCheck(
