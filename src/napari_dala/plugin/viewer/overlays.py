@@ -60,7 +60,7 @@ class Overlays:
         before, self.standing = self.standing, None
         if before is not None:
             before.remove()  # first, for napari numbers layers whose name is taken
-        results = ResultLayers(self._layers, self._slide_layer, loaded)
+        results = ResultLayers(self._layers, self._slide_layer, loaded, at_once=False)
         if before is not None:
             _look_alike(before, results)
         self.standing = results
@@ -72,7 +72,7 @@ class Overlays:
         before, self.preview = self.shown, None
         if before is not None and before is not self.standing:
             before.remove()
-        results = ResultLayers(self._layers, self._slide_layer, loaded, ending=PREVIEW)
+        results = ResultLayers(self._layers, self._slide_layer, loaded, ending=PREVIEW, at_once=False)
         if before is not None:
             _look_alike(before, results)
         if before is not None and before is self.standing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from psygnal import Signal
 from napari_dala.plugin.viewer.cam_picture import CamPainter, CamView
 from napari_dala.plugin.viewer.plain_text import without_tags
 from napari_dala.plugin.viewer.shading import Hatching, Outlines
-from napari_dala.plugin.viewer.slide_layers import to_slide
+from napari_dala.plugin.viewer.slide_layers import PLACEMENT, place_over, to_slide
+from napari_dala.plugin.viewer.turns import in_turns
 from napari_dala.results.report.ramps import GRAD_CAM, PROBABILITY
 from napari_dala.results.tile_results import LEFT_OUT
 
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
     from napari_dala.model.threshold import ThresholdedMap
     from napari_dala.results.loaded import LoadedAnalysis, StoredBlock
 
-    Frame = tuple[tuple[float, float], tuple[float, float]]
-
 DIMMED = 0.15
 """Opacity of the probability while a Grad-CAM lies over it: one map at a time."""
 _MOST = 0.5
@@ -36,7 +36,6 @@ _LINES = (0.1, 0.1, 0.1, 1.0)
 _LEFT_OUT, _INK, _BLUR = "Ink and blur", (0.1, 0.3, 0.9, 1.0), (0.9, 0.7, 0.1, 1.0)
 _JUST_KEPT = 0.05  # half of what DT Grad-CAM shows as the least
 _NO_LEVEL = 2.0
-PLACEMENT = ("scale", "translate", "rotate", "shear", "affine", "units")
 
 
 class ResultLayers:
@@ -56,6 +55,8 @@ class ResultLayers:
         May still be growing: `add` shows what is new.
     ending
         Of the layers' names.
+    at_once
+        All layers are laid now; else the probability alone, and the others by `enter`.
 
     Attributes
     ----------
@@ -73,7 +74,15 @@ class ResultLayers:
 
     explained = Signal()
 
-    def __init__(self, layers: LayerList, slide_layer: Image, loaded: LoadedAnalysis, ending: str = "") -> None:
+    def __init__(
+        self,
+        layers: LayerList,
+        slide_layer: Image,
+        loaded: LoadedAnalysis,
+        ending: str = "",
+        *,
+        at_once: bool = True,
+    ) -> None:
         self.analysis = loaded.analysis
         self._ending = ending
         self.slide_layer = slide_layer
@@ -85,7 +94,8 @@ class ResultLayers:
         self._explainer = CamPainter(loaded, self.explanation)
         self._explainer.part_made.connect(self._show_part)
         self._explainer.made.connect(self._show_cam)
-        self._outlines, self._hatching = Outlines(), Hatching()
+        self._outlines = Outlines()
+        self._lines = {"cam": self._outlines, "unfamiliar": Hatching()}
         self.left_out: Image | None = None
         self.probability, self.classes, self.cam = self._create()
         self._outline()
@@ -97,22 +107,36 @@ class ResultLayers:
         self._place()
         for name in PLACEMENT:
             getattr(slide_layer.events, name).connect(self._place)
-        selection = set(layers.selection)
-        for layer in self.all:
-            layers.insert(layers.index(slide_layer) + 1, layer)
-        layers.selection = selection or {slide_layer}  # inserting selects what was inserted
+        *waiting, first = self.all
+        self._insert(first)
+        self._waiting = waiting
+        if at_once:
+            while self._waiting:
+                self._insert(self._waiting.pop(0))
+
+    def enter(self, viewer: ViewerModel) -> None:
+        """Lay the layers that wait, in a window one in each turn of its event loop: napari takes 0.1 s for each."""
+        in_turns(viewer, [partial(self._enter_next, viewer)] * len(self._waiting))
+
+    def _enter_next(self, viewer: ViewerModel) -> None:
+        if self._waiting:
+            layer = self._waiting.pop(0)
+            self._insert(layer)
+            if (lines := self._lines.get(layer.metadata["dala_role"])) is not None:
+                lines.draw_in(viewer, layer)
+
+    def _insert(self, layer: Layer) -> None:
+        """Lay a layer over the probability, or where that is not there over the slide; what is selected stays so."""
+        selection = set(self._layers.selection) or {self.slide_layer}
+        below = self.probability if self.probability in self._layers else self.slide_layer
+        self._layers.insert(self._layers.index(below) + 1, layer)
+        self._layers.selection = selection  # inserting selects what was inserted
 
     @property
     def all(self) -> tuple[Layer, ...]:
         """The layers, the topmost first."""
         found = self.left_out, self.unfamiliar, self.cam, self.classes, self.probability
         return tuple(layer for layer in found if layer is not None)
-
-    def draw_lines(self, viewer: ViewerModel) -> None:
-        """Let the window draw outlines of what is kept and hatching, now that it has the layers."""
-        self._outlines.draw_in(viewer, self.cam)
-        if self.unfamiliar is not None:
-            self._hatching.draw_in(viewer, self.unfamiliar)
 
     @property
     def present(self) -> list[Layer]:
@@ -121,6 +145,7 @@ class ResultLayers:
 
     def remove(self) -> None:
         """Take the layers out of the viewer."""
+        self._waiting.clear()
         for name in PLACEMENT:
             getattr(self.slide_layer.events, name).disconnect(self._place)
         for layer in self.present:
@@ -148,9 +173,7 @@ class ResultLayers:
             self.left_out = self._left_out()
             self._named = self._names
             self._place()
-            selection = set(self._layers.selection)
-            self._layers.insert(self._layers.index(self.slide_layer) + 1, self.left_out)
-            self._layers.selection = selection
+            self._insert(self.left_out)
         np.asarray(self.left_out.data)[...] = self._is_left_out
         self.left_out.refresh(extent=False)
 
@@ -371,15 +394,3 @@ def _kinds(*colors: ArrayLike) -> dict[str, Any]:
     stops = np.linspace(0, 1, len(table) + 1)
     limits = (-0.5, len(table) - 0.5)
     return {"colormap": Colormap(table, controls=stops, interpolation="zero"), "contrast_limits": limits}
-
-
-def place_over(layer: Layer, frame: Frame, slide_layer: Image) -> None:
-    """Place a layer of one pixel per tile or cell; `frame` is its pixel side and first centre, level-0 px (y, x)."""
-    side, first = frame
-    # napari: world = affine(rotate(shear(scale * data)) + translate)
-    corner = slide_layer.data_to_world(np.subtract(first, 0.5))
-    layer.units = slide_layer.units
-    layer.affine = slide_layer.affine
-    layer.rotate, layer.shear = slide_layer.rotate, slide_layer.shear
-    layer.scale = np.multiply(side, slide_layer.scale)
-    layer.translate = slide_layer.affine.inverse(corner)

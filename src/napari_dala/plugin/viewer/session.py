@@ -150,7 +150,7 @@ class Session(QObject):
         """
         overlays = self._overlays.setdefault(layer, Overlays(self.viewer.layers, layer))
         results = overlays.show_preview(loaded) if preview else overlays.show(loaded)
-        results.draw_lines(self.viewer)
+        results.enter(self.viewer)
         results.explained.connect(self._on_explained)
         self._watch_status()
         self.results_changed.emit()

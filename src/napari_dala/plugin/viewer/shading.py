@@ -40,18 +40,19 @@ float value(vec2 at) {
 }
 """
 
-_OUTLINE = """
-bool crosses(float far) {
+_CROSSES = """
+float crosses(float far) {
     bool within = $value($place(0.0, 0.0)) > $level;
-    return ($value($place(far, 0.0)) > $level) != within || ($value($place(-far, 0.0)) > $level) != within
+    bool leaves = ($value($place(far, 0.0)) > $level) != within || ($value($place(-far, 0.0)) > $level) != within
         || ($value($place(0.0, far)) > $level) != within || ($value($place(0.0, -far)) > $level) != within;
+    return leaves ? 1.0 : 0.0;
 }
 """
 
 _EDGE = """
 void edge() {
-    if ($level < 1.0 && $crosses(2.5)) {
-        gl_FragColor = $crosses(1.0) ? vec4(0.05, 0.05, 0.15, 1.0) : vec4(1.0, 1.0, 1.0, 0.8);
+    if ($level < 1.0 && $crosses(2.5) > 0.5) {
+        gl_FragColor = $crosses(1.0) > 0.5 ? vec4(0.05, 0.05, 0.15, 1.0) : vec4(1.0, 1.0, 1.0, 0.8);
     }
 }
 """
@@ -94,7 +95,7 @@ class Outlines(_Lines):
 
     def __init__(self) -> None:
         super().__init__(_EDGE)
-        self._value, self._crosses = Function(_VALUE), Function(_OUTLINE)
+        self._value, self._crosses = Function(_VALUE), Function(_CROSSES)
 
     def _prepare(self, node: VisualNode, layer: Image) -> None:
         height, width = layer.data.shape
