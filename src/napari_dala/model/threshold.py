@@ -27,7 +27,7 @@ _ROBUST_PERCENTILE = 99.9
 MOST_STRENGTH = 10
 """No slider needs more."""
 _FLAT = 1e-3  # a spread under this share of the maximum is float16 rounding: nothing stands out
-_FAINTEST = 0.1  # what a cell just over the threshold shows as; 0 is what was not kept
+FAINTEST = 0.1  # what a cell just over the threshold shows as; 0 is what was not kept
 _BINS = 256
 _BAND_TILES = 2048  # thresholded by the tile at a time: what is computed of them stays in the processor's cache
 
@@ -423,7 +423,7 @@ def _without_small(mask: Bools, cells: float) -> Bools:
 
 
 def _rescaling(cut: Floats) -> tuple[Floats, Floats]:
-    """Return gain and least value of M over the kept cells: from `_FAINTEST` at the cut to 1 at the maximum."""
+    """Return gain and least value of M over the kept cells: from `FAINTEST` at the cut to 1 at the maximum."""
     with np.errstate(divide="ignore"):
-        gain = np.where(cut < 1, (1 - _FAINTEST) / (1 - cut), 0).astype(np.float32)  # a NaN cut keeps nothing
-    return gain, np.where(cut < 1, np.float32(_FAINTEST), np.float32(1))
+        gain = np.where(cut < 1, (1 - FAINTEST) / (1 - cut), 0).astype(np.float32)  # a NaN cut keeps nothing
+    return gain, np.where(cut < 1, np.float32(FAINTEST), np.float32(1))

@@ -15,7 +15,7 @@ from superqt import QLabeledDoubleSlider
 from superqt.utils import signals_blocked
 
 from napari_dala.errors import SlideError
-from napari_dala.model.threshold import DynamicThreshold, Method, Scope, outlines
+from napari_dala.model.threshold import FAINTEST, DynamicThreshold, Method, Scope, outlines
 from napari_dala.plugin.parts.legend import Legend
 from napari_dala.plugin.parts.notes import Note
 from napari_dala.plugin.parts.scrolling import scrolling_layout
@@ -147,16 +147,15 @@ class ExplainWidget(QWidget):
         shown, name = results.explanation, results.analysis.card.class_names[results.explanation.class_index]
         with signals_blocked(self.show_box):
             self.show_box.setCurrentIndex(_shown_of(results))
-        self.strength.setEnabled(results.most_strength > 0)
-        self.strength.setRange(0, results.most_strength or 1)
+        self._limit_strength(results)
         if not results.cam.visible:
             self.cut.setText(f"The slide shows how probable {name} is. Choose a map to see which tissue speaks for it.")
             self.legend.show_layer(results.probability, f"Probability of {name}", ("0", "1"))
         else:
             cut = f"DT Grad-CAM: {cut_of(results.thresholded, shown.rule.strength)} of the analysed tissue"
             self.cut.setText(cut if shown.thresholded else "Grad-CAM: the whole map")
-            ends = ("just kept", "strongest") if shown.thresholded else ("none", "strongest")
-            self.legend.show_layer(results.cam, f"Evidence for {name}", ends)
+            low, lowest = ("just kept", FAINTEST) if shown.thresholded else ("none", 0.0)
+            self.legend.show_layer(results.cam, f"Evidence for {name}", (low, "strongest"), lowest=lowest)
         self._show_tile()
 
     def explain_at(self, world: tuple[float, ...]) -> None:
@@ -185,6 +184,14 @@ class ExplainWidget(QWidget):
             self._session.explain(self.explanation)
         elif self._results is not None:
             self._results.cam.visible = False
+
+    def _limit_strength(self, results: ResultLayers) -> None:
+        """Let the slider end where the last is left."""
+        with signals_blocked(self.strength):
+            self.strength.setEnabled(results.most_strength > 0)
+            self.strength.setRange(0, results.most_strength or 1)
+        if results.cam.visible and self.strength.value() < results.explanation.rule.strength:
+            self._session.explain(self.explanation)
 
     def _middle(self, tile: tuple[int, int]) -> tuple[float, float]:
         """Return the centre (x, y) of the tile in a row and column, level-0 px."""

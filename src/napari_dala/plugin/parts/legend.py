@@ -30,24 +30,27 @@ class Legend(QWidget):
         self._pixels: NDArray[np.uint8] = np.zeros((1, 1, 3), np.uint8)
         self._title, self._ends = "", ("", "")
         self._mark: float | None = None
+        self._lowest = 0.0
         self._layer: Image | None = None
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
-    def show_layer(self, layer: Image, title: str, ends: tuple[str, str], mark: float | None = None) -> None:
-        """Show a layer's colours, also when they change, what their ends mean and, as a line, the threshold."""
+    def show_layer(
+        self, layer: Image, title: str, ends: tuple[str, str], mark: float | None = None, lowest: float = 0.0
+    ) -> None:
+        """Show a layer's colours from its lowest value to 1, also when they change, and a line at the threshold."""
         if layer is not self._layer:
             for name in ("opacity", "colormap"):
                 if self._layer is not None:
                     getattr(self._layer.events, name).disconnect(self._color)
                 getattr(layer.events, name).connect(self._color)
             self._layer = layer
-        self._title, self._ends, self._mark = title, ends, mark
+        self._title, self._ends, self._mark, self._lowest = title, ends, mark, lowest
         self.setToolTip(plain_tip(title))
         self._color()
 
     def _color(self) -> None:
         if self._layer is not None:
-            rgba = self._layer.colormap.map(np.linspace(0, 1, 256))
+            rgba = self._layer.colormap.map(np.linspace(self._lowest, 1, 256))
             alpha = rgba[:, 3:] * self._layer.opacity
             self._pixels = np.round((rgba[:, :3] * alpha + EOSIN * (1 - alpha)) * 255).astype(np.uint8)[None]
             self.update()

@@ -11,6 +11,7 @@ from napari.layers import Image
 from napari.utils.colormaps import Colormap
 from psygnal import Signal
 
+from napari_dala.model.threshold import FAINTEST
 from napari_dala.plugin.viewer.cam_picture import CamPainter, CamView
 from napari_dala.plugin.viewer.plain_text import without_tags
 from napari_dala.plugin.viewer.shading import Hatching, Outlines
@@ -34,7 +35,6 @@ DIMMED = 0.15
 _MOST = 0.5
 _LINES = (0.1, 0.1, 0.1, 1.0)
 _LEFT_OUT, _INK, _BLUR = "Ink and blur", (0.1, 0.3, 0.9, 1.0), (0.9, 0.7, 0.1, 1.0)
-_JUST_KEPT = 0.05  # half of what DT Grad-CAM shows as the least
 _NO_LEVEL = 2.0
 
 
@@ -375,7 +375,7 @@ class ResultLayers:
 
     def _outline(self, explanation: CamView | None = None) -> None:
         """Draw the map anew, with outlines of what is kept of it; the whole map has none."""
-        self._outlines.level = _JUST_KEPT if (explanation or self.explanation).thresholded else _NO_LEVEL
+        self._outlines.level = FAINTEST / 2 if (explanation or self.explanation).thresholded else _NO_LEVEL
         self.cam.refresh(extent=False)
 
     def _on_cam_visible(self) -> None:

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 from skimage.measure import block_reduce
 
-from napari_dala.model.threshold import DynamicThreshold, ThresholdedMap
+from napari_dala.model.threshold import FAINTEST, DynamicThreshold, ThresholdedMap
 from napari_dala.results.report.ramps import EOSIN, GRAD_CAM, PROBABILITY, Ramp
 from napari_dala.results.tile_results import TileStatus
 
@@ -78,7 +78,7 @@ def cam_overview(slide: Slide, analysis: Analysis, thresholded: ThresholdedMap, 
     rgba = GRAD_CAM.rgba(laid)
     kept = laid > 0
     rgba[kept & ~ndimage.binary_erosion(kept)] = (*INK, 255)
-    return _with_legend(_over(tissue, rgba), analysis, GRAD_CAM, title, ("just kept", "strongest"))
+    return _with_legend(_over(tissue, rgba), analysis, GRAD_CAM, title, ("just kept", "strongest"), lowest=FAINTEST)
 
 
 def cut_of(thresholded: ThresholdedMap, strength: float = 1.0) -> str:
@@ -185,7 +185,13 @@ def _laid(tiles: NDArray[np.uint8], analysis: Analysis, size: tuple[int, int]) -
 
 
 def _with_legend(
-    picture: Image.Image, analysis: Analysis, ramp: Ramp, title: str, ends: tuple[str, str], mark: float | None = None
+    picture: Image.Image,
+    analysis: Analysis,
+    ramp: Ramp,
+    title: str,
+    ends: tuple[str, str],
+    mark: float | None = None,
+    lowest: float = 0.0,
 ) -> Image.Image:
     """Mark the tiles without a result and add a strip with colour bar, scale bar and warnings below the picture."""
     width = max(picture.width, _LEGEND_WIDTH)
@@ -201,7 +207,7 @@ def _with_legend(
         return x * unit, picture.height + y * unit
 
     draw.text(at(16, 14), title, INK, font)
-    values = np.tile(np.linspace(0, 1, round(300 * unit)), (round(18 * unit), 1))
+    values = np.tile(np.linspace(lowest, 1, round(300 * unit)), (round(18 * unit), 1))
     bar = Image.fromarray(np.round(ramp.over(values, EOSIN) * 255).astype(np.uint8))
     left, top = (round(side) for side in at(16, 42))
     figure.paste(bar, (left, top))
