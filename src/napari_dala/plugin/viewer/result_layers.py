@@ -194,9 +194,9 @@ class ResultLayers:
 
         It is computed in a thread, first what lies in `view` (left, top, right, bottom; level-0 px).
         """
-        if explanation.class_index != self.explanation.class_index:
+        before, self.explanation = self.explanation, explanation
+        if explanation.class_index != before.class_index:
             self.probability.data = self.analysis.probability[explanation.class_index]
-        self.explanation = explanation
         self._rename()
         self._explainer.ask(explanation, None if view is None else self._tiles_in(view))
 
