@@ -69,7 +69,7 @@ class ResultLayers:
     most_strength
         Above this strength of the threshold nothing is left.
     explained
-        A psygnal: `thresholded` is another one, or a map was shown or hidden.
+        A psygnal: `thresholded` is another one.
     """
 
     explained = Signal()
@@ -385,7 +385,6 @@ class ResultLayers:
             before, after = after, before
         if self.probability.opacity == before:
             self.probability.opacity = after
-        self.explained.emit()
 
 
 def _kinds(*colors: ArrayLike) -> dict[str, Any]:
