@@ -16,17 +16,18 @@ if TYPE_CHECKING:
     from napari.layers import Image
     from vispy.scene import VisualNode
 
-_HERE = """
-vec2 place(float x, float y) {
-    vec4 at = $to_pixels(gl_FragCoord + $scale * vec4(x, y, 0.0, 0.0));
+_PLACE = """
+vec2 place() {
+    vec4 at = $to_pixels(gl_FragCoord);
     return at.xy / at.w;
 }
 """
 
+# The steps are those of a pixel on the screen, in the picture's pixels.
 _HATCH = """
 void hatch() {
-    vec2 at = $place(0.0, 0.0);
-    float step = length($place(1.0, 0.0) - at);              // of a pixel on the screen, in the picture's pixels
+    vec2 at = $place();
+    float step = length(dFdx(at)) * $scale;
     float apart = exp2(ceil(log2(9.0 * step)));              // so that the lines lie still on the tissue
     float off = (mod(at.x + at.y, apart) - apart / 2.0) / step;
     if (abs(off) > 1.5) { gl_FragColor.a = 0.0; }
@@ -40,19 +41,23 @@ float value(vec2 at) {
 }
 """
 
+# Three places around a pixel tell an edge, and are read faster than four.
 _CROSSES = """
-float crosses(float far) {
-    bool within = $value($place(0.0, 0.0)) > $level;
-    bool leaves = ($value($place(far, 0.0)) > $level) != within || ($value($place(-far, 0.0)) > $level) != within
-        || ($value($place(0.0, far)) > $level) != within || ($value($place(0.0, -far)) > $level) != within;
+float crosses(vec2 at, vec2 right, vec2 down) {
+    bool within = $value(at + right) > $level;
+    bool leaves = ($value(at - 0.5 * right + 0.87 * down) > $level) != within
+        || ($value(at - 0.5 * right - 0.87 * down) > $level) != within;
     return leaves ? 1.0 : 0.0;
 }
 """
 
 _EDGE = """
 void edge() {
-    if ($level < 1.0 && $crosses(2.5) > 0.5) {
-        gl_FragColor = $crosses(1.0) > 0.5 ? vec4(0.05, 0.05, 0.15, 1.0) : vec4(1.0, 1.0, 1.0, 0.8);
+    vec2 at = $place();
+    vec2 right = dFdx(at) * $scale;
+    vec2 down = dFdy(at) * $scale;
+    if ($level < 1.0 && $crosses(at, 2.5 * right, 2.5 * down) > 0.5) {
+        gl_FragColor = $crosses(at, right, down) > 0.5 ? vec4(0.05, 0.05, 0.15, 1.0) : vec4(1.0, 1.0, 1.0, 0.8);
     }
 }
 """
@@ -63,7 +68,7 @@ class _Lines(Filter):  # type: ignore[misc]  # vispy is not typed
 
     def __init__(self, code: str) -> None:
         super().__init__(fcode=code, fhook="post", fpos=20)
-        self._place = Function(_HERE)
+        self._place = Function(_PLACE)
 
     def draw_in(self, viewer: ViewerModel, layer: Image) -> None:
         """Begin to draw in a layer; without a window, or in a napari that is built otherwise, nothing is drawn."""
@@ -75,12 +80,13 @@ class _Lines(Filter):  # type: ignore[misc]  # vispy is not typed
         except (AttributeError, KeyError):
             return
         self._place["to_pixels"] = node.transforms.get_transform("framebuffer", "visual")
-        self._place["scale"] = float(node.transforms.pixel_scale)
+        self.fshader["place"] = self._place
+        self.fshader["scale"] = float(node.transforms.pixel_scale)
         self._prepare(node, layer)
         node.attach(self)
 
     def _prepare(self, node: VisualNode, layer: Image) -> None:
-        self.fshader["place"] = self._place
+        """Give the function what it needs of the layer's picture."""
 
 
 class Hatching(_Lines):
@@ -100,7 +106,7 @@ class Outlines(_Lines):
     def _prepare(self, node: VisualNode, layer: Image) -> None:
         height, width = layer.data.shape
         self._value["texture"], self._value["size"] = node._texture, (float(width), float(height))
-        self._crosses["value"], self._crosses["place"] = self._value, self._place
+        self._crosses["value"] = self._value
         self.fshader["crosses"] = self._crosses
 
     @property
