@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
-from scipy import ndimage
-from skimage.measure import find_contours
+
+from napari_dala.model.islands import outlines, without_islets
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,8 +24,6 @@ Scope = Literal["slide", "tile"]
 
 _DEFAULT_PARAMETER: dict[Method, float] = {"otsu": math.nan, "mean_std": 1.0, "percentile": 80.0, "max_fraction": 0.5}
 _ROBUST_PERCENTILE = 99.9
-MOST_STRENGTH = 10
-"""No slider needs more."""
 _FLAT = 1e-3  # a spread under this share of the maximum is float16 rounding: nothing stands out
 FAINTEST = 0.1  # what a cell just over the threshold shows as; 0 is what was not kept
 _BINS = 256
@@ -70,12 +68,6 @@ class ThresholdedMap:
             touch by a corner share an outline, as they share an island.
         """
         return outlines(self.mask)
-
-
-def outlines(mask: Bools) -> list[NDArray[np.float64]]:
-    """Return the outlines of a mask's islands and holes, as `ThresholdedMap.contours` says."""
-    padded = np.pad(mask, 1).astype(np.float32)
-    return [line - 1.0 for line in find_contours(padded, 0.5, fully_connected="high")]
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,7 +227,7 @@ class DynamicThreshold:
         with np.errstate(invalid="ignore"):
             mask = (scaled >= cut) & (scaled > 0)  # a NaN threshold keeps nothing
         if cell_um is not None and math.isfinite(cell_um):
-            mask = _without_small(mask, self.min_area_um2 / cell_um**2)
+            mask = without_islets(mask, self.min_area_um2 / cell_um**2)
         shown = scaled - cut
         shown *= gain
         shown += least
@@ -247,36 +239,6 @@ class DynamicThreshold:
             mask=mask,
             map=np.where(mask, shown, np.float32(0)),
         )
-
-    def most_strength(self, thresholded: ThresholdedMap, *, cell_um: float | None, tile_cells: int) -> float:
-        """Return the largest strength at which this rule keeps an island of a map, in hundredths; 0 where none does.
-
-        `MOST_STRENGTH` at most, which a threshold of 0 asks for.
-
-        Parameters
-        ----------
-        thresholded : ThresholdedMap
-            The map by this rule, at whatever strength.
-        cell_um, tile_cells
-            As in a call.
-        """
-        cut = np.asarray(thresholded.threshold, np.float32)
-        if cut.ndim:
-            height, width = thresholded.scaled.shape
-            cut = cut.repeat(tile_cells, 0).repeat(tile_cells, 1)[:height, :width]
-        known = cell_um is not None and math.isfinite(cell_um)
-        cells = self.min_area_um2 / cell_um**2 if known and cell_um is not None else 0.0
-        scaled = thresholded.scaled
-        kept, lost = 0, 100 * MOST_STRENGTH + 1  # in hundredths
-        while lost - kept > 1:
-            middle = (kept + lost) // 2
-            with np.errstate(invalid="ignore"):
-                mask = (scaled >= np.float32(middle / 100) * cut) & (scaled > 0)
-            if _without_small(mask, cells).any():
-                kept = middle
-            else:
-                lost = middle
-        return kept / 100
 
     @property
     def _value(self) -> float:
@@ -411,15 +373,6 @@ def _tiled(values: Floats, side: int) -> Floats:
     values = np.pad(values, [(0, -length % side) for length in values.shape], constant_values=np.inf)
     rows, cols = values.shape[0] // side, values.shape[1] // side
     return values.reshape(rows, side, cols, side).swapaxes(1, 2).reshape(rows, cols, side * side)
-
-
-def _without_small(mask: Bools, cells: float) -> Bools:
-    """Return `mask` without its 8-connected islands of fewer than `cells` cells."""
-    if cells <= 1 or not mask.any():
-        return mask
-    labels, _ = ndimage.label(mask, np.ones((3, 3)))
-    keep = np.bincount(labels[mask], minlength=1) >= cells * (1 - 1e-9)  # 0 is no island and has no cell here
-    return np.asarray(keep[labels])
 
 
 def _rescaling(cut: Floats) -> tuple[Floats, Floats]:

@@ -15,7 +15,8 @@ from superqt import QLabeledDoubleSlider
 from superqt.utils import signals_blocked
 
 from napari_dala.errors import SlideError
-from napari_dala.model.threshold import FAINTEST, DynamicThreshold, Method, Scope, outlines
+from napari_dala.model.islands import outlines
+from napari_dala.model.threshold import FAINTEST, DynamicThreshold, Method, Scope
 from napari_dala.plugin.parts.legend import Legend
 from napari_dala.plugin.parts.notes import Note
 from napari_dala.plugin.parts.scrolling import scrolling_layout

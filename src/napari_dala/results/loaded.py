@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_dala.model.islands import most_strength
 from napari_dala.results.analysis import Analysis, joined_cams
 from napari_dala.results.opening import open_store, store_in
 from napari_dala.results.report.pictures import DT_DEFAULT
@@ -65,7 +66,7 @@ class LoadedAnalysis:
         analysis = self.analysis
         measure: dict[str, Any] = {"cell_um": analysis.cell_um, "tile_cells": analysis.grid.cells}
         first = DT_DEFAULT(self.raw_cam(analysis.card.target_class), **measure)
-        self._first = first, DT_DEFAULT.most_strength(first, **measure)
+        self._first = first, most_strength(first, DT_DEFAULT.min_area_um2, **measure)
 
     def take_first(self) -> tuple[ThresholdedMap, float]:
         """Return the target class' map as it is shown first, and the largest strength that keeps anything of it.

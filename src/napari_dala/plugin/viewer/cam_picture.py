@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 from superqt.utils import create_worker
 
+from napari_dala.model.islands import most_strength
 from napari_dala.results.report.pictures import DT_DEFAULT
 
 if TYPE_CHECKING:
@@ -165,5 +166,5 @@ def _steps(
     thresholded = rule.keep(raw, level, **measure)
     of_islands = about, rule.min_area_um2
     if most is None or most[0] != of_islands:
-        most = of_islands, rule.most_strength(thresholded, **measure)
+        most = of_islands, most_strength(thresholded, rule.min_area_um2, **measure)
     return explanation, thresholded, (about, level), most
