@@ -50,6 +50,7 @@ def main(folder: Path) -> None:
     show_strongest_spot(viewer, analyze)
     shoot(viewer, folder / "spot.png")
     _, explain = viewer.window.add_plugin_dock_widget(PLUGIN, "Explain", tabify=True)
+    explain.show_box.setCurrentIndex(1)
     explain.explain_at(tuple(viewer.scene.camera.center[-2:]))
     shoot(viewer, folder / "explain.png")
     viewer.close()

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from napari.layers import Image
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QWidget
 
@@ -95,7 +96,7 @@ def test_notes_legends_and_what_napari_is_given(qapp: Any, qtbot: Any) -> None:
         qtbot.addWidget(widget)
     note.say(f"{IMAGE}.svs: this is not a slide")
     assert note.textFormat() == Qt.TextFormat.PlainText
-    legend.show_class(f"Probability of {IMAGE}", (1, 2, 3), ("a", IMAGE))
+    legend.show_layer(Image(np.zeros((2, 2))), f"Probability of {IMAGE}", ("a", IMAGE))
     assert "<img" not in legend.toolTip()
     assert not Qt.mightBeRichText(without_tags(f"{IMAGE}: it is cut"))
     assert plain_tip("a & b") == "<qt>a &amp; b</qt>"

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
-from scipy import ndimage
-from skimage.measure import find_contours
+
+from napari_dala.model.islands import outlines, without_islets
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,7 +25,7 @@ Scope = Literal["slide", "tile"]
 _DEFAULT_PARAMETER: dict[Method, float] = {"otsu": math.nan, "mean_std": 1.0, "percentile": 80.0, "max_fraction": 0.5}
 _ROBUST_PERCENTILE = 99.9
 _FLAT = 1e-3  # a spread under this share of the maximum is float16 rounding: nothing stands out
-_FAINTEST = 0.1  # what a cell just over the threshold shows as; 0 is what was not kept
+FAINTEST = 0.1  # what a cell just over the threshold shows as; 0 is what was not kept
 _BINS = 256
 _BAND_TILES = 2048  # thresholded by the tile at a time: what is computed of them stays in the processor's cache
 
@@ -67,8 +67,7 @@ class ThresholdedMap:
             again at the end. They run half a cell outside the kept cells' centres. Cells that
             touch by a corner share an outline, as they share an island.
         """
-        padded = np.pad(self.mask, 1).astype(np.float32)
-        return [line - 1.0 for line in find_contours(padded, 0.5, fully_connected="high")]
+        return outlines(self.mask)
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,7 +227,7 @@ class DynamicThreshold:
         with np.errstate(invalid="ignore"):
             mask = (scaled >= cut) & (scaled > 0)  # a NaN threshold keeps nothing
         if cell_um is not None and math.isfinite(cell_um):
-            mask = _without_small(mask, self.min_area_um2 / cell_um**2)
+            mask = without_islets(mask, self.min_area_um2 / cell_um**2)
         shown = scaled - cut
         shown *= gain
         shown += least
@@ -376,17 +375,8 @@ def _tiled(values: Floats, side: int) -> Floats:
     return values.reshape(rows, side, cols, side).swapaxes(1, 2).reshape(rows, cols, side * side)
 
 
-def _without_small(mask: Bools, cells: float) -> Bools:
-    """Return `mask` without its 8-connected islands of fewer than `cells` cells."""
-    if cells <= 1 or not mask.any():
-        return mask
-    labels, _ = ndimage.label(mask, np.ones((3, 3)))
-    keep = np.bincount(labels[mask], minlength=1) >= cells * (1 - 1e-9)  # 0 is no island and has no cell here
-    return np.asarray(keep[labels])
-
-
 def _rescaling(cut: Floats) -> tuple[Floats, Floats]:
-    """Return gain and least value of M over the kept cells: from `_FAINTEST` at the cut to 1 at the maximum."""
+    """Return gain and least value of M over the kept cells: from `FAINTEST` at the cut to 1 at the maximum."""
     with np.errstate(divide="ignore"):
-        gain = np.where(cut < 1, (1 - _FAINTEST) / (1 - cut), 0).astype(np.float32)  # a NaN cut keeps nothing
-    return gain, np.where(cut < 1, np.float32(_FAINTEST), np.float32(1))
+        gain = np.where(cut < 1, (1 - FAINTEST) / (1 - cut), 0).astype(np.float32)  # a NaN cut keeps nothing
+    return gain, np.where(cut < 1, np.float32(FAINTEST), np.float32(1))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_dala.model.islands import most_strength
 from napari_dala.results.analysis import Analysis, joined_cams
 from napari_dala.results.opening import open_store, store_in
 from napari_dala.results.report.pictures import DT_DEFAULT
@@ -40,7 +41,7 @@ class LoadedAnalysis:
     analysis: Analysis
     cams: NDArray[np.float16]
     _tiles: TileArrays  # which the analysis shows, read-only
-    _first: ThresholdedMap | None = None
+    _first: tuple[ThresholdedMap, float] | None = None
 
     def raw_cam(self, class_index: int) -> NDArray[np.float32]:
         """Return a class' raw Grad-CAM over the whole grid, as `Analysis.cam` does, from memory."""
@@ -63,12 +64,15 @@ class LoadedAnalysis:
     def prepare_first(self) -> None:
         """Compute what `take_first` gives; not in the main thread."""
         analysis = self.analysis
-        self._first = DT_DEFAULT(
-            self.raw_cam(analysis.card.target_class), cell_um=analysis.cell_um, tile_cells=analysis.grid.cells
-        )
+        measure: dict[str, Any] = {"cell_um": analysis.cell_um, "tile_cells": analysis.grid.cells}
+        first = DT_DEFAULT(self.raw_cam(analysis.card.target_class), **measure)
+        self._first = first, most_strength(first, DT_DEFAULT.min_area_um2, **measure)
 
-    def take_first(self) -> ThresholdedMap:
-        """Return the target class' map as it is shown first, and keep it no longer: 65 MB for 100,000 tiles."""
+    def take_first(self) -> tuple[ThresholdedMap, float]:
+        """Return the target class' map as it is shown first, and the largest strength that keeps anything of it.
+
+        It is kept no longer: 65 MB for 100,000 tiles.
+        """
         if self._first is None:
             self.prepare_first()
         first, self._first = self._first, None
@@ -78,7 +82,7 @@ class LoadedAnalysis:
 
 def make_ready() -> None:
     """Import what showing an analysis needs and napari does not have yet: a third of a second."""
-    import_module("pandas")  # napari's Labels layer
+    import_module("pandas")  # napari's Vectors layer, for the frame around a tile
 
 
 def load(path: str | Path, bundle_hash: str | None = None) -> LoadedAnalysis:

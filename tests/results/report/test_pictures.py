@@ -4,17 +4,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from skimage.color import deltaE_ciede2000, rgb2lab
 
 from napari_dala.model.threshold import DynamicThreshold
 from napari_dala.results.report.pictures import (
     cam_overview,
-    colormap,
     cut_of,
-    evidence_colormap,
     explain_figure,
     heat,
-    in_color,
     overview,
     probability_rgba,
     thresholded_cam,
@@ -25,8 +21,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from napari_dala.slide import Slide
-
-RED, BLUE = (214, 39, 40), (70, 130, 180)
 
 
 @pytest.fixture
@@ -39,37 +33,6 @@ def changed(picture: Image.Image, size: tuple[int, int], grey: int = 220) -> tup
     pixels = np.asarray(picture)[: size[1], : size[0]].astype(int)
     rows, columns = np.nonzero(np.abs(pixels - grey).max(-1) > 2)
     return int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
-
-
-def test_the_colours_of_grad_cam_grow_lighter_and_are_no_class_colours() -> None:
-    ramp = evidence_colormap()
-    lightness = rgb2lab(ramp[:, :3])[:, 0]
-    assert (np.diff(lightness) >= 0).all()
-    assert ramp[0, 3] == 0
-    assert (np.diff(ramp[:, 3]) >= 0).all()
-    for color in ((204, 40, 40), (40, 100, 204)):
-        apart = deltaE_ciede2000(rgb2lab(ramp[255, :3]), rgb2lab(colormap(color)[255, :3]))
-        assert apart > 10
-
-
-@pytest.mark.parametrize("color", [RED, BLUE, (60, 160, 90), (255, 255, 0), (0, 0, 0), (255, 255, 255)])
-def test_colormap_goes_from_nothing_to_bright(color: tuple[int, int, int]) -> None:
-    table = colormap(color)
-    assert table.shape == (256, 4)
-    assert table.min() >= 0
-    assert table.max() <= 1
-    assert table[0, 3] == 0
-    assert table[25, 3] < 0.1  # a probability of 0.1 hides nothing
-    assert np.all(np.diff(table[:, 3]) >= 0)
-    assert table[-1, 3] < 0.8  # nuclei show through the strongest
-    assert table[100, :3] == pytest.approx(np.array(color) / 255, abs=0.01)
-    assert np.all(np.diff(rgb2lab(table[:, :3])[:, 0]) > -0.2)  # lightness never falls
-
-
-def test_missing_values_are_transparent() -> None:
-    rgba = in_color(np.array([[np.nan, 0, 1, 7, -3]]), RED)
-    assert rgba.dtype == np.uint8
-    assert list(rgba[0, :, 3] > 0) == [False, False, True, True, False]
 
 
 def test_probability_has_one_pixel_per_tile(slide: Slide, paint_analysis: Any) -> None:

@@ -100,12 +100,12 @@ def write_report(
             overview(slide, analysis, threshold=threshold),
             f"Probability of {target} over the slide",
             f"Probability of {target}, one value per tile of {_tile_um(analysis)}. Clear: low. "
-            "Grey wash: tissue that was not analysed. Crossed out: could not be read.",
+            "Green to yellow: higher. Grey wash: tissue that was not analysed. Crossed out: could not be read.",
         ),
         _figure(
             cam_overview(slide, analysis, thresholded),
             f"DT Grad-CAM of {target} over the slide",
-            f"DT Grad-CAM ({rule.method}, scope {rule.scope}; {cut_of(thresholded)}): the cells of "
+            f"DT Grad-CAM ({rule.method}, scope {rule.scope}; {cut_of(thresholded, rule.strength)}): the cells of "
             f"{analysis.cell_um:.0f} µm that argue most for {target}. It shows what the model looked at; its strength "
             "is not a probability, and without malignant tissue it still marks the strongest cells.",
         ),
