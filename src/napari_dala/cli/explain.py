@@ -41,7 +41,6 @@ def explain(
         found.image,
         found.maps[index],
         class_name=card.classes[index].name,
-        color=card.classes[index].color,
         probability=float(found.probability[index]),
         warnings=[f"Model “{card.name}” is {card.warning}."] if card.warning else [],
     )

@@ -24,8 +24,10 @@ Scope = Literal["slide", "tile"]
 
 _DEFAULT_PARAMETER: dict[Method, float] = {"otsu": math.nan, "mean_std": 1.0, "percentile": 80.0, "max_fraction": 0.5}
 _ROBUST_PERCENTILE = 99.9
+MOST_STRENGTH = 10
+"""No slider needs more."""
 _FLAT = 1e-3  # a spread under this share of the maximum is float16 rounding: nothing stands out
-_FAINTEST = 0.1  # what a cell just over the threshold shows as; 0 is what was not kept
+FAINTEST = 0.1  # what a cell just over the threshold shows as; 0 is what was not kept
 _BINS = 256
 _BAND_TILES = 2048  # thresholded by the tile at a time: what is computed of them stays in the processor's cache
 
@@ -67,8 +69,13 @@ class ThresholdedMap:
             again at the end. They run half a cell outside the kept cells' centres. Cells that
             touch by a corner share an outline, as they share an island.
         """
-        padded = np.pad(self.mask, 1).astype(np.float32)
-        return [line - 1.0 for line in find_contours(padded, 0.5, fully_connected="high")]
+        return outlines(self.mask)
+
+
+def outlines(mask: Bools) -> list[NDArray[np.float64]]:
+    """Return the outlines of a mask's islands and holes, as `ThresholdedMap.contours` says."""
+    padded = np.pad(mask, 1).astype(np.float32)
+    return [line - 1.0 for line in find_contours(padded, 0.5, fully_connected="high")]
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,6 +248,36 @@ class DynamicThreshold:
             map=np.where(mask, shown, np.float32(0)),
         )
 
+    def most_strength(self, thresholded: ThresholdedMap, *, cell_um: float | None, tile_cells: int) -> float:
+        """Return the largest strength at which this rule keeps an island of a map, in hundredths; 0 where none does.
+
+        `MOST_STRENGTH` at most, which a threshold of 0 asks for.
+
+        Parameters
+        ----------
+        thresholded : ThresholdedMap
+            The map by this rule, at whatever strength.
+        cell_um, tile_cells
+            As in a call.
+        """
+        cut = np.asarray(thresholded.threshold, np.float32)
+        if cut.ndim:
+            height, width = thresholded.scaled.shape
+            cut = cut.repeat(tile_cells, 0).repeat(tile_cells, 1)[:height, :width]
+        known = cell_um is not None and math.isfinite(cell_um)
+        cells = self.min_area_um2 / cell_um**2 if known and cell_um is not None else 0.0
+        scaled = thresholded.scaled
+        kept, lost = 0, 100 * MOST_STRENGTH + 1  # in hundredths
+        while lost - kept > 1:
+            middle = (kept + lost) // 2
+            with np.errstate(invalid="ignore"):
+                mask = (scaled >= np.float32(middle / 100) * cut) & (scaled > 0)
+            if _without_small(mask, cells).any():
+                kept = middle
+            else:
+                lost = middle
+        return kept / 100
+
     @property
     def _value(self) -> float:
         return _DEFAULT_PARAMETER[self.method] if self.parameter is None else self.parameter
@@ -386,7 +423,7 @@ def _without_small(mask: Bools, cells: float) -> Bools:
 
 
 def _rescaling(cut: Floats) -> tuple[Floats, Floats]:
-    """Return gain and least value of M over the kept cells: from `_FAINTEST` at the cut to 1 at the maximum."""
+    """Return gain and least value of M over the kept cells: from `FAINTEST` at the cut to 1 at the maximum."""
     with np.errstate(divide="ignore"):
-        gain = np.where(cut < 1, (1 - _FAINTEST) / (1 - cut), 0).astype(np.float32)  # a NaN cut keeps nothing
-    return gain, np.where(cut < 1, np.float32(_FAINTEST), np.float32(1))
+        gain = np.where(cut < 1, (1 - FAINTEST) / (1 - cut), 0).astype(np.float32)  # a NaN cut keeps nothing
+    return gain, np.where(cut < 1, np.float32(FAINTEST), np.float32(1))

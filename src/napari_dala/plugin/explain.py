@@ -12,15 +12,17 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QImage, QPixmap
 from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QLabel, QWidget
 from superqt import QLabeledDoubleSlider
+from superqt.utils import signals_blocked
 
 from napari_dala.errors import SlideError
-from napari_dala.model.threshold import DynamicThreshold, Method, Scope
+from napari_dala.model.threshold import FAINTEST, DynamicThreshold, Method, Scope, outlines
 from napari_dala.plugin.parts.legend import Legend
 from napari_dala.plugin.parts.notes import Note
 from napari_dala.plugin.parts.scrolling import scrolling_layout
 from napari_dala.plugin.viewer.cam_picture import CamView
 from napari_dala.plugin.viewer.plain_text import PlainLabel
 from napari_dala.plugin.viewer.session import session_of
+from napari_dala.plugin.viewer.tile_mark import TileMark
 from napari_dala.plugin.warm_child import warm_child
 from napari_dala.results.report.pictures import cut_of, heat
 from napari_dala.slide.tiles import read_tiles
@@ -42,9 +44,12 @@ _METHODS = {
     "percentile": "Percentile 80",
     "max_fraction": "Half of the maximum",
 }
+_SHOWN = ("Only the probability", "What stands out (DT)", "The whole map (raw)")
+_ONLY_PROBABILITY, _DT, _RAW = range(3)
 _STILL = 4  # px that a hand may move in a click
 _SCOPES = {"slide": "Whole slide together", "tile": "Each tile by itself"}
 _CLICK_HINT = "Click the tissue to see what the model says of that tile."
+_NOTHING_KEPT = "Nothing in this tile stands out, so there is no map of it."
 _NOTHING = "Nothing to explain yet: analyse the slide first (Analyze slide)."
 
 
@@ -65,15 +70,14 @@ class ExplainWidget(QWidget):
         self._pixels: NDArray[np.uint8] | None = None
         self._results: ResultLayers | None = None
         self.class_box, self.show_box, self.method_box, self.scope_box = (QComboBox() for _ in range(4))
-        self.show_box.addItems(["What stands out (DT)", "The whole map (raw)"])
+        self.show_box.addItems(_SHOWN)
         for method in get_args(Method):
             self.method_box.addItem(_METHODS[method], method)
         for scope in get_args(Scope):
             self.scope_box.addItem(_SCOPES[scope], scope)
         self.strength = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
-        self.strength.setRange(0, 3)
         self.strength.setDecimals(2)
-        self.strength.setToolTip("Factor on the threshold: more keeps less")
+        self.strength.setToolTip("Factor on the threshold T: more keeps less. At the right end the last is left.")
         self.min_area = QDoubleSpinBox()
         self.min_area.setRange(0, 1e6)
         self.min_area.setDecimals(0)
@@ -84,8 +88,10 @@ class ExplainWidget(QWidget):
         self.cut, self.picture, self.probabilities = PlainLabel(), QLabel(), QLabel()
         self.problem = Note("error")
         self.legend = Legend()
+        self._mark = TileMark(self._session, "Explained tile", "cyan")
         self._arrange()
-        for box in (self.class_box, self.show_box, self.method_box, self.scope_box):
+        self.show_box.currentIndexChanged.connect(self._show_map)
+        for box in (self.class_box, self.method_box, self.scope_box):
             box.currentIndexChanged.connect(self._explain)
         for slider in (self.strength, self.min_area):
             slider.valueChanged.connect(self._explain)
@@ -124,25 +130,32 @@ class ExplainWidget(QWidget):
         rule = DynamicThreshold(
             self.method_box.currentData(), self.scope_box.currentData(), self.strength.value(), self.min_area.value()
         )
-        return CamView(self.class_box.currentIndex(), self.show_box.currentIndex() == 0, rule)
+        return CamView(self.class_box.currentIndex(), self.show_box.currentIndex() != _RAW, rule)
 
     def refresh(self) -> None:
         """Show the current slide's results."""
         results = self._session.results
         if results is not self._results:
             self._results, self._tile = results, None
+            self._mark.hide()
             self.problem.say("")
             self._show_controls()
         self.nothing.say(_NOTHING if results is None else "")
         self.controls.setVisible(results is not None)
         if results is None:
             return
-        thresholded, shown = results.thresholded, results.explanation
-        entry = results.analysis.card.classes[shown.class_index]
-        kind = f"DT Grad-CAM: {cut_of(thresholded)}" if shown.thresholded else "Grad-CAM: the whole map"
-        self.cut.setText(f"{kind} of the analysed tissue" if shown.thresholded else kind)
-        ends = ("just kept", "strongest") if shown.thresholded else ("none", "strongest")
-        self.legend.show_class(f"Evidence for {entry.name}", entry.color, ends)
+        shown, name = results.explanation, results.analysis.card.class_names[results.explanation.class_index]
+        with signals_blocked(self.show_box):
+            self.show_box.setCurrentIndex(_shown_of(results))
+        self._limit_strength(results)
+        if not results.cam.visible:
+            self.cut.setText(f"The slide shows how probable {name} is. Choose a map to see which tissue speaks for it.")
+            self.legend.show_layer(results.probability, f"Probability of {name}", ("0", "1"))
+        else:
+            cut = f"DT Grad-CAM: {cut_of(results.thresholded, shown.rule.strength)} of the analysed tissue"
+            self.cut.setText(cut if shown.thresholded else "Grad-CAM: the whole map")
+            low, lowest = ("just kept", FAINTEST) if shown.thresholded else ("none", 0.0)
+            self.legend.show_layer(results.cam, f"Evidence for {name}", (low, "strongest"), lowest=lowest)
         self._show_tile()
 
     def explain_at(self, world: tuple[float, ...]) -> None:
@@ -152,6 +165,7 @@ class ExplainWidget(QWidget):
         if tile is None or slide is None or self._results is None:
             return
         self._tile, self._pixels = tile, None
+        self._mark.show(self._results.slide_layer, self._results.analysis.grid.middle(*tile), self._results.analysis.grid.tile_size)
         self.problem.say("")
         try:
             self._pixels = read_tiles(slide, self._results.analysis.grid, *tile, 1, 1)
@@ -160,7 +174,24 @@ class ExplainWidget(QWidget):
         self._show_tile()
 
     def _explain(self) -> None:
+        if self.show_box.currentIndex() == _ONLY_PROBABILITY:
+            with signals_blocked(self.show_box):
+                self.show_box.setCurrentIndex(_DT)
         self._session.explain(self.explanation)
+
+    def _show_map(self, chosen: int) -> None:
+        if chosen != _ONLY_PROBABILITY:
+            self._session.explain(self.explanation)
+        elif self._results is not None:
+            self._results.cam.visible = False
+
+    def _limit_strength(self, results: ResultLayers) -> None:
+        """Let the slider end where the last is left."""
+        with signals_blocked(self.strength):
+            self.strength.setEnabled(results.most_strength > 0)
+            self.strength.setRange(0, results.most_strength or 1)
+        if results.cam.visible and self.strength.value() < results.explanation.rule.strength:
+            self._session.explain(self.explanation)
 
     def _show_controls(self) -> None:
         """Set the controls to what the results show."""
@@ -173,9 +204,10 @@ class ExplainWidget(QWidget):
         self.class_box.clear()
         self.class_box.addItems([f"{name}{'' if card.trained else ' (untrained)'}" for name in card.class_names])
         self.class_box.setCurrentIndex(shown.class_index)
-        self.show_box.setCurrentIndex(0 if shown.thresholded else 1)
+        self.show_box.setCurrentIndex(_shown_of(self._results))
         self.method_box.setCurrentIndex(self.method_box.findData(shown.rule.method))
         self.scope_box.setCurrentIndex(self.scope_box.findData(shown.rule.scope))
+        self.strength.setRange(0, self._results.most_strength or 1)
         self.strength.setValue(shown.rule.strength)
         self.min_area.setValue(shown.rule.min_area_um2)
         for box in boxes:
@@ -190,12 +222,14 @@ class ExplainWidget(QWidget):
             return
         analysis, (row, column) = results.analysis, self._tile
         card = analysis.card
+        cam = results.tile_cam(row, column)
+        lines = [] if cam.any() else [_NOTHING_KEPT]
         if self._pixels is not None:
             tile = Picture.fromarray(self._pixels).resize((_SIDE, _SIDE), Picture.Resampling.LANCZOS)
-            with_map = heat(tile, results.tile_cam(row, column), card.classes[results.explanation.class_index].color)
-            self.picture.setPixmap(_side_by_side(tile, with_map))
+            kept = outlines(cam > 0) if results.explanation.thresholded else ()
+            self.picture.setPixmap(_side_by_side(tile, *([heat(tile, cam, kept)] if cam.any() else [])))
         x, y = analysis.grid.middle(row, column)
-        lines = [
+        lines += [
             f"<b>{escape(entry.name)} {value:.1%}</b>"
             if index == results.class_at(row, column)
             else f"{escape(entry.name)} {value:.1%}"
@@ -214,12 +248,19 @@ class ExplainWidget(QWidget):
         self.probabilities.setText("<br>".join(lines))
 
 
-def _side_by_side(left: Picture.Image, right: Picture.Image) -> QPixmap:
-    gap = 4
-    both = Picture.new("RGBA", (left.width + gap + right.width, left.height))
-    both.paste(left, (0, 0))
-    both.paste(right, (left.width + gap, 0))
-    image = QImage(both.tobytes(), both.width, both.height, 4 * both.width, QImage.Format.Format_RGBA8888)
+def _shown_of(results: ResultLayers) -> int:
+    """Return which of `_SHOWN` lies over the slide."""
+    if not results.cam.visible:
+        return _ONLY_PROBABILITY
+    return _DT if results.explanation.thresholded else _RAW
+
+
+def _side_by_side(*pictures: Picture.Image) -> QPixmap:
+    side = _SIDE + 4
+    row = Picture.new("RGBA", (side * len(pictures) - 4, _SIDE))
+    for number, picture in enumerate(pictures):
+        row.paste(picture, (side * number, 0))
+    image = QImage(row.tobytes(), row.width, row.height, 4 * row.width, QImage.Format.Format_RGBA8888)
     return QPixmap.fromImage(image.copy())
 
 

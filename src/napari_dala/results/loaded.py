@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -40,7 +40,7 @@ class LoadedAnalysis:
     analysis: Analysis
     cams: NDArray[np.float16]
     _tiles: TileArrays  # which the analysis shows, read-only
-    _first: ThresholdedMap | None = None
+    _first: tuple[ThresholdedMap, float] | None = None
 
     def raw_cam(self, class_index: int) -> NDArray[np.float32]:
         """Return a class' raw Grad-CAM over the whole grid, as `Analysis.cam` does, from memory."""
@@ -63,12 +63,15 @@ class LoadedAnalysis:
     def prepare_first(self) -> None:
         """Compute what `take_first` gives; not in the main thread."""
         analysis = self.analysis
-        self._first = DT_DEFAULT(
-            self.raw_cam(analysis.card.target_class), cell_um=analysis.cell_um, tile_cells=analysis.grid.cells
-        )
+        measure: dict[str, Any] = {"cell_um": analysis.cell_um, "tile_cells": analysis.grid.cells}
+        first = DT_DEFAULT(self.raw_cam(analysis.card.target_class), **measure)
+        self._first = first, DT_DEFAULT.most_strength(first, **measure)
 
-    def take_first(self) -> ThresholdedMap:
-        """Return the target class' map as it is shown first, and keep it no longer: 65 MB for 100,000 tiles."""
+    def take_first(self) -> tuple[ThresholdedMap, float]:
+        """Return the target class' map as it is shown first, and the largest strength that keeps anything of it.
+
+        It is kept no longer: 65 MB for 100,000 tiles.
+        """
         if self._first is None:
             self.prepare_first()
         first, self._first = self._first, None
@@ -78,7 +81,7 @@ class LoadedAnalysis:
 
 def make_ready() -> None:
     """Import what showing an analysis needs and napari does not have yet: a third of a second."""
-    import_module("pandas")  # napari's Labels layer
+    import_module("pandas")  # napari's Vectors layer, for the frame around a tile
 
 
 def load(path: str | Path, bundle_hash: str | None = None) -> LoadedAnalysis:

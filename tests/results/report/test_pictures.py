@@ -4,16 +4,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from skimage.color import rgb2lab
 
 from napari_dala.model.threshold import DynamicThreshold
 from napari_dala.results.report.pictures import (
     cam_overview,
-    colormap,
     cut_of,
     explain_figure,
     heat,
-    in_color,
     overview,
     probability_rgba,
     thresholded_cam,
@@ -24,8 +21,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from napari_dala.slide import Slide
-
-RED, BLUE = (214, 39, 40), (70, 130, 180)
 
 
 @pytest.fixture
@@ -38,26 +33,6 @@ def changed(picture: Image.Image, size: tuple[int, int], grey: int = 220) -> tup
     pixels = np.asarray(picture)[: size[1], : size[0]].astype(int)
     rows, columns = np.nonzero(np.abs(pixels - grey).max(-1) > 2)
     return int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
-
-
-@pytest.mark.parametrize("color", [RED, BLUE, (60, 160, 90), (255, 255, 0), (0, 0, 0), (255, 255, 255)])
-def test_colormap_goes_from_nothing_to_bright(color: tuple[int, int, int]) -> None:
-    table = colormap(color)
-    assert table.shape == (256, 4)
-    assert table.min() >= 0
-    assert table.max() <= 1
-    assert table[0, 3] == 0
-    assert table[25, 3] < 0.1  # a probability of 0.1 hides nothing
-    assert np.all(np.diff(table[:, 3]) >= 0)
-    assert table[-1, 3] < 0.8  # nuclei show through the strongest
-    assert table[100, :3] == pytest.approx(np.array(color) / 255, abs=0.01)
-    assert np.all(np.diff(rgb2lab(table[:, :3])[:, 0]) > -0.2)  # lightness never falls
-
-
-def test_missing_values_are_transparent() -> None:
-    rgba = in_color(np.array([[np.nan, 0, 1, 7, -3]]), RED)
-    assert rgba.dtype == np.uint8
-    assert list(rgba[0, :, 3] > 0) == [False, False, True, True, False]
 
 
 def test_probability_has_one_pixel_per_tile(slide: Slide, paint_analysis: Any) -> None:
@@ -150,7 +125,7 @@ def test_heat_covers_the_image_from_edge_to_edge(slide: Slide) -> None:
 
     values = np.zeros((7, 7), np.float32)
     values[0, 6] = 1
-    left, top, right, bottom = changed(heat(Image.new("RGB", (224, 224), (220,) * 3), values, RED), (224, 224))
+    left, top, right, bottom = changed(heat(Image.new("RGB", (224, 224), (220,) * 3), values), (224, 224))
     assert (right, top) == (224, 0)
     assert left > 224 - 2 * 32
     assert bottom < 2 * 32
@@ -161,7 +136,7 @@ def test_explain_figure_shows_three_pictures() -> None:
     cam[2:5, 2:5] = 3
     thresholded = DynamicThreshold(scope="tile")(cam, cell_um=16, tile_cells=7)
     image = np.full((224, 300, 3), 200, np.uint8)
-    figure = explain_figure(image, thresholded, class_name="malignant", color=RED, probability=0.87)
+    figure = explain_figure(image, thresholded, class_name="malignant", probability=0.87)
     pixels = np.asarray(figure)
     height = round(448 * 224 / 300)
     panels = [pixels[16 : 16 + height, left : left + 448] for left in (16, 480, 944)]
@@ -169,9 +144,7 @@ def test_explain_figure_shows_three_pictures() -> None:
     for panel in panels[1:]:
         assert np.any(panel[height // 2, 224] != 200)
         assert np.all(panel[:20, :20] == 200)
-    warned = explain_figure(
-        image, thresholded, class_name="malignant", color=RED, probability=0.87, warnings=["untrained"]
-    )
+    warned = explain_figure(image, thresholded, class_name="malignant", probability=0.87, warnings=["untrained"])
     assert warned.height > figure.height
 
 

@@ -21,6 +21,7 @@ from superqt.utils import QSignalThrottler, signals_blocked
 from napari_dala.plugin.parts.legend import Legend, swatch
 from napari_dala.plugin.parts.notes import Note
 from napari_dala.plugin.viewer.plain_text import PlainLabel
+from napari_dala.plugin.viewer.tile_mark import TileMark
 
 if TYPE_CHECKING:
     from napari_dala.plugin.viewer.session import Session
@@ -70,6 +71,7 @@ class ResultPanel(QWidget):
         self._later = QSignalThrottler(parent=self)
         self._later.setTimeout(_SPOTS_MS)
         self._later.triggered.connect(self._list_spots)
+        self._mark = TileMark(session, "Spot", "black")
         self._shown: Analysis | None = None
         self.refresh()
 
@@ -96,19 +98,21 @@ class ResultPanel(QWidget):
         """Show the current results."""
         results = self._session.results
         self.setVisible(results is not None)
+        if results is None or results.analysis is not self._shown:
+            self._mark.hide()
         if results is None:
             self._shown = None
             return
         analysis = results.analysis
         card = analysis.card
-        target = card.classes[card.target_class]
+        shown = results.explanation.class_index
         with signals_blocked(self.threshold):
             self.threshold.setValue(results.threshold)
-        self.legend.show_class(
-            f"Probability of {target.name}",
-            target.color,
-            (_low_end(analysis), target.name),
-            results.threshold,
+        self.legend.show_layer(
+            results.probability,
+            f"Probability of {card.class_names[shown]}",
+            (_low_end(analysis, shown), card.class_names[shown]),
+            results.threshold if shown == card.target_class else None,
         )
         self._tabulate(analysis, analysis.summary(results.threshold))
         self.warning.say("\n".join(analysis.warnings))
@@ -185,11 +189,13 @@ class ResultPanel(QWidget):
     def _go(self, row: int) -> None:
         results = self._session.results
         if results is not None and 0 <= row < len(self._spots):
-            self._session.go_to(self._spots[row].x, self._spots[row].y, results.analysis.grid.tile_size)
+            middle, tile = (self._spots[row].x, self._spots[row].y), results.analysis.grid.tile_size
+            self._session.go_to(*middle, tile)
+            self._mark.show(results.slide_layer, middle, tile)
 
 
-def _low_end(analysis: Analysis) -> str:
-    """Return what the low end of the target class' bar means: the other class where there is but one."""
+def _low_end(analysis: Analysis, class_index: int) -> str:
+    """Return what the low end of a class' bar means: the other class where there is but one."""
     names = list(analysis.card.class_names)
-    names.pop(analysis.card.target_class)
+    names.pop(class_index)
     return names[0] if len(names) == 1 else "other"

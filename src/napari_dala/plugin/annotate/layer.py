@@ -18,7 +18,7 @@ from napari.layers.base import ActionType
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 
 from napari_dala.annotations.shapes import Shape, merge_edited, to_shapes
-from napari_dala.plugin.viewer.result_layers import PLACEMENT, place_over
+from napari_dala.plugin.viewer.slide_layers import PLACEMENT, place_over
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

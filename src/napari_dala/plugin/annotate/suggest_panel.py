@@ -11,9 +11,9 @@ from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 from superqt.utils import create_worker
 
 from napari_dala.annotations.labels import drawn_tiles
-from napari_dala.plugin.annotate.tile_mark import TileMark
 from napari_dala.plugin.viewer.plain_text import PlainLabel
 from napari_dala.plugin.viewer.session import session_of
+from napari_dala.plugin.viewer.tile_mark import TileMark
 from napari_dala.results.suggest import next_to_label
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class SuggestPanel(QWidget):
     def __init__(self, session: Session, drawing: Drawing) -> None:
         super().__init__()
         self._session, self._drawing = session, drawing
-        self._mark = TileMark(session)
+        self._mark = TileMark(session, "Next to label", "cyan")
         self._about: tuple[str, str] | None = None
         self._spots: list[Spot] = []
         self._visited = 0
@@ -141,7 +141,7 @@ class SuggestPanel(QWidget):
         rounds = self._visited + len(self._spots)
         self.text.setText(f"{self._visited} of {rounds}: {name} {spot.probability:.0%}")
         self._session.go_to(spot.x, spot.y, analysis.grid.tile_size)
-        self._mark.show(results.slide_layer, spot, analysis.grid.tile_size)
+        self._mark.show(results.slide_layer, (spot.x, spot.y), analysis.grid.tile_size)
 
 
 def _search(

@@ -10,36 +10,50 @@ from qtpy.QtGui import QColor, QImage, QPainter, QPen, QPixmap
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from napari_dala.plugin.viewer.plain_text import plain_tip
-from napari_dala.results.report.pictures import colormap
+from napari_dala.results.report.ramps import EOSIN
 
 if TYPE_CHECKING:
+    from napari.layers import Image
     from numpy.typing import NDArray
     from qtpy.QtGui import QPaintEvent
 
     Color = tuple[int, int, int]
 
-_TISSUE = np.array((236, 214, 226)) / 255  # pale eosin: the low end lets the tissue through
 _BAR = 16  # px
 
 
 class Legend(QWidget):
-    """A colour bar over tissue, from nothing to a class' strongest, with a mark where the class begins."""
+    """A colour bar over pale tissue with the very colours of a layer, and a mark where a class begins."""
 
     def __init__(self) -> None:
         super().__init__()
         self._pixels: NDArray[np.uint8] = np.zeros((1, 1, 3), np.uint8)
         self._title, self._ends = "", ("", "")
         self._mark: float | None = None
+        self._lowest = 0.0
+        self._layer: Image | None = None
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
-    def show_class(self, title: str, color: Color, ends: tuple[str, str], mark: float | None = None) -> None:
-        """Show a class' colours, what their ends mean and, as a line, the operating threshold."""
-        rgba = colormap(color)
-        pixels = rgba[:, :3] * rgba[:, 3:] + _TISSUE * (1 - rgba[:, 3:])
-        self._pixels = np.round(pixels * 255).astype(np.uint8)[None]
-        self._title, self._ends, self._mark = title, ends, mark
+    def show_layer(
+        self, layer: Image, title: str, ends: tuple[str, str], mark: float | None = None, lowest: float = 0.0
+    ) -> None:
+        """Show a layer's colours from its lowest value to 1, also when they change, and a line at the threshold."""
+        if layer is not self._layer:
+            for name in ("opacity", "colormap"):
+                if self._layer is not None:
+                    getattr(self._layer.events, name).disconnect(self._color)
+                getattr(layer.events, name).connect(self._color)
+            self._layer = layer
+        self._title, self._ends, self._mark, self._lowest = title, ends, mark, lowest
         self.setToolTip(plain_tip(title))
-        self.update()
+        self._color()
+
+    def _color(self) -> None:
+        if self._layer is not None:
+            rgba = self._layer.colormap.map(np.linspace(self._lowest, 1, 256))
+            alpha = rgba[:, 3:] * self._layer.opacity
+            self._pixels = np.round((rgba[:, :3] * alpha + EOSIN * (1 - alpha)) * 255).astype(np.uint8)[None]
+            self.update()
 
     def sizeHint(self) -> QSize:  # noqa: D102
         return QSize(200, 2 * self.fontMetrics().height() + _BAR + 8)

@@ -66,8 +66,8 @@ class CamPainter(QObject):
 
     part_made = Signal(object, object, object)
     """(explanation, rows and columns of cells, their picture): what is in view."""
-    made = Signal(object, object)
-    """(explanation, the whole `ThresholdedMap`)."""
+    made = Signal(object, object, float)
+    """(explanation, the whole `ThresholdedMap`, the largest strength that keeps anything)."""
 
     def __init__(self, loaded: LoadedAnalysis, explanation: CamView) -> None:
         super().__init__()
@@ -76,6 +76,7 @@ class CamPainter(QObject):
         self._wanted: Part | None = None
         self._is_wanted = self._is_busy = False
         self._level: tuple[object, MapLevel] | None = None
+        self._most: tuple[object, float] | None = None
         self._version = 0  # of the map
         self._begun = self._seconds = 0.0
         self._later = QTimer(self)
@@ -113,8 +114,8 @@ class CamPainter(QObject):
             self._loaded,
             self.explanation,
             tiles,
-            about,
-            level,
+            (about, level),
+            self._most,
             _connect={"yielded": self._on_part, "returned": self._on_made, "errored": self._on_failed},
         )
 
@@ -122,10 +123,10 @@ class CamPainter(QObject):
         self.part_made.emit(*made)
 
     def _on_made(self, made: _Made) -> None:
-        explanation, thresholded, self._level = made
+        explanation, thresholded, self._level, self._most = made
         self._is_busy, self._seconds = False, time.perf_counter() - self._begun
         grown = self._is_wanted and self.explanation == explanation and self._wanted is None
-        self.made.emit(explanation, thresholded)
+        self.made.emit(explanation, thresholded, self._most[1])
         if grown:
             self._later.start(round(1000 * _REST * self._seconds))
         elif self._is_wanted:
@@ -136,15 +137,20 @@ class CamPainter(QObject):
         raise error
 
 
-_Made: TypeAlias = "tuple[CamView, ThresholdedMap, tuple[object, MapLevel]]"
+_Made: TypeAlias = "tuple[CamView, ThresholdedMap, tuple[object, MapLevel], tuple[object, float]]"
 
 
 def _steps(
-    loaded: LoadedAnalysis, explanation: CamView, tiles: Part | None, about: object, level: MapLevel | None
+    loaded: LoadedAnalysis,
+    explanation: CamView,
+    tiles: Part | None,
+    leveled: tuple[object, MapLevel | None],
+    most: tuple[object, float] | None,
 ) -> Generator[tuple[CamView, Part, NDArray[np.float32]], None, _Made]:
-    """Give the picture of some rows and columns of tiles; return the whole map and its level."""
+    """Give the picture of some rows and columns of tiles; return the whole map, its level and its largest strength."""
     raw = loaded.raw_cam(explanation.class_index)
     rule, cells = explanation.rule, loaded.analysis.grid.cells
+    about, level = leveled
     measure: dict[str, Any] = {"cell_um": loaded.analysis.cell_um, "tile_cells": cells}
     if tiles is not None:
         rows, columns = (slice(each.start * cells, each.stop * cells) for each in tiles)
@@ -156,4 +162,8 @@ def _steps(
             here = level.of_tiles(*tiles)
         yield explanation, part, explanation.picture(rule.keep(raw[part], here, **measure))
     level = level or rule.level(raw, cells)
-    return explanation, rule.keep(raw, level, **measure), (about, level)
+    thresholded = rule.keep(raw, level, **measure)
+    of_islands = about, rule.min_area_um2
+    if most is None or most[0] != of_islands:
+        most = of_islands, rule.most_strength(thresholded, **measure)
+    return explanation, thresholded, (about, level), most

@@ -42,7 +42,7 @@ class Overlays:
         self.standing: ResultLayers | None = None
         self.preview: ResultLayers | None = None
         self.shows_before = False
-        self._visible: list[bool] = []  # the standing layers', before the preview
+        self._visible: dict[Layer, bool] = {}  # the standing layers', before the preview
 
     @property
     def shown(self) -> ResultLayers | None:
@@ -60,7 +60,7 @@ class Overlays:
         before, self.standing = self.standing, None
         if before is not None:
             before.remove()  # first, for napari numbers layers whose name is taken
-        results = ResultLayers(self._layers, self._slide_layer, loaded)
+        results = ResultLayers(self._layers, self._slide_layer, loaded, at_once=False)
         if before is not None:
             _look_alike(before, results)
         self.standing = results
@@ -72,11 +72,11 @@ class Overlays:
         before, self.preview = self.shown, None
         if before is not None and before is not self.standing:
             before.remove()
-        results = ResultLayers(self._layers, self._slide_layer, loaded, ending=PREVIEW)
+        results = ResultLayers(self._layers, self._slide_layer, loaded, ending=PREVIEW, at_once=False)
         if before is not None:
             _look_alike(before, results)
         if before is not None and before is self.standing:
-            self._visible = [layer.visible for layer in before.all]
+            self._visible = {layer: layer.visible for layer in before.all}
             for layer in before.all:
                 layer.visible = False
         self.preview = results
@@ -99,7 +99,7 @@ class Overlays:
         preview, self.preview, self.shows_before = self.preview, None, False
         preview.remove()
         if self.standing is not None:
-            for layer, visible in zip(self.standing.all, self._visible, strict=True):
+            for layer, visible in self._visible.items():
                 layer.visible = visible
 
     def show_before(self, before: bool) -> None:
@@ -126,10 +126,14 @@ class Overlays:
 
 
 def _take_visibility(before: ResultLayers, after: ResultLayers) -> None:
-    """Show the layers that are shown of others; one that the others lack is shown."""
-    visible = {layer.metadata["dala_role"]: layer.visible for layer in before.all}
+    """Show the layers that are shown of others, as opaque; one that the others lack stays as it is."""
+    old = {layer.metadata["dala_role"]: layer for layer in before.all}
     for layer in after.all:
-        layer.visible = visible.get(layer.metadata["dala_role"], True)
+        if (like := old.get(layer.metadata["dala_role"])) is not None:
+            layer.visible = like.visible
+    for layer in after.all:  # then, for showing a Grad-CAM dims the probability
+        if (like := old.get(layer.metadata["dala_role"])) is not None:
+            layer.opacity = like.opacity
 
 
 def _look_alike(before: ResultLayers, after: ResultLayers) -> None:

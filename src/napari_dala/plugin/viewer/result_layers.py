@@ -3,44 +3,47 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.layers import Image, Labels
-from napari.utils.colormaps import Colormap, DirectLabelColormap
+from napari.layers import Image
+from napari.utils.colormaps import Colormap
 from psygnal import Signal
 
+from napari_dala.model.threshold import FAINTEST
 from napari_dala.plugin.viewer.cam_picture import CamPainter, CamView
 from napari_dala.plugin.viewer.plain_text import without_tags
-from napari_dala.plugin.viewer.slide_layers import to_slide
-from napari_dala.results.report.pictures import colormap
+from napari_dala.plugin.viewer.shading import Hatching, Outlines
+from napari_dala.plugin.viewer.slide_layers import PLACEMENT, place_over, to_slide
+from napari_dala.plugin.viewer.turns import in_turns
+from napari_dala.results.report.ramps import GRAD_CAM, PROBABILITY
 from napari_dala.results.tile_results import LEFT_OUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from napari.components import LayerList
+    from napari.components import LayerList, ViewerModel
     from napari.layers import Layer
     from numpy.typing import ArrayLike, NDArray
 
     from napari_dala.model.threshold import ThresholdedMap
-    from napari_dala.results.analysis import Analysis
     from napari_dala.results.loaded import LoadedAnalysis, StoredBlock
 
-    Frame = tuple[tuple[float, float], tuple[float, float]]
-
-PROBABILITY_OPACITY, CAM_OPACITY = 0.5, 0.65  # both together leave the nuclei visible
+DIMMED = 0.15
+"""Opacity of the probability while a Grad-CAM lies over it: one map at a time."""
 _MOST = 0.5
-_HATCH = (0.35, 0.35, 0.35, 1.0)
+_LINES = (0.1, 0.1, 0.1, 1.0)
 _LEFT_OUT, _INK, _BLUR = "Ink and blur", (0.1, 0.3, 0.9, 1.0), (0.9, 0.7, 0.1, 1.0)
-PLACEMENT = ("scale", "translate", "rotate", "shear", "affine", "units")
+_NO_LEVEL = 2.0
 
 
 class ResultLayers:
     """Creates layers above a slide layer and keeps them up to date.
 
-    Probability, predicted class and Grad-CAM; where the bundle knows what it was trained on, also grey hatching over
-    tissue unlike that. Where tiles were left out for ink or blur, a hidden layer of those.
+    Probability, and hidden at first predicted class and Grad-CAM, which dims the probability when it is shown; where
+    the bundle knows what it was trained on, also hatching over tissue unlike that. Where tiles were left out for ink
+    or blur, a hidden layer of those.
 
     Parameters
     ----------
@@ -52,22 +55,34 @@ class ResultLayers:
         May still be growing: `add` shows what is new.
     ending
         Of the layers' names.
+    at_once
+        All layers are laid now; else the probability alone, and the others by `enter`.
 
     Attributes
     ----------
     threshold
         Operating threshold of the class map.
     explanation
-        What the Grad-CAM layer shows.
+        What the Grad-CAM layer shows; the probability is of the same class.
     thresholded
         The map in that layer, with its T and the kept fraction; it follows the explanation within a moment.
+    most_strength
+        Above this strength of the threshold nothing is left.
     explained
-        A psygnal: `thresholded` is another one.
+        A psygnal: `thresholded` is another one, or a map was shown or hidden.
     """
 
     explained = Signal()
 
-    def __init__(self, layers: LayerList, slide_layer: Image, loaded: LoadedAnalysis, ending: str = "") -> None:
+    def __init__(
+        self,
+        layers: LayerList,
+        slide_layer: Image,
+        loaded: LoadedAnalysis,
+        ending: str = "",
+        *,
+        at_once: bool = True,
+    ) -> None:
         self.analysis = loaded.analysis
         self._ending = ending
         self.slide_layer = slide_layer
@@ -75,12 +90,16 @@ class ResultLayers:
         self.explanation = CamView(self.analysis.card.target_class)
         self._layers = layers
         self._loaded = loaded
-        self.thresholded = loaded.take_first()
+        self.thresholded, self.most_strength = loaded.take_first()
         self._explainer = CamPainter(loaded, self.explanation)
         self._explainer.part_made.connect(self._show_part)
         self._explainer.made.connect(self._show_cam)
-        self.left_out: Labels | None = None
+        self._outlines = Outlines()
+        self._lines = {"cam": self._outlines, "unfamiliar": Hatching()}
+        self.left_out: Image | None = None
         self.probability, self.classes, self.cam = self._create()
+        self._outline()
+        self.cam.events.visible.connect(self._on_cam_visible)
         self.unfamiliar = self._hatched() if self.analysis.knows_unfamiliar else None
         if self._is_left_out.any():
             self.left_out = self._left_out()
@@ -88,10 +107,30 @@ class ResultLayers:
         self._place()
         for name in PLACEMENT:
             getattr(slide_layer.events, name).connect(self._place)
-        selection = set(layers.selection)
-        for layer in self.all:
-            layers.insert(layers.index(slide_layer) + 1, layer)
-        layers.selection = selection or {slide_layer}  # inserting selects what was inserted
+        *waiting, first = self.all
+        self._insert(first)
+        self._waiting = waiting
+        if at_once:
+            while self._waiting:
+                self._insert(self._waiting.pop(0))
+
+    def enter(self, viewer: ViewerModel) -> None:
+        """Lay the layers that wait, in a window one in each turn of its event loop: napari takes 0.1 s for each."""
+        in_turns(viewer, [partial(self._enter_next, viewer)] * len(self._waiting))
+
+    def _enter_next(self, viewer: ViewerModel) -> None:
+        if self._waiting:
+            layer = self._waiting.pop(0)
+            self._insert(layer)
+            if (lines := self._lines.get(layer.metadata["dala_role"])) is not None:
+                lines.draw_in(viewer, layer)
+
+    def _insert(self, layer: Layer) -> None:
+        """Lay a layer over the probability, or where that is not there over the slide; what is selected stays so."""
+        selection = set(self._layers.selection) or {self.slide_layer}
+        below = self.probability if self.probability in self._layers else self.slide_layer
+        self._layers.insert(self._layers.index(below) + 1, layer)
+        self._layers.selection = selection  # inserting selects what was inserted
 
     @property
     def all(self) -> tuple[Layer, ...]:
@@ -106,6 +145,7 @@ class ResultLayers:
 
     def remove(self) -> None:
         """Take the layers out of the viewer."""
+        self._waiting.clear()
         for name in PLACEMENT:
             getattr(self.slide_layer.events, name).disconnect(self._place)
         for layer in self.present:
@@ -121,7 +161,7 @@ class ResultLayers:
         self._rename()
         self._explainer.grow()
         if self.unfamiliar is not None and hatched:
-            np.asarray(self.unfamiliar.data)[...] = self._hatching()
+            np.asarray(self.unfamiliar.data)[...] = self.analysis.unfamiliar
             self.unfamiliar.refresh(extent=False)
 
     def mark(self, status: NDArray[np.uint8]) -> None:
@@ -133,9 +173,7 @@ class ResultLayers:
             self.left_out = self._left_out()
             self._named = self._names
             self._place()
-            selection = set(self._layers.selection)
-            self._layers.insert(self._layers.index(self.slide_layer) + 1, self.left_out)
-            self._layers.selection = selection
+            self._insert(self.left_out)
         np.asarray(self.left_out.data)[...] = self._is_left_out
         self.left_out.refresh(extent=False)
 
@@ -156,6 +194,8 @@ class ResultLayers:
 
         It is computed in a thread, first what lies in `view` (left, top, right, bottom; level-0 px).
         """
+        if explanation.class_index != self.explanation.class_index:
+            self.probability.data = self.analysis.probability[explanation.class_index]
         self.explanation = explanation
         self._rename()
         self._explainer.ask(explanation, None if view is None else self._tiles_in(view))
@@ -195,58 +235,58 @@ class ResultLayers:
         """Return the class index of an analysed tile at the operating threshold."""
         return int(np.asarray(self.classes.data)[row, column]) - 1
 
-    def _create(self) -> tuple[Image, Labels, Image]:
+    def _create(self) -> tuple[Image, Image, Image]:
         card = self.analysis.card
         cam_name, classes_name, probability_name = self._names[-3:]
-        probability = Image(
+        probability = self._image(
             self.analysis.probability[card.target_class],
-            name=probability_name,
-            colormap=_colors(card.target_class, self.analysis),
-            contrast_limits=(0, 1),
-            opacity=PROBABILITY_OPACITY,
-            blending="translucent",
-            rgb=False,
-            multiscale=False,
-            metadata=self._metadata("probability"),
+            probability_name,
+            "probability",
+            colormap=Colormap(PROBABILITY.colors, name=PROBABILITY.name),
+            opacity=PROBABILITY.opacity,
         )
-        colors: dict[int | None, Any] = {None: (0, 0, 0, 0), 0: (0, 0, 0, 0)}
-        colors |= {index + 1: np.array([*entry.color, 255]) / 255 for index, entry in enumerate(card.classes)}
-        classes = Labels(
-            self.analysis.class_map(self.threshold),
-            name=classes_name,
-            colormap=DirectLabelColormap(color_dict=colors),
-            opacity=0.5,
-            blending="translucent",
+        classes = self._image(
+            self.analysis.class_map(self.threshold).astype(np.float32),
+            classes_name,
+            "class",
             visible=False,
-            multiscale=False,
-            metadata=self._metadata("class"),
+            **_kinds(*(np.array([*entry.color, 255]) / 255 for entry in card.classes)),
         )
-        cam = Image(
+        cam = self._image(
             self.thresholded.map.copy(),
-            name=cam_name,
-            colormap=_colors(self.explanation.class_index, self.analysis),
-            contrast_limits=(0, 1),
+            cam_name,
+            "cam",
+            colormap=Colormap(GRAD_CAM.colors, name=GRAD_CAM.name),
             interpolation2d="linear",
-            opacity=CAM_OPACITY,
-            blending="translucent",
-            rgb=False,
-            multiscale=False,
-            metadata=self._metadata("cam"),
+            opacity=GRAD_CAM.opacity,
+            visible=False,
         )
         return probability, classes, cam
 
     def _hatched(self) -> Image:
-        return Image(
-            self._hatching(),
-            name=self._names[-4],
-            colormap=Colormap(((0, 0, 0, 0), _HATCH), name="dala unfamiliar"),
-            contrast_limits=(0, 1),
-            opacity=0.8,
-            blending="translucent",
-            rgb=False,
-            multiscale=False,
-            metadata=self._metadata("unfamiliar"),
+        return self._image(
+            self.analysis.unfamiliar.astype(np.float32),
+            self._names[-4],
+            "unfamiliar",
+            colormap=Colormap(((0, 0, 0, 0), _LINES), name="dala-unfamiliar"),
+            opacity=0.5,
         )
+
+    def _left_out(self) -> Image:
+        return self._image(
+            self._is_left_out.astype(np.float32),
+            f"{_LEFT_OUT}{self._ending}",
+            "left out",
+            visible=False,
+            **_kinds(_INK, _BLUR),
+        )
+
+    def _image(self, data: NDArray[Any], name: str, role: str, **look: Any) -> Image:
+        """Return a layer of values; an image even of classes, for nobody paints into it, and napari makes it sooner."""
+        fixed: dict[str, Any] = {"blending": "translucent", "rgb": False, "multiscale": False}
+        look = {"contrast_limits": (0, 1), "opacity": 0.5} | fixed | look
+        metadata = {"dala_analysis": self.analysis, "dala_role": role, "dala_threshold": self.threshold}
+        return Image(data, name=name, metadata=metadata, **look)
 
     @property
     def _is_left_out(self) -> NDArray[np.uint8]:
@@ -255,32 +295,6 @@ class ResultLayers:
             ((self.analysis.status == kind) * np.uint8(value) for value, kind in enumerate(LEFT_OUT, 1)),
             np.zeros(self.analysis.grid.shape, np.uint8),
         )
-
-    def _left_out(self) -> Labels:
-        return Labels(
-            self._is_left_out,
-            name=f"{_LEFT_OUT}{self._ending}",
-            colormap=DirectLabelColormap(color_dict={None: (0, 0, 0, 0), 0: (0, 0, 0, 0), 1: _INK, 2: _BLUR}),
-            opacity=0.6,
-            blending="translucent",
-            visible=False,
-            multiscale=False,
-            metadata=self._metadata("left out"),
-        )
-
-    def _hatching(self) -> NDArray[np.uint8]:
-        """Return 1 on diagonals of cells in unfamiliar tiles, else 0, (rows * cells, columns * cells)."""
-        grid = self.analysis.grid
-        hatched = np.zeros(grid.cam_shape, np.uint8)
-        if self.analysis.unfamiliar.any():
-            rows, columns = np.indices(grid.cam_shape, sparse=True)
-            places = zip((rows, columns), grid.shape, strict=True)
-            at_row, at_column = (np.minimum(cells // grid.stride_cells, count - 1) for cells, count in places)
-            hatched[...] = self.analysis.unfamiliar[at_row, at_column] & ((rows + columns) % 3 == 0)
-        return hatched
-
-    def _metadata(self, role: str) -> dict[str, Any]:
-        return {"dala_analysis": self.analysis, "dala_role": role, "dala_threshold": self.threshold}
 
     @property
     def _names(self) -> tuple[str, ...]:
@@ -296,7 +310,7 @@ class ResultLayers:
             *unfamiliar,
             f"{kind}: {card.class_names[shown.class_index]}{approximate}{ending}",
             f"Predicted class{ending}",
-            f"{card.class_names[card.target_class].capitalize()} probability{ending}",
+            f"{card.class_names[shown.class_index].capitalize()} probability{ending}",
         )
         return tuple(map(without_tags, names))
 
@@ -315,8 +329,8 @@ class ResultLayers:
             (self.probability, grid.tile_frame),
             (self.classes, grid.tile_frame),
             (self.left_out, grid.tile_frame),
+            (self.unfamiliar, grid.tile_frame),
             (self.cam, grid.cell_frame),
-            (self.unfamiliar, grid.cell_frame),
         ):
             if layer is not None:
                 place_over(layer, frame, self.slide_layer)
@@ -342,33 +356,32 @@ class ResultLayers:
 
     def _show_part(self, explanation: CamView, part: tuple[slice, slice], picture: NDArray[np.float32]) -> None:
         np.asarray(self.cam.data)[part] = picture
-        self._color_cam(explanation)
+        self._outline(explanation)
 
-    def _show_cam(self, explanation: CamView, thresholded: ThresholdedMap) -> None:
-        self.thresholded = thresholded
+    def _show_cam(self, explanation: CamView, thresholded: ThresholdedMap, most_strength: float) -> None:
+        self.thresholded, self.most_strength = thresholded, most_strength
         np.asarray(self.cam.data)[...] = explanation.picture(thresholded)
-        self._color_cam(explanation)
+        self._outline(explanation)
         self.explained.emit()
 
-    def _color_cam(self, explanation: CamView) -> None:
-        colors = _colors(explanation.class_index, self.analysis)
-        if self.cam.colormap.name != colors.name:
-            self.cam.colormap = colors
+    def _outline(self, explanation: CamView | None = None) -> None:
+        """Draw the map anew, with outlines of what is kept of it; the whole map has none."""
+        self._outlines.level = FAINTEST / 2 if (explanation or self.explanation).thresholded else _NO_LEVEL
         self.cam.refresh(extent=False)
 
+    def _on_cam_visible(self) -> None:
+        """Dim the probability under a Grad-CAM, unless the user has chosen an opacity."""
+        before, after = PROBABILITY.opacity, DIMMED
+        if not self.cam.visible:
+            before, after = after, before
+        if self.probability.opacity == before:
+            self.probability.opacity = after
+        self.explained.emit()
 
-def _colors(class_index: int, analysis: Analysis) -> Colormap:
-    entry = analysis.card.classes[class_index]
-    return Colormap(colormap(entry.color), name=f"dala {entry.name}")
 
-
-def place_over(layer: Layer, frame: Frame, slide_layer: Image) -> None:
-    """Place a layer of one pixel per tile or cell; `frame` is its pixel side and first centre, level-0 px (y, x)."""
-    side, first = frame
-    # napari: world = affine(rotate(shear(scale * data)) + translate)
-    corner = slide_layer.data_to_world(np.subtract(first, 0.5))
-    layer.units = slide_layer.units
-    layer.affine = slide_layer.affine
-    layer.rotate, layer.shear = slide_layer.rotate, slide_layer.shear
-    layer.scale = np.multiply(side, slide_layer.scale)
-    layer.translate = slide_layer.affine.inverse(corner)
+def _kinds(*colors: ArrayLike) -> dict[str, Any]:
+    """Return the look of a layer of whole numbers: 0 is clear, 1 has the first colour, and so on."""
+    table = np.vstack(((0, 0, 0, 0), *colors))
+    stops = np.linspace(0, 1, len(table) + 1)
+    limits = (-0.5, len(table) - 0.5)
+    return {"colormap": Colormap(table, controls=stops, interpolation="zero"), "contrast_limits": limits}

@@ -132,9 +132,10 @@ class Session(QObject):
             self.results_changed.emit()
 
     def explain(self, explanation: CamView) -> None:
-        """Show another Grad-CAM of the current results."""
+        """Show another Grad-CAM of the current results, over the slide too."""
         if self.results is not None:
             assert self.layer is not None
+            self.results.cam.visible = True
             self.results.explain(explanation, view_of(self.viewer, self.layer))
 
     def choose(self, layer: Image) -> None:
@@ -149,6 +150,7 @@ class Session(QObject):
         """
         overlays = self._overlays.setdefault(layer, Overlays(self.viewer.layers, layer))
         results = overlays.show_preview(loaded) if preview else overlays.show(loaded)
+        results.enter(self.viewer)
         results.explained.connect(self._on_explained)
         self._watch_status()
         self.results_changed.emit()
@@ -195,7 +197,7 @@ class Session(QObject):
             return
         visible = [layer for layer in self.results.present if layer.visible]
         shown = [layer for layer in self._hidden if layer in self.results.present] or [
-            layer for layer in self.results.present if layer.metadata["dala_role"] != "class"
+            layer for layer in self.results.present if layer.metadata["dala_role"] in ("probability", "unfamiliar")
         ]
         for layer in visible or shown:
             layer.visible = not visible

@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 
     from napari_dala.slide import Slide
 
+    Frame = tuple[tuple[float, float], tuple[float, float]]
+
+PLACEMENT = ("scale", "translate", "rotate", "shear", "affine", "units")
+"""What napari lays a layer by."""
+
 
 def shows_slide(layer: Layer) -> bool:
     """Return whether a layer is a 2-D RGB picture that can be analysed."""
@@ -91,6 +96,18 @@ def to_world(layer: Image, x: float, y: float) -> tuple[float, float]:
     """Return the world position (y, x) of an edge coordinate (level-0 px)."""
     row, column = layer.data_to_world((y - 0.5, x - 0.5))
     return float(row), float(column)
+
+
+def place_over(layer: Layer, frame: Frame, slide_layer: Image) -> None:
+    """Place a layer of one pixel per tile or cell; `frame` is its pixel side and first centre, level-0 px (y, x)."""
+    side, first = frame
+    # napari: world = affine(rotate(shear(scale * data)) + translate)
+    corner = slide_layer.data_to_world(np.subtract(first, 0.5))
+    layer.units = slide_layer.units
+    layer.affine = slide_layer.affine
+    layer.rotate, layer.shear = slide_layer.rotate, slide_layer.shear
+    layer.scale = np.multiply(side, slide_layer.scale)
+    layer.translate = slide_layer.affine.inverse(corner)
 
 
 def view_of(viewer: ViewerModel, layer: Image) -> list[float]:

@@ -99,12 +99,12 @@ def write_report(
             overview(slide, analysis, threshold=threshold),
             f"Probability of {target} over the slide",
             f"Probability of {target}, one value per tile of {_tile_um(analysis)}. Clear: low. "
-            "Grey wash: tissue that was not analysed. Crossed out: could not be read.",
+            "Green to yellow: higher. Grey wash: tissue that was not analysed. Crossed out: could not be read.",
         ),
         _figure(
             cam_overview(slide, analysis, thresholded),
             f"DT Grad-CAM of {target} over the slide",
-            f"DT Grad-CAM ({rule.method}, scope {rule.scope}; {cut_of(thresholded)}): the cells of "
+            f"DT Grad-CAM ({rule.method}, scope {rule.scope}; {cut_of(thresholded, rule.strength)}): the cells of "
             f"{analysis.cell_um:.0f} µm that argue most for {target}. It shows what the model looked at; its strength "
             "is not a probability, and without malignant tissue it still marks the strongest cells.",
         ),
@@ -186,7 +186,7 @@ def _gallery(analysis: Analysis, slide: Slide, thresholded: ThresholdedMap, spot
 
 def _spot(analysis: Analysis, slide: Slide, thresholded: ThresholdedMap, number: int, spot: Spot) -> str:
     caption = f"{number}. Probability {spot.probability:.3f} at x {spot.x:.0f}, y {spot.y:.0f}"
-    grid, card = analysis.grid, analysis.card
+    grid = analysis.grid
     try:
         tile = Image.fromarray(read_tiles(slide, grid, spot.row, spot.column, 1, 1))
     except SlideError:
@@ -197,7 +197,7 @@ def _spot(analysis: Analysis, slide: Slide, thresholded: ThresholdedMap, number:
     tile = tile.resize((_CROP_SIDE, _CROP_SIDE), Image.Resampling.LANCZOS)
     pair = Image.new("RGB", (2 * _CROP_SIDE + 4, _CROP_SIDE), "white")
     pair.paste(tile)
-    pair.paste(heat(tile, shown.map, card.classes[card.target_class].color, shown.contours()), (_CROP_SIDE + 4, 0))
+    pair.paste(heat(tile, shown.map, shown.contours()), (_CROP_SIDE + 4, 0))
     return _figure(pair, caption, caption)
 
 

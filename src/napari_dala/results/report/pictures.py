@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from math import floor, log10
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
@@ -10,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
-from skimage.color import lab2rgb, rgb2lab
 from skimage.measure import block_reduce
 
-from napari_dala.model.threshold import DynamicThreshold, ThresholdedMap
+from napari_dala.model.threshold import FAINTEST, DynamicThreshold, ThresholdedMap
+from napari_dala.results.report.ramps import EOSIN, GRAD_CAM, PROBABILITY, Ramp
 from napari_dala.results.tile_results import TileStatus
 
 if TYPE_CHECKING:
@@ -24,52 +23,13 @@ if TYPE_CHECKING:
     from napari_dala.results.analysis import Analysis
     from napari_dala.slide.base import Slide
 
-    Color = tuple[int, int, int]
     Frame = tuple[tuple[float, float], tuple[float, float]]
 
 DT_DEFAULT = DynamicThreshold()
 INK, FAINT, ALARM = (30, 30, 30), (110, 110, 110), (170, 0, 0)
-_STRONGEST = 0.7  # opacity at the top: nuclei stay visible
 _WASH = np.array([[[120, 120, 120, 90]]], np.uint8)  # over tissue that was not analysed
 _WASHED = (207, 207, 207)  # white under it
 _LEGEND_WIDTH = 760
-
-
-@cache
-def _ramp(color: Color) -> NDArray[np.float64]:
-    value = np.linspace(0, 1, 256)
-    bright = (255, 236, 110) if color[0] >= color[2] else (190, 255, 255)  # yellow for warm colours, else cyan
-    ends = rgb2lab(np.array([color, bright]) / 255)
-    ends[1, 0] = max(ends[:, 0])  # never darker than the class colour
-    part = np.clip((value - 0.5) / 0.5, 0, 1)[:, None]
-    rgb = np.clip(lab2rgb(ends[0] * (1 - 0.85 * part) + ends[1] * 0.85 * part), 0, 1)
-    alpha = _STRONGEST * np.clip(value / 0.75, 0, 1) ** 1.3
-    return np.column_stack((rgb, alpha))
-
-
-def colormap(color: Color) -> NDArray[np.float64]:
-    """Return the colours of 0 to 1 for a class: from nothing through the class' colour to a bright end.
-
-    Opacity grows with the value and stays below 1, so that the tissue shows through, wholly at the low end;
-    lightness (CIELAB) never falls.
-
-    Parameters
-    ----------
-    color
-        The class' colour (red, green, blue), 0 to 255.
-
-    Returns
-    -------
-    (256, 4) float64, red, green, blue and opacity, 0 to 1.
-    """
-    return _ramp((int(color[0]), int(color[1]), int(color[2]))).copy()
-
-
-def in_color(values: NDArray[Any], color: Color) -> NDArray[np.uint8]:
-    """Return values of 0 to 1, (...), in a class' colour map, (..., 4) uint8; NaN is transparent."""
-    table = np.append(np.round(colormap(color) * 255), np.zeros((1, 4)), axis=0).astype(np.uint8)
-    index = np.where(np.isfinite(values), np.clip(np.nan_to_num(values), 0, 1) * 255 + 0.5, 256)
-    return table[index.astype(np.intp)]
 
 
 def probability_rgba(analysis: Analysis, class_index: int) -> NDArray[np.uint8]:
@@ -77,7 +37,7 @@ def probability_rgba(analysis: Analysis, class_index: int) -> NDArray[np.uint8]:
 
     Transparent where it is low and where no tile was analysed. `grid.tile_frame` says where it lies.
     """
-    return in_color(analysis.probability[class_index], analysis.card.classes[class_index].color)
+    return PROBABILITY.rgba(analysis.probability[class_index])
 
 
 def thresholded_cam(analysis: Analysis, rule: DynamicThreshold = DT_DEFAULT) -> ThresholdedMap:
@@ -102,7 +62,7 @@ def overview(slide: Slide, analysis: Analysis, max_side: int = 1600, threshold: 
     laid = _laid(probability_rgba(analysis, card.target_class), analysis, tissue.size)
     mark = card.operating_threshold if threshold is None else threshold
     title = f"Probability of {card.class_names[card.target_class]}"
-    return _with_legend(_over(tissue, laid), analysis, title, ("0", "1"), mark)
+    return _with_legend(_over(tissue, laid), analysis, PROBABILITY, title, ("0", "1"), mark)
 
 
 def cam_overview(slide: Slide, analysis: Analysis, thresholded: ThresholdedMap, max_side: int = 1600) -> Image.Image:
@@ -115,21 +75,25 @@ def cam_overview(slide: Slide, analysis: Analysis, thresholded: ThresholdedMap, 
     y, x = _positions(frame, slide.dimensions, tissue.size)
     laid = ndimage.map_coordinates(values, np.meshgrid(y, x, indexing="ij"), order=1, mode="grid-constant")
     title = f"DT Grad-CAM of {card.class_names[card.target_class]}: {cut_of(thresholded)}"
-    color = card.classes[card.target_class].color
-    return _with_legend(_over(tissue, in_color(laid, color)), analysis, title, ("kept", "strongest"))
+    rgba = GRAD_CAM.rgba(laid)
+    kept = laid > 0
+    rgba[kept & ~ndimage.binary_erosion(kept)] = (*INK, 255)
+    return _with_legend(_over(tissue, rgba), analysis, GRAD_CAM, title, ("just kept", "strongest"), lowest=FAINTEST)
 
 
-def cut_of(thresholded: ThresholdedMap) -> str:
-    """Return the threshold and the kept fraction in words."""
+def cut_of(thresholded: ThresholdedMap, strength: float = 1.0) -> str:
+    """Return the threshold, its factor where that is not 1, and the kept fraction in words."""
     at = np.atleast_1d(thresholded.threshold).ravel()
     at = at[np.isfinite(at)]
-    return f"threshold T = {at.mean():.2f}, kept {thresholded.kept_fraction:.0%}" if at.size else "nothing stands out"
+    if not at.size:
+        return "nothing stands out"
+    mean, kept = float(at.mean()), thresholded.kept_fraction
+    said = f"threshold T = {mean:.2f}" + ("" if strength == 1 else f" x {strength:.2f} = {mean * strength:.2f}")
+    return f"{said}, {f'kept {kept:.0%}' if kept >= 0.005 else 'kept under 1%' if kept else 'nothing kept'}"
 
 
-def heat(
-    image: Image.Image, values: NDArray[np.float32], color: Color, contours: Sequence[NDArray[Any]] = ()
-) -> Image.Image:
-    """Return an image with a map of 0 to 1 over it, smoothly enlarged to the image's size.
+def heat(image: Image.Image, values: NDArray[np.float32], contours: Sequence[NDArray[Any]] = ()) -> Image.Image:
+    """Return an image with a Grad-CAM of 0 to 1 over it, smoothly enlarged to the image's size.
 
     Parameters
     ----------
@@ -139,7 +103,7 @@ def heat(
         Lines of (row, column) in cells of `values`, as `ThresholdedMap.contours` gives them.
     """
     enlarged = Image.fromarray(values.astype(np.float32)).resize(image.size, Image.Resampling.BILINEAR)
-    result = _over(image, in_color(np.asarray(enlarged), color))
+    result = _over(image, GRAD_CAM.rgba(np.asarray(enlarged)))
     draw = ImageDraw.Draw(result)
     per_cell = (image.width / values.shape[1], image.height / values.shape[0])
     for line in contours:
@@ -154,7 +118,6 @@ def explain_figure(
     thresholded: ThresholdedMap,
     *,
     class_name: str,
-    color: Color,
     probability: float,
     warnings: Sequence[str] = (),
     side: int = 448,
@@ -167,8 +130,6 @@ def explain_figure(
         (h, w, 3) uint8.
     thresholded
         The map of `class_name` over the patch, covering it from edge to edge.
-    color
-        Of the class, 0 to 255.
     probability
         Of the class.
     warnings
@@ -181,8 +142,8 @@ def explain_figure(
     patch = patch.resize((round(patch.width * enlarge), round(patch.height * enlarge)), Image.Resampling.LANCZOS)
     panels = (
         (patch, "Patch", f"{class_name}: probability {probability:.3f}"),
-        (heat(patch, thresholded.scaled, color), "Grad-CAM", f"of {class_name}, over its maximum"),
-        (heat(patch, thresholded.map, color, thresholded.contours()), "DT Grad-CAM", cut_of(thresholded)),
+        (heat(patch, thresholded.scaled), "Grad-CAM", f"of {class_name}, over its maximum"),
+        (heat(patch, thresholded.map, thresholded.contours()), "DT Grad-CAM", cut_of(thresholded)),
     )
     gap, font = 16, ImageFont.load_default(17)
     notes = _wrapped(warnings, 17, 3 * patch.width + 2 * gap)
@@ -225,7 +186,13 @@ def _laid(tiles: NDArray[np.uint8], analysis: Analysis, size: tuple[int, int]) -
 
 
 def _with_legend(
-    picture: Image.Image, analysis: Analysis, title: str, ends: tuple[str, str], mark: float | None = None
+    picture: Image.Image,
+    analysis: Analysis,
+    ramp: Ramp,
+    title: str,
+    ends: tuple[str, str],
+    mark: float | None = None,
+    lowest: float = 0.0,
 ) -> Image.Image:
     """Mark the tiles without a result and add a strip with colour bar, scale bar and warnings below the picture."""
     width = max(picture.width, _LEGEND_WIDTH)
@@ -241,11 +208,11 @@ def _with_legend(
         return x * unit, picture.height + y * unit
 
     draw.text(at(16, 14), title, INK, font)
-    values = np.tile(np.linspace(0, 1, round(300 * unit)), (round(18 * unit), 1))
-    rgba = in_color(values, analysis.card.classes[analysis.card.target_class].color)
+    values = np.tile(np.linspace(lowest, 1, round(300 * unit)), (round(18 * unit), 1))
+    bar = Image.fromarray(np.round(ramp.over(values, EOSIN) * 255).astype(np.uint8))
     left, top = (round(side) for side in at(16, 42))
-    figure.paste(_over(Image.new("RGB", rgba.shape[1::-1], "white"), rgba), (left, top))
-    draw.rectangle((left, top, left + rgba.shape[1], top + rgba.shape[0]), outline=FAINT)
+    figure.paste(bar, (left, top))
+    draw.rectangle((left, top, left + bar.width, top + bar.height), outline=FAINT)
     draw.text(at(16, 64), ends[0], INK, small)
     draw.text(at(316, 64), ends[1], INK, small, anchor="ra")
     if mark is not None:

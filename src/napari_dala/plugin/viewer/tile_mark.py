@@ -18,11 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_dala.plugin.viewer.session import Session
-    from napari_dala.results.analysis import Spot
 
-NAME = "Next to label"
-_COLOR = "cyan"  # of no tissue, stain or class
-_WIDTH = 1 / 50  # of the tile's side
+_WIDTH = 2.5  # px on the screen
 
 
 class TileMark:
@@ -32,21 +29,26 @@ class TileMark:
     ----------
     session
         Of the viewer.
+    name
+        Of its layer.
+    color
+        As napari names it.
     """
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, session: Session, name: str, color: str) -> None:
+        self._session, self._name, self._color = session, name, color
         self.layer: Vectors | None = None
+        session.viewer.scene.camera.events.zoom.connect(self._keep_width)
 
-    def show(self, slide_layer: Image, spot: Spot, tile: tuple[float, float]) -> None:
-        """Frame the tile around a spot; what is selected stays so.
+    def show(self, slide_layer: Image, middle: tuple[float, float], tile: tuple[float, float]) -> None:
+        """Frame a tile; what is selected stays so.
 
         Parameters
         ----------
         slide_layer
-            The spot's slide.
-        spot
-            Its centre counts.
+            The slide's.
+        middle
+            Of the tile (x, y), level-0 px.
         tile
             Width and height, level-0 px.
         """
@@ -54,22 +56,27 @@ class TileMark:
         across, down = np.array(tile) / 2
         corners = np.array(
             [
-                to_world(slide_layer, spot.x + across * x, spot.y + down * y)
+                to_world(slide_layer, middle[0] + across * x, middle[1] + down * y)
                 for x, y in ((-1, -1), (1, -1), (1, 1), (-1, 1))
             ]
         )
         if self.layer is not None and self.layer in layers:
             self.layer.data = _sides(np.array([self.layer.world_to_data(corner) for corner in corners]))
             return
-        sides = _sides(corners)
-        width = float(np.linalg.norm(sides[:, 1], axis=1).min()) * _WIDTH
         self.layer = Vectors(
-            sides, name=NAME, edge_width=width, edge_color=_COLOR, vector_style="line", units=slide_layer.units
+            _sides(corners), name=self._name, edge_color=self._color, vector_style="line", units=slide_layer.units
         )
+        self._keep_width()
         self._session.follow_slide(self.layer, slide_layer)
         selection = set(layers.selection)
         layers.append(self.layer)
         layers.selection = selection  # adding selects what was added
+
+    def _keep_width(self) -> None:
+        """Keep the frame as wide on the screen, however near one looks."""
+        if self.layer is not None:
+            zoom = self._session.viewer.scene.camera.zoom
+            self.layer.edge_width = _WIDTH / zoom / abs(float(self.layer.scale[-1]))
 
     def hide(self) -> None:
         """Take the frame away."""

@@ -1,0 +1,114 @@
+"""Lines that the graphics card draws into a layer, always as wide on the screen, however near one looks.
+
+The card works pixel by pixel on the screen, so that they cost the same for ten tiles and for a hundred thousand. napari
+gives layers no such thing: the filters are vispy's, on the layer's own picture.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vispy.visuals.filters.base_filter import Filter
+from vispy.visuals.shaders import Function
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image
+    from vispy.scene import VisualNode
+
+_HERE = """
+vec2 place(float x, float y) {
+    vec4 at = $to_pixels(gl_FragCoord + $scale * vec4(x, y, 0.0, 0.0));
+    return at.xy / at.w;
+}
+"""
+
+_HATCH = """
+void hatch() {
+    vec2 at = $place(0.0, 0.0);
+    float step = length($place(1.0, 0.0) - at);              // of a pixel on the screen, in the picture's pixels
+    float apart = exp2(ceil(log2(9.0 * step)));              // so that the lines lie still on the tissue
+    float off = (mod(at.x + at.y, apart) - apart / 2.0) / step;
+    if (abs(off) > 1.5) { gl_FragColor.a = 0.0; }
+    else if (off > 0.0) { gl_FragColor.rgb = vec3(1.0); }    // seen on dark tissue too
+}
+"""
+
+_VALUE = """
+float value(vec2 at) {
+    return texture2D($texture, at / $size).r;
+}
+"""
+
+_CROSSES = """
+float crosses(float far) {
+    bool within = $value($place(0.0, 0.0)) > $level;
+    bool leaves = ($value($place(far, 0.0)) > $level) != within || ($value($place(-far, 0.0)) > $level) != within
+        || ($value($place(0.0, far)) > $level) != within || ($value($place(0.0, -far)) > $level) != within;
+    return leaves ? 1.0 : 0.0;
+}
+"""
+
+_EDGE = """
+void edge() {
+    if ($level < 1.0 && $crosses(2.5) > 0.5) {
+        gl_FragColor = $crosses(1.0) > 0.5 ? vec4(0.05, 0.05, 0.15, 1.0) : vec4(1.0, 1.0, 1.0, 0.8);
+    }
+}
+"""
+
+
+class _Lines(Filter):  # type: ignore[misc]  # vispy is not typed
+    """A function that has the last word on every pixel of an image layer."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(fcode=code, fhook="post", fpos=20)
+        self._place = Function(_HERE)
+
+    def draw_in(self, viewer: ViewerModel, layer: Image) -> None:
+        """Begin to draw in a layer; without a window, or in a napari that is built otherwise, nothing is drawn."""
+        window = getattr(viewer, "window", None)
+        if window is None:
+            return
+        try:
+            node = window._qt_viewer.canvas.layer_to_visual[layer].node
+        except (AttributeError, KeyError):
+            return
+        self._place["to_pixels"] = node.transforms.get_transform("framebuffer", "visual")
+        self._place["scale"] = float(node.transforms.pixel_scale)
+        self._prepare(node, layer)
+        node.attach(self)
+
+    def _prepare(self, node: VisualNode, layer: Image) -> None:
+        self.fshader["place"] = self._place
+
+
+class Hatching(_Lines):
+    """Leaves of a layer only thin diagonals, a dark and a light one side by side."""
+
+    def __init__(self) -> None:
+        super().__init__(_HATCH)
+
+
+class Outlines(_Lines):
+    """Draws a dark line with a light rim around all that is above a level."""
+
+    def __init__(self) -> None:
+        super().__init__(_EDGE)
+        self._value, self._crosses = Function(_VALUE), Function(_CROSSES)
+
+    def _prepare(self, node: VisualNode, layer: Image) -> None:
+        height, width = layer.data.shape
+        self._value["texture"], self._value["size"] = node._texture, (float(width), float(height))
+        self._crosses["value"], self._crosses["place"] = self._value, self._place
+        self.fshader["crosses"] = self._crosses
+
+    @property
+    def level(self) -> float:
+        """Values above it are within an outline; 1 or more: none are."""
+        return self._level
+
+    @level.setter
+    def level(self, level: float) -> None:
+        self._level = level
+        self.fshader["level"] = self._crosses["level"] = level
