@@ -104,7 +104,7 @@ def test_the_same_question_has_the_same_answer(painted: Any) -> None:
 
 
 def test_goes_on_where_the_least_sure_tiles_lie_close_together(painted: Any) -> None:
-    malignant = np.full((2 * SIDE, 2 * SIDE), 0.9)  # tiles overlap by half: two tiles are four rows
+    malignant = np.full((2 * SIDE - 1, 2 * SIDE - 1), 0.9)  # tiles overlap by half: two tiles are four rows
     malignant[:10, :20] = 0.5  # 200 tiles, as many as are looked at in one go
     analysis = painted(malignant, overlap=0.5)
     spots = next_to_label(analysis, np.zeros(analysis.grid.shape, bool), 20)
