@@ -132,10 +132,13 @@ class ExplainWidget(QWidget):
         )
         return CamView(self.class_box.currentIndex(), self.show_box.currentIndex() != _RAW, rule)
 
-    def refresh(self) -> None:
+    def refresh(self, event: object = None) -> None:
         """Show the current slide's results."""
         results = self._session.results
         if results is not self._results:
+            for old, act in ((self._results, "disconnect"), (results, "connect")):
+                if old is not None:
+                    getattr(old.cam.events.visible, act)(self.refresh)
             self._results, self._tile = results, None
             self._mark.hide()
             self.problem.say("")

@@ -64,8 +64,8 @@ def shown(results: Any) -> list[np.ndarray]:
 def test_drop_restores_everything(desk: Desk) -> None:
     session, layer = desk.session, desk.slide
     old = session.show(layer, desk.analysis(0.2))
-    old.cam.visible, old.classes.visible = False, True
     session.explain(CamView(1, True, DynamicThreshold(min_area_um2=0)))
+    old.cam.visible, old.classes.visible = False, True
     before, visible = shown(old), desk.visible
     new = session.show(layer, desk.analysis(0.8), preview=True)
     assert session.results is new is session.results_of(layer)
@@ -81,6 +81,8 @@ def test_drop_restores_everything(desk: Desk) -> None:
     # Sliders, the H key and the selection are the preview's.
     session.set_threshold(0.9)
     session.explain(CamView(0, thresholded=False))
+    assert new.cam.visible
+    new.cam.visible = False
     assert (new.threshold, old.threshold) == (0.9, 0.5)
     for expected in (False, True):
         session.toggle_overlays()
@@ -107,7 +109,7 @@ def test_keep_removes_the_old(desk: Desk) -> None:
     new = session.show(layer, desk.analysis(0.8), preview=True)
     session.keep_preview(layer)
     assert session.results is new
-    assert desk.visible == {NAMES[0]: True, NAMES[1]: False, NAMES[2]: True}
+    assert desk.visible == {NAMES[0]: True, NAMES[1]: False, NAMES[2]: False}
     session.explain(CamView(0))
     assert new.cam.name == "DT Grad-CAM: benign"
     session.drop_preview(layer)
@@ -131,7 +133,7 @@ def test_a_preview_where_there_was_nothing(desk: Desk) -> None:
 def test_look_at_both_in_turn(desk: Desk) -> None:
     session, layer = desk.session, desk.slide
     old = session.show(layer, desk.analysis(0.2))
-    old.probability.visible = False
+    old.probability.visible, old.cam.visible = False, True
     new = session.show(layer, desk.analysis(0.8), preview=True)
     new.probability.visible = new.classes.visible = True
     told = []
@@ -157,7 +159,7 @@ def test_accept_whichever_is_looked_at(desk: Desk, looking_at: str) -> None:
     session.show_before(layer, looking_at == "before")
     session.keep_preview(layer)
     assert session.results is new
-    assert desk.visible == {NAMES[0]: True, NAMES[1]: False, NAMES[2]: True}
+    assert desk.visible == {NAMES[0]: True, NAMES[1]: False, NAMES[2]: False}
 
 
 def test_layers_that_the_user_removes(desk: Desk) -> None:
@@ -186,7 +188,7 @@ def test_another_analysis_replaces_both(desk: Desk) -> None:
     assert len(desk.visible) == 6, "one preview at a time"
     last = session.show(layer, desk.analysis(0.6))
     assert session.results is last
-    assert desk.visible == {NAMES[0]: True, NAMES[1]: False, NAMES[2]: True}
+    assert desk.visible == {NAMES[0]: True, NAMES[1]: False, NAMES[2]: False}
 
 
 def test_an_approximate_map_says_so_until_it_is_exact(desk: Desk, tmp_path: Path, painted: Any) -> None:

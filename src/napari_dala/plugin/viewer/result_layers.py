@@ -69,7 +69,7 @@ class ResultLayers:
     most_strength
         Above this strength of the threshold nothing is left.
     explained
-        A psygnal: `thresholded` is another one, or a map was shown or hidden.
+        A psygnal: `thresholded` is another one.
     """
 
     explained = Signal()
@@ -194,9 +194,9 @@ class ResultLayers:
 
         It is computed in a thread, first what lies in `view` (left, top, right, bottom; level-0 px).
         """
-        if explanation.class_index != self.explanation.class_index:
+        before, self.explanation = self.explanation, explanation
+        if explanation.class_index != before.class_index:
             self.probability.data = self.analysis.probability[explanation.class_index]
-        self.explanation = explanation
         self._rename()
         self._explainer.ask(explanation, None if view is None else self._tiles_in(view))
 
@@ -376,7 +376,6 @@ class ResultLayers:
             before, after = after, before
         if self.probability.opacity == before:
             self.probability.opacity = after
-        self.explained.emit()
 
 
 def _kinds(*colors: ArrayLike) -> dict[str, Any]:

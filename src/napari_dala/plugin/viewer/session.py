@@ -135,8 +135,8 @@ class Session(QObject):
         """Show another Grad-CAM of the current results, over the slide too."""
         if self.results is not None:
             assert self.layer is not None
-            self.results.cam.visible = True
             self.results.explain(explanation, view_of(self.viewer, self.layer))
+            self.results.cam.visible = True
 
     def choose(self, layer: Image) -> None:
         """Make another slide layer the current one."""
