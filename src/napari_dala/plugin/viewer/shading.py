@@ -58,6 +58,14 @@ void edge() {
 """
 
 
+_WITHIN = """
+void within() {
+    vec2 at = $place(0.0, 0.0);
+    if (at.x > $end.x || at.y > $end.y) { gl_FragColor.a = 0.0; }
+}
+"""
+
+
 class _Lines(Filter):  # type: ignore[misc]  # vispy is not typed
     """A function that has the last word on every pixel of an image layer."""
 
@@ -88,6 +96,14 @@ class Hatching(_Lines):
 
     def __init__(self) -> None:
         super().__init__(_HATCH)
+
+
+class Bounds(_Lines):
+    """Leaves out of a layer what lies to the right of a point or below it, (row, column) in the layer's pixels."""
+
+    def __init__(self, end: tuple[float, float]) -> None:
+        super().__init__(_WITHIN)
+        self.fshader["end"] = end[::-1]
 
 
 class Outlines(_Lines):
