@@ -69,8 +69,8 @@ void within() {
 class _Lines(Filter):  # type: ignore[misc]  # vispy is not typed
     """A function that has the last word on every pixel of an image layer."""
 
-    def __init__(self, code: str) -> None:
-        super().__init__(fcode=code, fhook="post", fpos=20)
+    def __init__(self, code: str, order: int = 20) -> None:
+        super().__init__(fcode=code, fhook="post", fpos=order)
         self._place = Function(_HERE)
 
     def draw_in(self, viewer: ViewerModel, layer: Image) -> None:
@@ -102,7 +102,7 @@ class Bounds(_Lines):
     """Leaves out of a layer what lies to the right of a point or below it, (row, column) in the layer's pixels."""
 
     def __init__(self, end: tuple[float, float]) -> None:
-        super().__init__(_WITHIN)
+        super().__init__(_WITHIN, order=21)  # lines too
         self.fshader["end"] = end[::-1]
 
 
