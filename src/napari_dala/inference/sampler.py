@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_dala.inference.jpeg_decoder import device_decoder
-from napari_dala.slide.tiles import mirrored
+from napari_dala.slide.tiles import mirrored_at_edge
 
 if TYPE_CHECKING:
     from napari_dala.slide import Slide
@@ -59,7 +59,7 @@ class Sampler:
 
     def _read(self, left: int, top: int, width: int, height: int) -> Tensor:
         """Return pixels of the level, by the place of the first."""
-        pixels: Tensor = mirrored(
+        pixels: Tensor = mirrored_at_edge(
             self._read_level(left, top, width, height), self.grid, self._slide.levels[self._level], left, top
         )
         return pixels

@@ -293,7 +293,7 @@ def read_tiles(slide: Slide, grid: TileGrid, row: int, column: int, rows: int, c
     left, top = left - begins[0], top - begins[1]
     right, bottom = left + width, top + height
     read = slide.read(x, y, ceil(right) + 2, ceil(bottom) + 2, index)
-    pixels: NDArray[np.uint8] = mirrored(read, grid, slide.levels[index], *begins)
+    pixels: NDArray[np.uint8] = mirrored_at_edge(read, grid, slide.levels[index], *begins)
     exact = (round(left), round(top), round(left) + out[0], round(top) + out[1])
     if np.abs(np.subtract((left, top, right, bottom), exact)).max() < 1e-3:
         return pixels[exact[1] : exact[3], exact[0] : exact[2]]
@@ -301,7 +301,7 @@ def read_tiles(slide: Slide, grid: TileGrid, row: int, column: int, rows: int, c
     return np.asarray(resized)
 
 
-def mirrored(pixels: Any, grid: TileGrid, level: Level, left: float, top: float) -> Any:
+def mirrored_at_edge(pixels: Any, grid: TileGrid, level: Level, left: float, top: float) -> Any:
     """Return pixels of a level with what lies right of the slide and below it mirrored at its edge.
 
     Parameters
