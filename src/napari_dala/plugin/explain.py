@@ -171,9 +171,8 @@ class ExplainWidget(QWidget):
         if tile is None or slide is None or self._results is None:
             return
         self._tile, self._pixels = tile, None
-        self._mark.show(
-            self._results.slide_layer, self._results.analysis.grid.middle(*tile), self._results.analysis.grid.tile_size
-        )
+        grid = self._results.analysis.grid
+        self._mark.show(self._results.slide_layer, grid.middle(*tile), grid.tile_size)
         self.problem.say("")
         try:
             self._pixels = read_tiles(slide, grid, *tile, 1, 1)

@@ -102,6 +102,35 @@ def test_h_hides_all_and_shows_one_map_again(viewer: Viewer, shown: Any, hand: A
     assert {layer.metadata["dala_role"] for layer in shown.all if layer.visible} == {"probability", "unfamiliar"}
 
 
+def test_nothing_is_drawn_beyond_the_picture(viewer: Viewer, painted: Any, tmp_path: Path, qtbot: Any) -> None:
+    slide = open_slide(np.full((460, 700, 3), 200, np.uint8), mpp=0.5)  # the last row of tiles stands for 12 px
+    layer = viewer.add_image(
+        slide.read(0, 0, 700, 460), rgb=True, scale=slide.mpp, units=("um", "um"), metadata={"dala_slide": slide}
+    )
+    store = painted(tmp_path, TileGrid.over(slide, 224, 0.5))
+    store._arrays["probability"][:] = 0.99
+    store._arrays["cam"][1, :, 14:] = 1
+    results = session_of(viewer).show(layer, load(tmp_path))
+    qtbot.waitUntil(lambda: len(results.present) == 3)
+    viewer.scene.camera.center = (0, *to_world(layer, 350, 230))
+    viewer.scene.camera.zoom = 1.2  # screen px a um: 0.6 a pixel of the picture
+
+    def seen() -> Any:
+        QApplication.processEvents()
+        return viewer.screenshot(canvas_only=True, flash=False)[..., :3].astype(int)
+
+    for shown in (results.probability, results.classes, results.cam):
+        for each in results.all:
+            each.visible = each is shown
+        shown.opacity = 1
+        there = seen()
+        shown.visible = False
+        changed = np.argwhere(np.abs(there - seen()).max(-1) > 8)
+        middle = np.divide(there.shape[:2], 2)
+        assert (np.abs(changed - middle).max(0) <= np.array([230, 350]) * 0.6 + 2).all()
+        assert (changed.max(0) - middle >= np.array([230, 350]) * 0.6 - 3).all(), "the last tiles are missing"
+
+
 @pytest.mark.timed
 def test_laying_a_result_never_holds_the_window_for_0_3_s(
     viewer: Viewer, small_slide: Path, painted: Any, tmp_path: Path, qtbot: Any, monkeypatch: pytest.MonkeyPatch

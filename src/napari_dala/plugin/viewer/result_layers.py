@@ -14,7 +14,7 @@ from psygnal import Signal
 from napari_dala.model.threshold import FAINTEST
 from napari_dala.plugin.viewer.cam_picture import CamPainter, CamView
 from napari_dala.plugin.viewer.plain_text import without_tags
-from napari_dala.plugin.viewer.shading import Hatching, Outlines
+from napari_dala.plugin.viewer.shading import Bounds, Hatching, Outlines
 from napari_dala.plugin.viewer.slide_layers import PLACEMENT, place_over, to_slide
 from napari_dala.plugin.viewer.turns import in_turns
 from napari_dala.results.report.ramps import GRAD_CAM, PROBABILITY
@@ -116,14 +116,22 @@ class ResultLayers:
 
     def enter(self, viewer: ViewerModel) -> None:
         """Lay the layers that wait, in a window one in each turn of its event loop: napari takes 0.1 s for each."""
+        self._cut(viewer, self.probability)
         in_turns(viewer, [partial(self._enter_next, viewer)] * len(self._waiting))
 
     def _enter_next(self, viewer: ViewerModel) -> None:
         if self._waiting:
             layer = self._waiting.pop(0)
             self._insert(layer)
+            self._cut(viewer, layer)
             if (lines := self._lines.get(layer.metadata["dala_role"])) is not None:
                 lines.draw_in(viewer, layer)
+
+    def _cut(self, viewer: ViewerModel, layer: Image) -> None:
+        """Draw nothing of a layer beyond the slide: its pixels are all of one size, and the last ones reach out."""
+        corner = self.slide_layer.data_to_world(np.subtract(self.analysis.grid.slide_size[::-1], 0.5))
+        row, column = np.add(layer.world_to_data(corner), 0.5).tolist()
+        Bounds((row, column)).draw_in(viewer, layer)
 
     def _insert(self, layer: Layer) -> None:
         """Lay a layer over the probability, or where that is not there over the slide; what is selected stays so."""

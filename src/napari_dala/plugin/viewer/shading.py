@@ -62,12 +62,19 @@ void edge() {
 }
 """
 
+_WITHIN = """
+void within() {
+    vec2 at = $place();
+    if (at.x > $end.x || at.y > $end.y) { gl_FragColor.a = 0.0; }
+}
+"""
+
 
 class _Lines(Filter):  # type: ignore[misc]  # vispy is not typed
     """A function that has the last word on every pixel of an image layer."""
 
-    def __init__(self, code: str) -> None:
-        super().__init__(fcode=code, fhook="post", fpos=20)
+    def __init__(self, code: str, order: int = 20) -> None:
+        super().__init__(fcode=code, fhook="post", fpos=order)
         self._place = Function(_PLACE)
 
     def draw_in(self, viewer: ViewerModel, layer: Image) -> None:
@@ -94,6 +101,14 @@ class Hatching(_Lines):
 
     def __init__(self) -> None:
         super().__init__(_HATCH)
+
+
+class Bounds(_Lines):
+    """Leaves out of a layer what lies to the right of a point or below it, (row, column) in the layer's pixels."""
+
+    def __init__(self, end: tuple[float, float]) -> None:
+        super().__init__(_WITHIN, order=21)  # lines too
+        self.fshader["end"] = end[::-1]
 
 
 class Outlines(_Lines):
