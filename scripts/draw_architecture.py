@@ -61,10 +61,10 @@ BOXES = {
     "evaluation": Box(690, 134, 172, 98, ("how good models", "and maps are"), True),
     "analysis": Box(484, 284, 172, 98, ("slide × model → result", "warm child: worker.py"), True),
     "training": Box(690, 284, 172, 98, ("regions or photographs", "→ a better model"), True),
-    "annotations": Box(40, 432, 390, 56, ("what was drawn on a slide, and the tiles it labels",), False),
-    "results": Box(150, 528, 280, 76, ("request, progress, the store on disk, spots",), False),
+    "annotations": Box(40, 432, 368, 56, ("what was drawn on a slide, and the tiles it labels",), False),
+    "results": Box(150, 528, 258, 76, ("request, progress, store on disk, spots",), False),
     "inference": Box(484, 528, 378, 76, ("the network made fast on one device; tiles resampled",), True),
-    "datasets": Box(40, 654, 98, 84, ("photographs,", "splits"), False),
+    "datasets": Box(40, 528, 98, 76, ("photographs,", "splits"), False),
     "slide": Box(150, 654, 112, 84, ("pixels and tiles",), False),
     "jobs": Box(318, 654, 112, 84, ("child process,", "job folder"), False),
     "model": Box(
@@ -73,21 +73,26 @@ BOXES = {
     "metrics": Box(150, 788, 280, 58, ("figures, with intervals by patient",), False),
 }
 PLUGIN_ROWS = (("learn",), ("analyze", "explain", "annotate"), ("parts",), ("viewer",))
-# From where to where: x at the upper box, x at the lower one; by default straight down the middle of what they share.
+# From where to where: x at the upper box, x at the lower one, and how far above the lower box the way turns; by default
+# straight down the middle of what they share.
 WAYS = {
     ("cli", "plugin"): (300, 300),
     ("cli", "analysis"): (570, 570),
     ("cli", "evaluation"): (820, 820),
     ("evaluation", "training"): (800, 800),
-    ("analysis", "annotations"): (510, 400),
-    ("training", "annotations"): (720, 400),
+    ("analysis", "annotations"): (514, 390),
+    ("training", "annotations"): (720, 390),
     ("analysis", "inference"): (590, 590),
     ("plugin", "annotations"): (140, 140),
+    ("plugin", "jobs"): (418, 418),
+    ("analysis", "jobs"): (500, 426, 235),
+    ("training", "jobs"): (706, 426, 235),
     ("annotations", "datasets"): (88, 88),
+    ("datasets", "slide"): (100, 176),
     ("results", "slide"): (206, 206),
-    ("results", "jobs"): (350, 350),
+    ("inference", "slide"): (500, 246, 14),
     ("results", "metrics"): (290, 290),
-    ("results", "model"): (410, 520),
+    ("results", "model"): (396, 520),
 }
 PROCESSES = (
     "These processes are: the warm child of napari's docks,",
@@ -239,10 +244,10 @@ def route(above: str, below: str) -> str:
     upper, lower = BOXES[above], BOXES[below]
     left = max(upper.left, lower.left)
     right = min(upper.left + upper.width, lower.left + lower.width)
-    start, end = WAYS.get((above, below), ((left + right) // 2,) * 2)
+    start, end, *over = WAYS.get((above, below), ((left + right) // 2,) * 2)
     if start == end:
         return line([(start, upper.bottom), (end, lower.top)])
-    turn = lower.top - 25
+    turn = lower.top - (over[0] if over else 25)
     return line([(start, upper.bottom), (start, turn), (end, turn), (end, lower.top)])
 
 

@@ -187,7 +187,7 @@ def test_bench_measures_in_one_run(run, tmp_path: Path, monkeypatch: pytest.Monk
     code, out, _ = run("bench", tmp_path / "field.png", *options)
     figures = json.loads(out)
     assert code == 0
-    assert figures["tiles"] == 4
+    assert figures["tiles"] == 9
     for name in ("forward", "forward_cam", "read", "pipeline", "against"):
         assert figures[f"{name}_tiles_per_s"] > 0
     for name in ("first_tile_s", "rethreshold_ms", "peak_rss_mb"):
