@@ -117,7 +117,9 @@ def test_built_in_models_stay(workspace: Path) -> None:
 
 def test_a_model_that_another_is_built_on_stays(mine: ModelEntry, workspace: Path) -> None:
     card = UNTRAINED_CARD.model_dump_json()
-    save_file({"w": np.zeros(1)}, workspace / "models" / "on it.safetensors", {"card": card, "trunk_of": mine.path.name})
+    save_file(
+        {"w": np.zeros(1)}, workspace / "models" / "on it.safetensors", {"card": card, "trunk_of": mine.path.name}
+    )
     for change in (lambda one: rename_model(one, "other"), remove_model):
         with pytest.raises(BundleError, match="on it"):
             change(mine)

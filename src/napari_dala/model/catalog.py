@@ -99,7 +99,12 @@ def free_name(name: str, folder: str | Path | None = None) -> str:
 
 
 def install_file(
-    source: Path, name: str, folder: str | Path | None = None, *, threshold: float | None = None, page: Path | None = None
+    source: Path,
+    name: str,
+    folder: str | Path | None = None,
+    *,
+    threshold: float | None = None,
+    page: Path | None = None,
 ) -> ModelEntry:
     """Copy the file of a bundle into the workspace `folder` under the free name nearest to `name`, which its card says.
 
@@ -129,6 +134,12 @@ def install_file(
     return _entry(target)
 
 
+def check_new_name(name: str, folder: str | Path | None = None) -> None:
+    """Raise BundleError where no new model of the workspace `folder` can have this name; one line says why."""
+    if installed_path(name, folder).exists():
+        raise BundleError(f"{name}: there is a model of this name already; choose another")
+
+
 def rename_model(entry: ModelEntry, name: str, folder: str | Path | None = None) -> ModelEntry:
     """Give a model of the workspace `folder` another name, in its card too; its results and its page stay its own.
 
@@ -142,8 +153,8 @@ def rename_model(entry: ModelEntry, name: str, folder: str | Path | None = None)
     target = installed_path(name, folder)
     if target == source:
         return entry
-    if target.exists() and not target.samefile(source):  # the same where only capitals change, on some systems
-        raise BundleError(f"{name}: there is a model of this name already; choose another")
+    if not (target.exists() and target.samefile(source)):  # the same where only capitals change, on some systems
+        check_new_name(name, folder)
     with _writing(target):
         is_same = target.exists()
         if entry.card is None:

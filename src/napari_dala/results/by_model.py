@@ -14,7 +14,7 @@ from napari_dala.results.store import Setting
 from napari_dala.validation import read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from napari_dala.model.catalog import ModelEntry
@@ -41,9 +41,10 @@ class ModelResults:
     card: ModelCard
     mpp: tuple[float, float]
 
-    def fits(self, mpp: tuple[float, float]) -> bool:
-        """Return whether the slide has still the resolution, um per level-0 px (x, y), of the analysis."""
-        return bool(np.allclose(self.mpp, mpp, rtol=_SAME_MPP, atol=0))
+
+def is_at(mpp: tuple[float, float], other: tuple[float, float]) -> bool:
+    """Return whether two resolutions, um per px (x, y), are the same but for rounding."""
+    return bool(np.allclose(mpp, other, rtol=_SAME_MPP, atol=0))
 
 
 def results_by(entry: ModelEntry, path: Path, mpp: tuple[float, float]) -> ModelResults | None:
@@ -59,9 +60,18 @@ def results_by(entry: ModelEntry, path: Path, mpp: tuple[float, float]) -> Model
     mpp
         Of the slide now, um per level-0 px (x, y).
     """
+    return _best(path, mpp, lambda one: entry.made(one.bundle_hash, one.card))
+
+
+def last_results(path: Path, mpp: tuple[float, float]) -> ModelResults | None:
+    """Return the results that were written last, whichever model's, as `results_by` does, or None."""
+    return _best(path, mpp, lambda _: True)
+
+
+def _best(path: Path, mpp: tuple[float, float], is_wanted: Callable[[ModelResults], bool]) -> ModelResults | None:
     latest = _attributes(path).get("latest") or []
-    found = [one for one in _results_in(path) if entry.made(one.bundle_hash, one.card)]
-    found.sort(key=lambda one: (one.fits(mpp), [one.setting, one.bundle_hash[:12]] == latest, one.setting in latest))
+    found = [one for one in _results_in(path) if is_wanted(one)]
+    found.sort(key=lambda one: (is_at(one.mpp, mpp), [one.setting, one.bundle_hash[:12]] == latest))
     return found[-1] if found else None
 
 

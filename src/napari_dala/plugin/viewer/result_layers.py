@@ -88,6 +88,7 @@ class ResultLayers:
         self._place()
         for name in PLACEMENT:
             getattr(slide_layer.events, name).connect(self._place)
+        slide_layer.events.name.connect(self._rename)
         selection = set(layers.selection)
         for layer in self.all:
             layers.insert(layers.index(slide_layer) + 1, layer)
@@ -108,6 +109,7 @@ class ResultLayers:
         """Take the layers out of the viewer."""
         for name in PLACEMENT:
             getattr(self.slide_layer.events, name).disconnect(self._place)
+        self.slide_layer.events.name.disconnect(self._rename)
         for layer in self.present:
             self._layers.remove(layer)
 
@@ -142,6 +144,11 @@ class ResultLayers:
     def end_names(self, ending: str) -> None:
         """Give the layers' names another ending."""
         self._ending = ending
+        self._rename()
+
+    def name_model(self, name: str) -> None:
+        """Call the model by another name."""
+        self.analysis.card = self.analysis.card.model_copy(update={"name": name})
         self._rename()
 
     def set_threshold(self, threshold: float) -> None:
@@ -268,7 +275,7 @@ class ResultLayers:
     def _left_out(self) -> Labels:
         return Labels(
             self._is_left_out,
-            name=f"{_LEFT_OUT}{self._ending}",
+            name=without_tags(f"{_LEFT_OUT}{self._whose}"),
             colormap=DirectLabelColormap(color_dict={None: (0, 0, 0, 0), 0: (0, 0, 0, 0), 1: _INK, 2: _BLUR}),
             opacity=0.6,
             blending="translucent",
@@ -296,10 +303,10 @@ class ResultLayers:
         """What the layers are called, in the order of `all`."""
         card, shown = self.analysis.card, self.explanation
         kind = "DT Grad-CAM" if shown.thresholded else "Grad-CAM"
-        ending = f"{'' if card.trained else ' (untrained)'}{self._ending}"
+        ending = f"{'' if card.trained else ' (untrained)'}{self._whose}"
         approximate = " (approximate)" if self.analysis.approximate.any() else ""
         unfamiliar = (f"Unfamiliar tissue{ending}",) if self.analysis.knows_unfamiliar else ()
-        left_out = () if self.left_out is None else (f"{_LEFT_OUT}{self._ending}",)
+        left_out = () if self.left_out is None else (f"{_LEFT_OUT}{self._whose}",)
         names = (
             *left_out,
             *unfamiliar,
@@ -308,6 +315,11 @@ class ResultLayers:
             f"{card.class_names[card.target_class].capitalize()} probability{ending}",
         )
         return tuple(map(without_tags, names))
+
+    @property
+    def _whose(self) -> str:
+        """The end of every name: slide and model."""
+        return f" · {self.slide_layer.name} · {self.analysis.card.name}{self._ending}"
 
     def _rename(self) -> None:
         """Rename layers that are to be called otherwise than before; a name that the user gave stays as long."""
