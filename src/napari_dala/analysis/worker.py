@@ -96,7 +96,8 @@ class Worker:
         """Analyse a slide as an `AnalysisRequest` asks; its events are `Progress`.
 
         What it does before the first tiles it says ("doing"). What is stored of tiles that the same trunk has seen is
-        scored before the trunk is loaded. Then comes "opened": whoever shows the results can make ready for them while the tissue is being found.
+        scored before the trunk is loaded. Then comes "opened": whoever shows the results can make ready for them while
+        the tissue is being found.
         """
         wanted = AnalysisRequest.of(**asked)
         control = RunControl()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import ValidationError
@@ -88,7 +88,7 @@ def _results_in(path: Path) -> Iterator[ModelResults]:
             continue
 
 
-def _attributes(group: Path) -> dict[str, object]:
+def _attributes(group: Path) -> dict[str, Any]:
     try:
         attributes = read_json(group / "zarr.json", DalaError, special=True)["attributes"]
         return dict(attributes)

@@ -19,8 +19,9 @@ THRESHOLDS_FILE = "thresholds.json"
 def kept_threshold(store: AnalysisStore) -> float | None:
     """Return the threshold, 0 to 1, that was set for these results; None where there is none that can be read."""
     value = _kept(_path(store)).get(store.bundle_hash)
-    is_one = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
-    return float(value) if is_one else None
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1:
+        return float(value)
+    return None
 
 
 def keep_threshold(store: AnalysisStore, threshold: float) -> None:

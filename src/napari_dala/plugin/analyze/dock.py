@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from napari_dala.model.card import ModelCard
     from napari_dala.model.catalog import ModelEntry
+    from napari_dala.plugin.viewer.result_layers import ResultLayers
     from napari_dala.results.progress import Progress
 
 WHOLE, VIEW, SHAPE = "Whole slide", "Field in view", "Selected shape"
@@ -166,9 +167,14 @@ class AnalyzeWidget(QWidget):
     def _list_models(self, choose: str = "") -> None:
         before = self.model_box.currentText()
         self.model_box.read(choose, in_use=[run.asked.model for run in self._session.runs])
+        self._session.name_models(self._name_of)
         self._show_model()
         if self.model_box.currentText() != before:
             self._show_own_results()
+
+    def _name_of(self, results: ResultLayers) -> str | None:
+        entry = self.model_box.first(partial(_made, results.analysis.store.bundle_hash, results.analysis.card))
+        return None if entry is None else entry.name
 
     def _on_model_chosen(self) -> None:
         self._show_model()
@@ -192,7 +198,7 @@ class AnalyzeWidget(QWidget):
         if results is not None:
             if _made(results.analysis.store.bundle_hash, results.analysis.card, entry):
                 return
-            self._session.clear(layer)
+            self._session.put_away(layer)
         self._show_state()
         if self._found is not None and self._is_of_chosen:
             self._show_last()
@@ -291,7 +297,9 @@ class AnalyzeWidget(QWidget):
         if slide is not None and found is not None and self._session.layer is not None:
             self.offer_button.setEnabled(False)
             entry = (
-                self.entry if self._is_of_chosen else self.model_box.find(partial(_made, found.bundle_hash, found.card))
+                self.entry
+                if self._is_of_chosen
+                else self.model_box.first(partial(_made, found.bundle_hash, found.card))
             )
             name = entry.name if entry else found.card.name
             show = partial(self._on_loaded, self._session.layer)

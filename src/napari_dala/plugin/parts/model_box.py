@@ -62,13 +62,13 @@ class ModelBox(QComboBox):
         rows += [row for row, entry in enumerate(self.entries) if entry.card and entry.card.name == name]
         self.setCurrentIndex(rows[0] if rows else self.currentIndex())
 
-    def find(self, is_wanted: Callable[[ModelEntry], bool]) -> ModelEntry | None:
+    def first(self, is_wanted: Callable[[ModelEntry], bool]) -> ModelEntry | None:
         """Return the first model that is wanted."""
         return next(filter(is_wanted, self.entries), None)
 
     def choose(self, is_wanted: Callable[[ModelEntry], bool]) -> bool:
         """Choose the first model that is wanted, silently; return whether there is one."""
-        entry = self.find(is_wanted)
+        entry = self.first(is_wanted)
         if entry is not None:
             with signals_blocked(self):
                 self.setCurrentIndex(self.entries.index(entry))

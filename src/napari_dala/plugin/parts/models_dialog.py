@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, QUrl, Signal  # type: ignore[attr-defined]
@@ -29,6 +28,7 @@ from napari_dala.plugin.viewer.plain_text import PlainLabel, plain_tip
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from napari_dala.model.catalog import ModelEntry
 
@@ -56,7 +56,8 @@ class ModelsDialog(QDialog):
         super().__init__(parent)
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self.setWindowTitle("Models")
-        self._in_use, self._entries = in_use, list[ModelEntry]()
+        self._in_use = in_use
+        self._entries: list[ModelEntry] = []
         self.models, self.about, self.error = QListWidget(), PlainLabel(), Note("error")
         self.about.setWordWrap(True)
         self.rename_button, self.remove_button = QPushButton("Rename…"), QPushButton("Remove…")

@@ -13,14 +13,17 @@ from napari_dala.plugin.viewer.overlays import Overlays
 from napari_dala.plugin.viewer.slide_layers import (
     agree_on_um,
     bring_into_view,
+    is_in_um,
     place_beside,
     set_mpp,
+    shown_in_um,
     shows_slide,
     slide_of,
     to_world,
     view_of,
     why_no_slide,
 )
+from napari_dala.plugin.viewer.status_bar import WithProbability
 from napari_dala.results.by_model import is_at
 from napari_dala.results.thresholds import keep_threshold, kept_threshold
 
@@ -182,13 +185,18 @@ class Session(QObject):
             bring_into_view(self.viewer, layer)
         self.results_changed.emit()
 
-    def clear(self, layer: Image) -> None:
-        """Take the results of a slide layer out of the window; they stay on disk."""
+    def put_away(self, layer: Image) -> None:
+        """Show no results of a slide layer any more; they stay on disk."""
         self.keep_threshold()
-        overlays = self._overlays.pop(layer, None)
-        if overlays is not None:
-            overlays.remove()
-            self.results_changed.emit()
+        self._change(layer, Overlays.put_away)
+
+    def name_models(self, name_of: Callable[[ResultLayers], str | None]) -> None:
+        """Call the models of all results as they are called now; None where that is not known."""
+        for overlays in self._overlays.values():
+            name = None if overlays.standing is None else name_of(overlays.standing)
+            if overlays.standing is not None and name not in (None, overlays.standing.analysis.card.name):
+                overlays.standing.name_model(str(name))
+        self.results_changed.emit()
 
     def explain(self, explanation: CamView) -> None:
         """Show another Grad-CAM of the current results."""
@@ -213,12 +221,8 @@ class Session(QObject):
         results.explained.connect(self._on_explained)
         store = results.analysis.store
         kept = kept_threshold(store)
-        if (
-            kept is None
-            and before is not None
-            and not preview
-            and before.analysis.store.bundle_hash != store.bundle_hash
-        ):
+        is_other = before is None or before.analysis.store.bundle_hash != store.bundle_hash
+        if kept is None and is_other and not preview:
             kept = results.analysis.card.operating_threshold  # of two models, each has its own
         if kept is not None:
             results.set_threshold(kept)
@@ -293,6 +297,19 @@ class Session(QObject):
     def _on_inserted(self, event: Event) -> None:
         self._welcome(event.value)
 
+    def units_for(self, slide: Slide) -> dict[str, Any]:
+        """Return what a new layer of a slide needs, so that it and those that are there have the same unit at once.
+
+        napari says each time that units are mixed before anybody can mend it.
+        """
+        slides = self.slide_layers
+        if slide.mpp is None:
+            return shown_in_um() if any(map(is_in_um, slides)) else {}
+        for layer in slides:
+            with suppress(SlideError):
+                agree_on_um(self.viewer, layer, self._apart(layer))
+        return {}
+
     def _welcome(self, layer: Layer) -> None:
         """Place a slide that was opened beside those that are there, and bring it into view."""
         others = [other for other in self.viewer.layers if shows_slide(other) and other is not layer]
@@ -333,7 +350,7 @@ class Session(QObject):
         """Let the status bar say class and probability under the cursor, whichever layer is selected."""
         active = self.viewer.layers.selection.active
         if self._overlays and active is not None and not hasattr(active.get_status, "dala"):
-            active.get_status = _WithProbability(active, WeakMethod(self._describe))
+            active.get_status = WithProbability(active, WeakMethod(self._describe))
 
     def _describe(self, world: ArrayLike) -> str:
         return "" if self.results is None else self.results.describe(world)
@@ -346,25 +363,6 @@ def _is_on(layer: Layer, slide_layer: Image) -> bool:
     (top, left), (bottom, right) = slide_layer.extent.world
     y, x = layer.extent.world.mean(axis=0)
     return bool(top <= y <= bottom and left <= x <= right)
-
-
-class _WithProbability:
-    """A layer's `get_status`, with class and probability under the cursor added in front."""
-
-    dala = True
-
-    def __init__(self, layer: Layer, describe: WeakMethod[Any]) -> None:
-        self._layer = ref(layer)
-        self._describe = describe
-
-    def __call__(self, position: ArrayLike | None = None, **options: Any) -> dict[str, str]:
-        layer, describe = self._layer(), self._describe()
-        assert layer is not None
-        status: dict[str, str] = type(layer).get_status(layer, position, **options)
-        if position is not None and options.get("world") and describe is not None and (text := describe(position)):
-            status["coordinates"] = f"{text}   {status['coordinates']}"
-            status["value"] = f"{status['value']}   {text}"
-        return status
 
 
 _sessions: WeakKeyDictionary[ViewerModel, Session] = WeakKeyDictionary()

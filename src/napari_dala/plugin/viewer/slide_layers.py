@@ -125,12 +125,23 @@ def draw_in_um(viewer: ViewerModel, layer: Image, mpp: tuple[float, float], apar
 
 def agree_on_um(viewer: ViewerModel, layer: Image, apart: Collection[Layer] = ()) -> None:
     """Draw a slide layer in micrometres, where it is in pixels; at `_SHOWN_UM` where its resolution is not known."""
-    if any(_is_length(unit) for unit in layer.units):
+    if is_in_um(layer):
         return
     known = slide_of(layer).mpp
     draw_in_um(viewer, layer, known or (_SHOWN_UM, _SHOWN_UM), apart)
     if known is None:
         layer.metadata[_NO_SCALE] = tuple(layer.scale)
+
+
+def shown_in_um() -> dict[str, Any]:
+    """Return what a new layer of a slide of unknown resolution needs to lie beside slides in micrometres."""
+    scale = (_SHOWN_UM, _SHOWN_UM)
+    return {"scale": scale, "units": ("µm", "µm"), "metadata": {_NO_SCALE: scale}}
+
+
+def is_in_um(layer: Layer) -> bool:
+    """Return whether a layer's place is in micrometres, or another unit of length."""
+    return any(_is_length(unit) for unit in layer.units)
 
 
 def place_beside(layer: Image, others: Sequence[Image]) -> None:
