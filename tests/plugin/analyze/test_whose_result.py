@@ -224,6 +224,7 @@ def test_a_picture_that_is_no_slide_says_why(
     assert why in dock.error.text()
     assert not dock.run_button.isEnabled()
     assert dock.layer_box.currentIndex() == -1
+    assert [str(unit) for unit in docks.viewer.layers[-1].units[-2:]] == ["micrometer", "micrometer"]
     docks.viewer.layers.selection.active = slide
     assert dock.error.text() == ""
     assert dock.run_button.isEnabled()
@@ -259,9 +260,12 @@ def test_what_one_slide_said_does_not_stay_with_another(
     docks.viewer.layers.selection.active = large
     assert not dock.progress_text.isVisible()
     assert not dock.panel.isVisible()
-    docks.viewer.layers.selection.active = small
+    dock.layer_box.activated.emit(dock.layer_box.findText("small"))
+    np.testing.assert_allclose(docks.viewer.scene.camera.center[-2:], small.extent.world.mean(axis=0), atol=1)
     assert dock.progress_text.isVisible()
     assert dock.panel.isVisible()
+    dock.model_box.setCurrentText("breakhis-ucsb")
+    assert not dock.progress_text.isVisible(), "that was another model's"
 
 
 def test_cancel_answers_while_the_network_loads(docks: Any, qtbot: Any, small_slide: Path, finished: Any) -> None:

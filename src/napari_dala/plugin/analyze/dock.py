@@ -345,7 +345,9 @@ class AnalyzeWidget(QWidget):
         self.run_button.setEnabled(ready and not self.is_running and not (unknown and self.resolution.value is None))
         self.cancel_button.setEnabled(self.is_running)
         self.progress.setVisible(self.is_running)
-        here = self.is_running or (self._run is not None and self._run.layer is self._session.layer)
+        model = "" if entry is None else str(entry.path or entry.name)
+        last = None if self._run is None else (self._run.layer, self._run.asked.model)
+        here = self.is_running or last == (self._session.layer, model)
         self.progress_text.setVisible(here and bool(self.progress_text.text()))
         self._found, results, text = None, self._session.results, ""
         if slide is not None and slide.mpp is not None and entry is not None and not self._runs_here:

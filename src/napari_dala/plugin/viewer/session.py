@@ -205,9 +205,10 @@ class Session(QObject):
             self.results.explain(explanation, view_of(self.viewer, self.layer))
 
     def choose(self, layer: Image) -> None:
-        """Make another slide layer the current one."""
+        """Make another slide layer the current one, and bring it into view."""
         if layer is not self.layer:
             self.viewer.layers.selection.active = layer
+            bring_into_view(self.viewer, layer)
 
     def show(self, layer: Image, loaded: LoadedAnalysis, preview: bool = False) -> ResultLayers:
         """Lay results over a slide layer in place of those it had, or beside them as a preview that hides them.
@@ -314,6 +315,8 @@ class Session(QObject):
         """Place a slide that was opened beside those that are there, and bring it into view."""
         others = [other for other in self.viewer.layers if shows_slide(other) and other is not layer]
         is_opened = bool(layer.source.path) or "dala_slide" in layer.metadata
+        if why_no_slide(layer) and is_opened and any(map(is_in_um, others)) and not is_in_um(layer):
+            layer.units = (*layer.units[:-2], "um", "um")  # else napari says again and again that units are mixed
         if not shows_slide(layer) or not others or not is_opened:
             return
         try:

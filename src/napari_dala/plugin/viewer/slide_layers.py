@@ -46,13 +46,13 @@ def why_no_slide(layer: Layer) -> str | None:
     """Return why a picture that somebody opened cannot be analysed, one line; None for slides and other layers."""
     if not isinstance(layer, Image) or shows_slide(layer) or "dala_role" in layer.metadata:
         return None
-    depth = "" if layer.dtype == np.uint8 else f" of {layer.dtype} values"
+    depth = "" if layer.dtype == np.uint8 else f" ({layer.dtype})"
     if layer.rgb:
         what = "a stack of colour pictures: open one of them alone"
     elif layer.ndim > 2:
         what = f"a stack, or stains one by one{depth}: export it as one picture in colour (8-bit RGB)"
     else:
-        what = f"grey or fluorescence{depth}; the models know stained tissue in colour (8-bit RGB)"
+        what = f"a grey or fluorescence picture{depth}; the models know stained tissue in colour (8-bit RGB)"
     return f"“{layer.name}” cannot be analysed: it is {what}."
 
 
