@@ -102,7 +102,10 @@ def test_each_model_shows_its_own_result_or_none(docks: Any, qtbot: Any, small_s
         else:
             assert name in dock.panel.counts.text()
             assert dock.panel.threshold.value() == (0.62 if name == "first" else 0.5), "each has its own threshold"
-    dock.model_box.setCurrentText("third")
+    for name in ("first", "second", "third"):
+        dock.model_box.setCurrentText(name)  # before what the one before found was read
+    assert shown() is None
+    assert dock.model_box.currentText() == "third"
     press(qtbot, dock.offer_button)  # what another model found, asked for
     qtbot.waitUntil(lambda: dock._session.results is not None, timeout=9000)
     assert dock.model_box.currentText() == dock._session.results.analysis.card.name == "second"

@@ -21,7 +21,14 @@ from napari_dala.errors import DalaError
 from napari_dala.plugin.analyze.offer import offer_text
 from napari_dala.plugin.analyze.resolution_row import ASK_MPP, ResolutionRow, keep_resolution
 from napari_dala.plugin.analyze.result_panel import ResultPanel
-from napari_dala.plugin.analyze.run import AnalysisRun, analyses_folder, given_mpp, progress_text, request_for
+from napari_dala.plugin.analyze.run import (
+    AnalysisRun,
+    analyses_folder,
+    given_mpp,
+    progress_text,
+    request_for,
+    tiles_text,
+)
 from napari_dala.plugin.parts.model_box import ModelBox
 from napari_dala.plugin.parts.notes import RUN_STYLE, Bar, Note
 from napari_dala.plugin.parts.scrolling import scrolling_layout
@@ -39,7 +46,6 @@ if TYPE_CHECKING:
     from napari.layers import Image
     from qtpy.QtGui import QShowEvent
 
-    from napari_dala.model.card import ModelCard
     from napari_dala.model.catalog import ModelEntry
     from napari_dala.plugin.viewer.result_layers import ResultLayers
     from napari_dala.results.progress import Progress
@@ -65,8 +71,10 @@ class AnalyzeWidget(QWidget):
         self._child.hold(self)
         self._run: AnalysisRun | None = None
         self._looked_at: AnalysisRequest | None = None
-        self._found: ModelResults | None = None  # on disk, to be shown
-        self._has_progress = False
+        self._found: ModelResults | None = None  # on disk
+        self._wanted: ModelResults | None = None  # of those, being read
+        self._progress: Progress | None = None
+        self._is_stopping = False
         self.model_box, self.layer_box, self.extent_box = ModelBox(), QComboBox(), QComboBox()
         self.extent_box.addItems([WHOLE, VIEW, SHAPE])
         self.model_summary = PlainLabel()
@@ -167,14 +175,13 @@ class AnalyzeWidget(QWidget):
     def _list_models(self, choose: str = "") -> None:
         before = self.model_box.currentText()
         self.model_box.read(choose, in_use=[run.asked.model for run in self._session.runs])
-        self._session.name_models(self._name_of)
+        self._session.name_models(lambda results: maker.name if (maker := self._maker_of(results)) else None)
         self._show_model()
         if self.model_box.currentText() != before:
             self._show_own_results()
 
-    def _name_of(self, results: ResultLayers) -> str | None:
-        entry = self.model_box.first(partial(_made, results.analysis.store.bundle_hash, results.analysis.card))
-        return None if entry is None else entry.name
+    def _maker_of(self, results: ResultLayers) -> ModelEntry | None:
+        return self.model_box.maker_of(results.analysis.store.bundle_hash, results.analysis.card)
 
     def _on_model_chosen(self) -> None:
         self._show_model()
@@ -183,11 +190,10 @@ class AnalyzeWidget(QWidget):
     def _follow_results(self) -> None:
         """Let the box say which model's results are shown."""
         results = self._session.results
-        entry = self.entry
-        if results is not None and not self._is_preview:
-            made_by = partial(_made, results.analysis.store.bundle_hash, results.analysis.card)
-            if (entry is None or not made_by(entry)) and self.model_box.choose(made_by):
-                self._show_model()
+        maker = None if results is None or self._is_preview else self._maker_of(results)
+        if maker not in (None, self.entry):
+            self.model_box.choose(maker)
+            self._show_model()
         self._show_state()
 
     def _show_own_results(self) -> None:
@@ -195,8 +201,9 @@ class AnalyzeWidget(QWidget):
         layer, results, entry = self._session.layer, self._session.results, self.entry
         if layer is None or entry is None or self._is_preview or self._runs_here:
             return
+        self._wanted = None
         if results is not None:
-            if _made(results.analysis.store.bundle_hash, results.analysis.card, entry):
+            if self._maker_of(results) == entry:
                 return
             self._session.put_away(layer)
         self._show_state()
@@ -251,9 +258,9 @@ class AnalyzeWidget(QWidget):
         self.destroyed.connect(partial(_abandon, self._run))
         self._run.progressed.connect(self._show_progress)
         self._run.ended.connect(self._on_ended)
+        self._progress, self._is_stopping = None, False
         self.progress.setRange(0, 1)  # a busy bar would have the whole window composed anew all the time
         self.progress.setValue(0)
-        self._has_progress = False
         self._waiting.start()
         self._show_waiting()
         self._show_state()
@@ -261,8 +268,9 @@ class AnalyzeWidget(QWidget):
     def cancel(self) -> None:
         """Stop after the batch in hand; Run goes on from there."""
         if self._run is not None:
-            self._run.cancel()
+            self._is_stopping = True
             self.progress_text.setText("Stopping…")
+            self._run.cancel()  # which may end at once
 
     def _region(self, layer: Image) -> list[Polygon] | None:
         extent = self.extent_box.currentText()
@@ -296,27 +304,24 @@ class AnalyzeWidget(QWidget):
         slide, found = self._session.open_slide(), self._found
         if slide is not None and found is not None and self._session.layer is not None:
             self.offer_button.setEnabled(False)
-            entry = (
-                self.entry
-                if self._is_of_chosen
-                else self.model_box.first(partial(_made, found.bundle_hash, found.card))
-            )
-            name = entry.name if entry else found.card.name
-            show = partial(self._on_loaded, self._session.layer)
+            maker = self.model_box.maker_of(found.bundle_hash, found.card)
+            self._wanted = found
             create_worker(
                 load,
                 analyses_folder(slide),
                 found.bundle_hash,
                 found.setting,
-                name=name,
-                _connect={"returned": show, "errored": self._on_not_loaded},
+                name=maker.name if maker else None,
+                _connect={
+                    "returned": partial(self._on_loaded, self._session.layer, found),
+                    "errored": self._on_not_loaded,
+                },
             )
 
-    def _on_loaded(self, layer: Image, loaded: LoadedAnalysis) -> None:
-        is_wanted = self._session.results_of(layer) is None and not any(
-            run.layer is layer for run in self._session.runs
-        )
-        if layer in self._session.slide_layers and is_wanted:
+    def _on_loaded(self, layer: Image, found: ModelResults, loaded: LoadedAnalysis) -> None:
+        """Show results, unless something else has been chosen or begun meanwhile."""
+        is_free = layer in self._session.slide_layers and self._session.results_of(layer) is None
+        if found is self._wanted and is_free and not any(run.layer is layer for run in self._session.runs):
             self._session.show(layer, loaded)
         self._show_state()
 
@@ -362,7 +367,7 @@ class AnalyzeWidget(QWidget):
 
     def _show_waiting(self) -> None:
         """Say what is being done before the first tiles, and for how long."""
-        if self._run is None or not self.is_running or self._has_progress:
+        if self._run is None or not self.is_running or self._is_stopping or self._progress is not None:
             self._waiting.stop()
         else:
             self.progress_text.setText(self._run.waiting)
@@ -374,21 +379,20 @@ class AnalyzeWidget(QWidget):
         self.device.setText(f"Runs on: {where}")
 
     def _show_progress(self, progress: Progress) -> None:
-        self._has_progress = True
+        self._progress = progress
         self.progress.setRange(0, max(1, progress.total))
         self.progress.setValue(progress.finished)
-        self.progress_text.setText(progress_text(progress))
+        if not self._is_stopping:
+            self.progress_text.setText(progress_text(progress))
 
     def _on_ended(self, outcome: str, message: str) -> None:
         if outcome == "cancelled":
-            self.progress_text.setText(f"Stopped: {self.progress_text.text()}. Run goes on from here.")
+            so_far = f" after {tiles_text(self._progress)}" if self._progress else ""
+            self.progress_text.setText(f"Stopped{so_far}. Run goes on from here.")
         elif outcome == "failed":
+            self.progress_text.setText("")
             self.error.say(message)
         self._show_state()
-
-
-def _made(bundle_hash: str, card: ModelCard, entry: ModelEntry) -> bool:
-    return entry.made(bundle_hash, card)
 
 
 def _abandon(run: AnalysisRun) -> None:

@@ -14,7 +14,7 @@ from napari_dala.plugin.parts.models_dialog import ModelsDialog
 from napari_dala.plugin.preferences import load_preferences
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from qtpy.QtWidgets import QWidget
 
@@ -62,17 +62,15 @@ class ModelBox(QComboBox):
         rows += [row for row, entry in enumerate(self.entries) if entry.card and entry.card.name == name]
         self.setCurrentIndex(rows[0] if rows else self.currentIndex())
 
-    def first(self, is_wanted: Callable[[ModelEntry], bool]) -> ModelEntry | None:
-        """Return the first model that is wanted."""
-        return next(filter(is_wanted, self.entries), None)
+    def maker_of(self, bundle_hash: str, card: ModelCard) -> ModelEntry | None:
+        """Return the model that made results, the chosen one before others; None where it is not in the list."""
+        chosen = [] if self.entry is None else [self.entry]
+        return next((entry for entry in (*chosen, *self.entries) if entry.made(bundle_hash, card)), None)
 
-    def choose(self, is_wanted: Callable[[ModelEntry], bool]) -> bool:
-        """Choose the first model that is wanted, silently; return whether there is one."""
-        entry = self.first(is_wanted)
-        if entry is not None:
-            with signals_blocked(self):
-                self.setCurrentIndex(self.entries.index(entry))
-        return entry is not None
+    def choose(self, entry: ModelEntry) -> None:
+        """Choose one of the models silently."""
+        with signals_blocked(self):
+            self.setCurrentIndex(self.entries.index(entry))
 
     def with_card(self) -> QHBoxLayout:
         """Return a row of this list and a button that shows the chosen model's card."""
