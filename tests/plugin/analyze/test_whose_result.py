@@ -257,6 +257,9 @@ def test_what_one_slide_said_does_not_stay_with_another(
     dock.model_box.choose_card("untrained")
     press(qtbot, dock.run_button)
     assert not dock.model_box.isEnabled()
+    docks.viewer.layers.selection.active = large
+    qtbot.waitUntil(lambda: dock.progress_text.text().startswith("small: "), timeout=20_000)
+    docks.viewer.layers.selection.active = small
     finished(dock)
     assert "tiles/s" in dock.progress_text.text()
     assert dock.progress_text.isVisible()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from napari.layers import Shapes
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QComboBox,
@@ -14,10 +13,10 @@ from qtpy.QtWidgets import (
     QPushButton,
     QWidget,
 )
-from shapely import Polygon, box
 from superqt.utils import create_worker, signals_blocked
 
 from napari_dala.errors import DalaError
+from napari_dala.plugin.analyze.extent import SHAPE, VIEW, WHOLE, region_of
 from napari_dala.plugin.analyze.offer import offer_text
 from napari_dala.plugin.analyze.resolution_row import ASK_MPP, ResolutionRow, keep_resolution
 from napari_dala.plugin.analyze.result_panel import ResultPanel
@@ -34,7 +33,6 @@ from napari_dala.plugin.parts.notes import RUN_STYLE, Bar, Note
 from napari_dala.plugin.parts.scrolling import scrolling_layout
 from napari_dala.plugin.viewer.plain_text import PlainLabel
 from napari_dala.plugin.viewer.session import session_of
-from napari_dala.plugin.viewer.slide_layers import selected_polygons, view_of
 from napari_dala.plugin.warm_child import warm_child
 from napari_dala.results.by_model import ModelResults, last_results, results_by
 from napari_dala.results.loaded import LoadedAnalysis, load, make_ready
@@ -50,7 +48,6 @@ if TYPE_CHECKING:
     from napari_dala.plugin.viewer.result_layers import ResultLayers
     from napari_dala.results.progress import Progress
 
-WHOLE, VIEW, SHAPE = "Whole slide", "Field in view", "Selected shape"
 _SETTLED_MS = 1000  # after which the dock is there, and nobody will have pressed Run
 _WAITING_MS = 500  # between updates of how long it takes
 
@@ -250,7 +247,9 @@ class AnalyzeWidget(QWidget):
             if self.resolution.isVisibleTo(self):
                 self.resolution.settle()
                 slide = self._session.open_slide() or slide
-            asked = request_for(slide, entry.path or entry.name, self._region(layer))
+            asked = request_for(
+                slide, entry.path or entry.name, region_of(self._session.viewer, layer, self.extent_box.currentText())
+            )
             self._run = AnalysisRun(self._session, self._child, layer, asked, name=entry.name)
         except (DalaError, OSError) as error:
             self.error.say(str(error))
@@ -271,20 +270,6 @@ class AnalyzeWidget(QWidget):
             self._is_stopping = True
             self.progress_text.setText("Stopping…")
             self._run.cancel()  # which may end at once
-
-    def _region(self, layer: Image) -> list[Polygon] | None:
-        extent = self.extent_box.currentText()
-        if extent == VIEW:
-            return [box(*view_of(self._session.viewer, layer))]
-        if extent == WHOLE:
-            return None
-        shapes = [other for other in self._session.viewer.layers if isinstance(other, Shapes) and other.selected_data]
-        polygons = [polygon for other in shapes for polygon in selected_polygons(other, layer)]
-        if not polygons:
-            raise DalaError(
-                "No shape is selected: draw one on a Shapes layer and select it, or choose the whole slide."
-            )
-        return polygons
 
     def _set_resolution(self, mpp: float) -> None:
         """Take what the user says of the slide in hand; results of before are marked as such."""
@@ -370,8 +355,13 @@ class AnalyzeWidget(QWidget):
         if self._run is None or not self.is_running or self._is_stopping or self._progress is not None:
             self._waiting.stop()
         else:
-            self.progress_text.setText(self._run.waiting)
+            self.progress_text.setText(self._of_slide(self._run.waiting))
             self.progress_text.show()
+
+    def _of_slide(self, text: str) -> str:
+        """Say of which slide a text about the run is, where that is another than the chosen one."""
+        layer = None if self._run is None else self._run.layer
+        return text if layer is None or layer is self._session.layer else f"{layer.name}: {text}"
 
     def _show_device(self) -> None:
         about = self._child.about
@@ -383,7 +373,7 @@ class AnalyzeWidget(QWidget):
         self.progress.setRange(0, max(1, progress.total))
         self.progress.setValue(progress.finished)
         if not self._is_stopping:
-            self.progress_text.setText(progress_text(progress))
+            self.progress_text.setText(self._of_slide(progress_text(progress)))
 
     def _on_ended(self, outcome: str, message: str) -> None:
         if outcome == "cancelled":
