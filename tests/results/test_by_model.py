@@ -11,7 +11,7 @@ from napari_dala.results.by_model import last_results, results_by
 from napari_dala.results.loaded import load
 from napari_dala.results.opening import create_store, open_store
 from napari_dala.results.store import Setting
-from napari_dala.results.thresholds import THRESHOLDS_FILE, keep_threshold, kept_threshold
+from napari_dala.results.thresholds import THRESHOLDS_FILE, keep_threshold, stored_threshold
 from napari_dala.slide.tiles import TileGrid
 
 if TYPE_CHECKING:
@@ -93,17 +93,17 @@ def test_a_loaded_result_names_its_model_as_it_is_called_now(run: Any) -> None:
 
 def test_a_threshold_is_kept_for_each_model(run: Any) -> None:
     first, second = run("one", "a" * 64), run("two", "b" * 64)
-    assert kept_threshold(first) is None
+    assert stored_threshold(first) is None
     keep_threshold(first, 0.62)
     keep_threshold(second, 0.1)
     keep_threshold(first, 0.7)
-    assert (kept_threshold(first), kept_threshold(second)) == (0.7, 0.1)
+    assert (stored_threshold(first), stored_threshold(second)) == (0.7, 0.1)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", f'{{"{"a" * 64}": "much"}}', f'{{"{"a" * 64}": 7}}', "null"])
 def test_a_damaged_threshold_is_none_and_can_be_kept_again(run: Any, text: str) -> None:
     store = run("one", "a" * 64)
     (store.path.parent / THRESHOLDS_FILE).write_text(text)
-    assert kept_threshold(store) is None
+    assert stored_threshold(store) is None
     keep_threshold(store, 0.4)
-    assert kept_threshold(store) == 0.4
+    assert stored_threshold(store) == 0.4

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 THRESHOLDS_FILE = "thresholds.json"
 
 
-def kept_threshold(store: AnalysisStore) -> float | None:
+def stored_threshold(store: AnalysisStore) -> float | None:
     """Return the threshold, 0 to 1, that was set for these results; None where there is none that can be read."""
     value = _kept(_path(store)).get(store.bundle_hash)
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1:

@@ -25,7 +25,7 @@ from napari_dala.plugin.viewer.slide_layers import (
 )
 from napari_dala.plugin.viewer.status_bar import WithProbability
 from napari_dala.results.by_model import is_at
-from napari_dala.results.thresholds import keep_threshold, kept_threshold
+from napari_dala.results.thresholds import keep_threshold, stored_threshold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -221,7 +221,7 @@ class Session(QObject):
         results = overlays.show_preview(loaded) if preview else overlays.show(loaded)
         results.explained.connect(self._on_explained)
         store = results.analysis.store
-        kept = kept_threshold(store)
+        kept = stored_threshold(store)
         is_other = before is None or before.analysis.store.bundle_hash != store.bundle_hash
         if kept is None and is_other and not preview:
             kept = results.analysis.card.operating_threshold  # of two models, each has its own
