@@ -20,14 +20,20 @@ if TYPE_CHECKING:
 class _Request:
     """Notes what the worker tells."""
 
-    def __init__(self) -> None:
+    def __init__(self, *heard: str) -> None:
         self.told: list[dict[str, Any]] = []
+        self.doing: list[str] = []
+        self.heard = heard
 
     def emit(self, event: str, **payload: Any) -> None:
-        self.told.append({"event": event, **payload})
+        if event == "doing":
+            self.doing.append(payload["what"])
+        else:
+            self.told.append({"event": event, **payload})
 
     def listen(self, hear: Any) -> None:
-        pass
+        for verb in self.heard:
+            hear(verb, {})
 
 
 def asked(**values: Any) -> dict[str, Any]:
@@ -91,9 +97,18 @@ def test_the_store_can_be_read_before_the_tissue_is_sought(
     monkeypatch.setattr(plan, "tissue_tiles", noted)
     Worker().analyze(request, asked=asked(slide=drawn_slide, out=tmp_path, model="untrained"))
     assert found == [("opened",)]
+    assert request.doing == ["Reading the model", "Loading the network", "Looking for tissue"]
     assert request.told[1]["event"] == "progress"
     assert not request.told[1]["blocks"]  # by which the reader knows that the tissue is marked
     assert request.told[-1]["done"] == int(Analysis.open(tmp_path).analysed.sum()) > 0
+
+
+def test_what_was_cancelled_while_it_waited_writes_nothing(drawn_slide: Path, tmp_path: Path) -> None:
+    request = _Request("cancel")
+    answer = Worker().analyze(request, asked=asked(slide=drawn_slide, out=tmp_path / "new", model="untrained"))
+    assert answer == {"cancelled": True}
+    assert (request.told, request.doing) == ([], [])
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_slide_that_was_looked_at_is_not_opened_or_searched_again(

@@ -95,16 +95,20 @@ class Worker:
     def analyze(self, request: Request, *, asked: dict[str, Any], view: list[float] | None = None) -> dict[str, Any]:
         """Analyse a slide as an `AnalysisRequest` asks; its events are `Progress`.
 
-        What is stored of tiles that the same trunk has seen is scored before the trunk is loaded. Then comes "opened":
-        whoever shows the results can make ready for them while the tissue is being found.
+        What it does before the first tiles it says ("doing"). What is stored of tiles that the same trunk has seen is
+        scored before the trunk is loaded. Then comes "opened": whoever shows the results can make ready for them while
+        the tissue is being found.
         """
         wanted = AnalysisRequest.of(**asked)
         control = RunControl()
         if view:
             control.look_at((view[0], view[1], view[2], view[3]))
         request.listen(lambda verb, arguments: _steer(control, verb, arguments))
+        if control.is_cancelled:
+            return {"cancelled": True}  # while it waited: nothing is opened or written
         torch.set_num_threads(wanted.threads or self._all_threads)
         chosen = choose_device(wanted.device)
+        request.emit("doing", what="Reading the model")
         bundle = self.bundle(wanted.model)
 
         def report(progress: Progress) -> None:
@@ -114,7 +118,10 @@ class Worker:
             store = results_of(opened, bundle, choose_precision(wanted.precision, chosen), wanted)
             rescore(store, bundle, control, report)
             request.emit("opened")
-            carry_out(opened, self.predictor(wanted.model, wanted.device, wanted.precision), wanted, report, control)
+            request.emit("doing", what="Loading the network")
+            predictor = self.predictor(wanted.model, wanted.device, wanted.precision)
+            request.emit("doing", what="Looking for tissue")
+            carry_out(opened, predictor, wanted, report, control)
         return {"cancelled": control.is_cancelled}
 
     def devices(self, request: Request) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from napari_dala.files import replacing
 from napari_dala.model.card import TRUNK_OF, ModelCard, parse_card, trunk_file
 from napari_dala.model.familiarity import Familiarity
 from napari_dala.model.head import CHANNELS, HeadNetwork
-from napari_dala.model.tensor_file import UNSEALED, check_seal, read_header, seal
+from napari_dala.model.tensor_file import HASH, UNSEALED, check_seal, read_header, seal
 from napari_dala.model.weights import check_finite, digest, pack, unpack
 
 if TYPE_CHECKING:
@@ -89,8 +89,7 @@ class Bundle(ABC):
 
         Computed once; read it before changing the network's precision in place.
         """
-        settings = [*_pixels(self.card), self.card.temperature, *self.card.class_names]
-        return digest(self._tensors(), json.dumps(settings))
+        return self._hash_of(self._tensors())
 
     @cached_property
     def trunk_hash(self) -> str:
@@ -137,8 +136,9 @@ class Bundle(ABC):
         BundleError
             If a weight is not finite or too large to be stored.
         """
-        metadata = {"format": "napari-dala", "bits": str(bits), "card": self.card.model_dump_json(), **UNSEALED}
         packed = self._packed(bits)
+        metadata = {"format": "napari-dala", "bits": str(bits), "card": self.card.model_dump_json(), **UNSEALED}
+        metadata[HASH] = self._hash_of(unpack(packed, self.card.name))
         if trunk_of is not None:
             metadata[TRUNK_OF] = trunk_of
             packed = {name: tensor for name, tensor in packed.items() if not name.startswith(_OF_TRUNK)}
@@ -147,6 +147,10 @@ class Bundle(ABC):
         with replacing(path) as temporary:
             save_file(packed, temporary, metadata)
             seal(temporary)
+
+    def _hash_of(self, tensors: dict[str, Tensor]) -> str:
+        settings = [*_pixels(self.card), self.card.temperature, *self.card.class_names]
+        return digest(tensors, json.dumps(settings))
 
     @abstractmethod
     def _weights(self) -> dict[str, Tensor]:

@@ -31,6 +31,8 @@ _START = 8  # bytes before the header
 _SEAL = b'"sha256":"'  # in the header; within the card's text the quotes are escaped
 
 SUMS_FILE = "SHA256SUMS"
+HASH = "hash"
+"""Key of the bundle's hash in a file's metadata, so that who has no torch knows it; older files do not have it."""
 UNSEALED = {"sha256": "0" * 64}
 """Metadata of a file that `seal` is to be called on."""
 

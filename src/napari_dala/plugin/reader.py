@@ -12,6 +12,7 @@ from superqt.utils import ensure_main_thread
 
 from napari_dala.errors import SlideError
 from napari_dala.plugin.viewer.plain_text import without_tags
+from napari_dala.plugin.viewer.session import session_of
 from napari_dala.slide.backends.dicom import dicom_files
 from napari_dala.slide.open import OPENSLIDE_SUFFIXES, open_slide
 from napari_dala.slide.pyramid import pyramid
@@ -48,7 +49,7 @@ def get_reader(path: str | list[str]) -> ReaderFunction | None:
     except SlideError as error:
         show_error(without_tags(str(error)))
         return _no_layer if path.lower().endswith(SLIDE_SUFFIXES) else None
-    return lambda _: [slide_layer(slide)]
+    return lambda _: [_beside_others(slide)]
 
 
 def slide_layer(slide: Slide) -> LayerData:
@@ -72,6 +73,16 @@ def slide_layer(slide: Slide) -> LayerData:
     if slide.mpp is not None:
         attributes |= {"scale": slide.mpp[::-1], "units": ("µm", "µm")}
     return pyramid(slide, on_ready), attributes, "image"
+
+
+def _beside_others(slide: Slide) -> LayerData:
+    """Return a slide's layer in the units of the slides in the window, which has a session from now on."""
+    pixels, attributes, kind = slide_layer(slide)
+    viewer = napari.current_viewer()
+    if viewer is not None:
+        units = session_of(viewer).units_for(slide)
+        attributes |= units | {"metadata": attributes["metadata"] | units.get("metadata", {})}
+    return pixels, attributes, kind
 
 
 def _layer_name(slide: Slide) -> str:

@@ -85,8 +85,17 @@ def make_ready() -> None:
     import_module("pandas")  # napari's Vectors layer, for the frame around a tile
 
 
-def load(path: str | Path, bundle_hash: str | None = None) -> LoadedAnalysis:
-    """Read an analysis from disk, as `Analysis.open`; a third of a second for 100,000 tiles, so not in the main thread.
+def load(
+    path: str | Path, bundle_hash: str | None = None, setting: str | None = None, *, name: str | None = None
+) -> LoadedAnalysis:
+    """Read an analysis from disk; a third of a second for 100,000 tiles, so not in the main thread.
+
+    Parameters
+    ----------
+    path, bundle_hash, setting
+        As for `open_store`; the path may be the folder of the store.
+    name
+        What the model is called now, in place of what it was called when it ran.
 
     Raises
     ------
@@ -94,9 +103,12 @@ def load(path: str | Path, bundle_hash: str | None = None) -> LoadedAnalysis:
         When there is none.
     """
     make_ready()
-    store = open_store(store_in(Path(path)), bundle_hash)
+    store = open_store(store_in(Path(path)), bundle_hash, setting)
     tiles = store.read_tiles()
-    loaded = LoadedAnalysis(Analysis(store, tiles), store.read_cams(), tiles)
+    analysis = Analysis(store, tiles)
+    if name:
+        analysis.card = analysis.card.model_copy(update={"name": name})
+    loaded = LoadedAnalysis(analysis, store.read_cams(), tiles)
     loaded.prepare_first()
     return loaded
 

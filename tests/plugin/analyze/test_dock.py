@@ -293,7 +293,7 @@ def test_the_last_result_is_offered(qtbot: Any, docks: Any, small_slide: Path, p
     dock = docks.analyze
     assert not dock.offer.text()
     docks.viewer.open(small_slide, plugin="napari-dala")
-    assert "analysed before" in dock.offer.text()
+    assert "“breakhis-ucsb” has not run on this slide yet; “painted” has." in dock.offer.text()
     press(qtbot, dock.offer_button)
     qtbot.waitUntil(lambda: dock._session.results is not None, timeout=20_000)
     assert not dock.offer.text()

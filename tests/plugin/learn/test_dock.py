@@ -22,6 +22,7 @@ from napari_dala.errors import DalaError
 from napari_dala.jobs.job import jobs_in
 from napari_dala.jobs.state import Status
 from napari_dala.model.card import read_card
+from napari_dala.model.catalog import page_of
 from napari_dala.plugin.analyze.run import AnalysisRun
 from napari_dala.plugin.viewer.overlays import PREVIEW
 from napari_dala.plugin.viewer.session import session_of
@@ -208,12 +209,23 @@ def test_learn_discard_learn_again_and_accept(
     press(qtbot, check.use_button)
     assert new.threshold == check.threshold
     chosen = check.threshold
+    name = panel.decision.name
+    assert re.fullmatch(r"teacher quick \d{4}-\d\d-\d\d", name.text()), "a good one is proposed"
+    for bad, why in (("teacher", "already"), ("a/b", "cannot name"), ("untrained", "built-in")):
+        name.setText(bad)
+        assert not panel.decision.accept_button.isEnabled()
+        assert why in panel.decision.name_problem.text()
+    name.setText("Breast, my second")
+    assert not panel.decision.accept_button.isEnabled()
+    name.setText("Breast 2")
     press(qtbot, panel.decision.accept_button)
     room.until(lambda: room.learning.learned is None)
-    (installed,) = [path for path in (workspace / "models").iterdir() if path.stem != "teacher"]
-    assert re.fullmatch(r"teacher quick \d{4}-\d\d-\d\d", installed.stem)
+    (installed,) = [path for path in (workspace / "models").glob("*.safetensors") if path.stem != "teacher"]
+    assert installed.stem == "Breast 2"
+    assert "How good is" in page_of(panel.entry).read_text(), "the page is kept with the model"
+    assert all(one.name.endswith("Breast 2") for one in viewer.layers if "dala_role" in one.metadata)
     assert Analysis.open(room.folder / "analyses").card.operating_threshold == chosen, "when it is opened again"
-    assert read_card(installed) == learned.model_copy(update={"operating_threshold": chosen})
+    assert read_card(installed) == learned.model_copy(update={"name": "Breast 2", "operating_threshold": chosen})
     assert session.results is new
     assert not [name for name in room.names if PREVIEW in name]
     assert len([layer for layer in viewer.layers if "dala_role" in layer.metadata]) == 3
@@ -401,7 +413,7 @@ def test_napari_is_killed_while_it_learns(
     room.wait_for_preview()
     press(qtbot, room.panel.decision.accept_button)
     room.until(lambda: room.learning.learned is None)
-    assert len(list((workspace / "models").iterdir())) == 2
+    assert len(list((workspace / "models").glob("*.safetensors"))) == 2
 
 
 def test_a_picture_without_a_file(qtbot: Any, viewer: Any, child: Any, school: Any, workspace: Path) -> None:

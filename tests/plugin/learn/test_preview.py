@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from napari_dala.results.loaded import LoadedAnalysis
 
 GRID = TileGrid((2000, 1500), 224, (1.0, 1.0), 7)
-NAMES = ["Malignant probability", "Predicted class", "DT Grad-CAM: malignant"]
+WHOSE = " · slide · painted"
+NAMES = [f"{what}{WHOSE}" for what in ("Malignant probability", "Predicted class", "DT Grad-CAM: malignant")]
 
 
 class Desk:
@@ -111,7 +112,7 @@ def test_keep_removes_the_old(desk: Desk) -> None:
     assert session.results is new
     assert desk.visible == {NAMES[0]: True, NAMES[1]: False, NAMES[2]: False}
     session.explain(CamView(0))
-    assert new.cam.name == "DT Grad-CAM: benign"
+    assert new.cam.name == f"DT Grad-CAM: benign{WHOSE}"
     session.drop_preview(layer)
     assert session.results is new
 
@@ -198,7 +199,7 @@ def test_an_approximate_map_says_so_until_it_is_exact(desk: Desk, tmp_path: Path
     cam = np.ones((1, 2, 7, 7))
     store.write_rescored(RescoredTiles(row, column, np.array([[0.4, 0.6]], np.float32), cam))
     results = desk.session.show(desk.slide, load(store.path), preview=True)
-    name = f"{NAMES[2]} (approximate){PREVIEW}"
+    name = f"DT Grad-CAM: malignant (approximate){WHOSE}{PREVIEW}"
     assert results.cam.name == name
     assert np.isfinite(results.probability.data).sum() == 1
     found = TileResults(row, column, np.array([[0.4, 0.6]], np.float32), cam, np.zeros((1, 2048)))

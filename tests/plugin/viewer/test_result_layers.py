@@ -118,9 +118,9 @@ def test_the_names_say_what_is_shown_and_by_whom(tmp_path: Path, painted: Any) -
     painted(tmp_path, GRIDS["overlap"])
     results = laid_over(slide_layer(GRIDS["overlap"]), tmp_path)
     assert [layer.name for layer in results.all] == [
-        "DT Grad-CAM: malignant",
-        "Predicted class",
-        "Malignant probability",
+        "DT Grad-CAM: malignant · Image · painted",
+        "Predicted class · Image · painted",
+        "Malignant probability · Image · painted",
     ]
     assert [layer.metadata["dala_role"] for layer in results.all] == ["cam", "class", "probability"]
     assert [layer.visible for layer in results.all] == [False, False, True], "one map at a time"
@@ -175,17 +175,17 @@ def test_a_new_head_shows_no_old_map_and_says_until_when_its_own_is_approximate(
     results = laid_over(slide_layer(store.grid), tmp_path)
     assert np.argwhere(np.isfinite(results.probability.data)).tolist() == [[5, 6]]
     assert not np.nan_to_num(results.cam.data).any()
-    assert results.cam.name.endswith(": malignant (approximate)")
+    assert results.cam.name.split(" · ")[0].endswith(": malignant (approximate)")
 
     store.write_rescored(RescoredTiles(*tile, probability, cam))
     results.add(read_blocks(store, [(1, 1)]))
     explained(results)
     assert results.cam.data[35:42, 42:49].max() == 1
-    assert results.cam.name.endswith(": malignant (approximate)")
+    assert results.cam.name.split(" · ")[0].endswith(": malignant (approximate)")
 
     store.write(TileResults(*tile, probability, cam, np.zeros((1, 2048))), [])
     results.add(read_blocks(store, [(1, 1)]))
-    assert results.cam.name.endswith(": malignant")
+    assert results.cam.name.split(" · ")[0].endswith(": malignant")
 
 
 def test_unfamiliar_tissue_is_hatched(tmp_path: Path, painted: Any) -> None:
@@ -204,7 +204,7 @@ def test_unfamiliar_tissue_is_hatched(tmp_path: Path, painted: Any) -> None:
     hatched = np.asarray(results.unfamiliar.data)
     assert np.argwhere(hatched).tolist() == [[5, 6]]
     assert results.all[0] is results.unfamiliar
-    assert results.unfamiliar.name == "Unfamiliar tissue"
+    assert results.unfamiliar.name.split(" · ")[0] == "Unfamiliar tissue"
     np.testing.assert_allclose(results.unfamiliar.scale, results.probability.scale)
     np.testing.assert_allclose(results.unfamiliar.translate, results.probability.translate)
 
@@ -222,7 +222,7 @@ def test_threshold_and_explanation_need_no_model(tmp_path: Path, painted: Any, e
     explained(results)
     assert not results.cam.data.any()
     results.explain(CamView(0, thresholded=False))
-    assert results.cam.name == "Grad-CAM: benign"
+    assert results.cam.name.split(" · ")[0] == "Grad-CAM: benign"
 
 
 def test_a_shown_grad_cam_dims_the_probability_unless_the_user_chose_its_opacity(tmp_path: Path, painted: Any) -> None:
@@ -243,7 +243,7 @@ def test_the_probability_is_of_the_class_that_is_explained(tmp_path: Path, paint
     store = painted(tmp_path, GRIDS["model's own mpp"])
     results = laid_over(slide_layer(store.grid), tmp_path)
     results.explain(CamView(0))
-    assert results.probability.name == "Benign probability"
+    assert results.probability.name.split(" · ")[0] == "Benign probability"
     assert np.nanmin(results.probability.data) == pytest.approx(0.1), "where the malignant tile is"
     tile = np.array([0]), np.array([0])
     store.write(TileResults(*tile, np.array([[0.3, 0.7]], np.float32), np.ones((1, 2, 7, 7)), np.zeros((1, 2048))), [])
@@ -252,7 +252,7 @@ def test_the_probability_is_of_the_class_that_is_explained(tmp_path: Path, paint
     explained(results)
     results.explain(CamView(1))
     explained(results)
-    assert results.probability.name == "Malignant probability"
+    assert results.probability.name.split(" · ")[0] == "Malignant probability"
 
 
 @pytest.mark.parametrize("scope", get_args(Scope))
@@ -334,14 +334,14 @@ def test_ink_and_blur_are_a_hidden_layer_where_there_are_any(tmp_path: Path, pai
         results = laid_over(slide_layer(store.grid), tmp_path)
     layer = results.left_out
     assert layer is not None
-    assert layer.name == "Ink and blur"
+    assert layer.name.split(" · ")[0] == "Ink and blur"
     assert not layer.visible
     assert (layer.data[1, 2], layer.data[2, 0], np.count_nonzero(layer.data)) == (1, 2, 2)
     np.testing.assert_allclose(layer.scale, results.classes.scale)
     np.testing.assert_allclose(layer.translate, results.classes.translate)
     assert not results.analysis.analysed[1, 2]
     results.end_names(" (other)")
-    assert layer.name == "Ink and blur (other)"
+    assert layer.name == "Ink and blur · Image · painted (other)"
     results.remove()
     assert layer not in results._layers
 

@@ -5,34 +5,40 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from napari.layers import Shapes
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QComboBox,
-    QDoubleSpinBox,
     QFormLayout,
     QHBoxLayout,
     QPushButton,
     QWidget,
 )
-from shapely import Polygon, box
 from superqt.utils import create_worker, signals_blocked
 
 from napari_dala.errors import DalaError
+from napari_dala.plugin.analyze.extent import SHAPE, VIEW, WHOLE, region_of
+from napari_dala.plugin.analyze.offer import offer_text
+from napari_dala.plugin.analyze.resolution_row import ASK_MPP, ResolutionRow, keep_resolution
 from napari_dala.plugin.analyze.result_panel import ResultPanel
-from napari_dala.plugin.analyze.run import AnalysisRun, analyses_folder, given_mpp, progress_text, request_for
+from napari_dala.plugin.analyze.run import (
+    AnalysisRun,
+    analyses_folder,
+    given_mpp,
+    progress_text,
+    request_for,
+    tiles_text,
+)
 from napari_dala.plugin.parts.model_box import ModelBox
 from napari_dala.plugin.parts.notes import RUN_STYLE, Bar, Note
 from napari_dala.plugin.parts.scrolling import scrolling_layout
 from napari_dala.plugin.parts.tabs import as_tab
 from napari_dala.plugin.viewer.plain_text import PlainLabel
 from napari_dala.plugin.viewer.session import session_of
-from napari_dala.plugin.viewer.slide_layers import selected_polygons, set_mpp, view_of
 from napari_dala.plugin.warm_child import warm_child
+from napari_dala.results.by_model import ModelResults, last_results, results_by
 from napari_dala.results.loaded import LoadedAnalysis, load, make_ready
-from napari_dala.results.opening import has_results
+from napari_dala.results.opening import STORE_FILE
 from napari_dala.results.request import AnalysisRequest
-from napari_dala.validation import MPP_LIMITS
 
 if TYPE_CHECKING:
     import napari
@@ -40,16 +46,11 @@ if TYPE_CHECKING:
     from qtpy.QtGui import QShowEvent
 
     from napari_dala.model.catalog import ModelEntry
+    from napari_dala.plugin.viewer.result_layers import ResultLayers
     from napari_dala.results.progress import Progress
 
-USUAL_MPP = {"20x": 0.5, "40x": 0.25}
-"""Micrometres per pixel of most scanners, by objective."""
-WHOLE, VIEW, SHAPE = "Whole slide", "Field in view", "Selected shape"
 _SETTLED_MS = 1000  # after which the dock is there, and nobody will have pressed Run
-_ASK_MPP = (
-    "This picture does not say its resolution: enter micrometres per pixel to analyse it, "
-    f"{MPP_LIMITS[0]:g} to {MPP_LIMITS[1]:g}."
-)
+_WAITING_MS = 500  # between updates of how long it takes
 
 
 class AnalyzeWidget(QWidget):
@@ -69,20 +70,17 @@ class AnalyzeWidget(QWidget):
         self._child.hold(self)
         self._run: AnalysisRun | None = None
         self._looked_at: AnalysisRequest | None = None
-        self._layer: Image | None = None
-        self._latest: Progress | None = None  # of the run that was started last
+        self._found: ModelResults | None = None  # on disk
+        self._wanted: ModelResults | None = None  # of those, being read
+        self._progress: Progress | None = None
+        self._is_stopping = False
         self.model_box, self.layer_box, self.extent_box = ModelBox(), QComboBox(), QComboBox()
         self.extent_box.addItems([WHOLE, VIEW, SHAPE])
         self.model_summary = PlainLabel()
         self.model_summary.setWordWrap(True)
         self.model_warning, self.ask_mpp, self.error = Note("warning"), Note("warning"), Note("error")
-        self.mpp_box = QDoubleSpinBox()
-        self.mpp_box.setRange(0, MPP_LIMITS[1])
-        self.mpp_box.setDecimals(4)
-        self.mpp_box.setSingleStep(0.05)
-        self.mpp_box.setSpecialValueText("unknown")
-        self.mpp_box.setSuffix(" µm per pixel")
-        self.usual_mpp = [QPushButton(f"{mpp:g}  ({objective})") for objective, mpp in USUAL_MPP.items()]
+        self.resolution = ResolutionRow()
+        self.mpp_box = self.resolution.box
         self.run_button, self.cancel_button = QPushButton("▶  Run analysis"), QPushButton("Cancel")
         self.run_button.setStyleSheet(RUN_STYLE)
         self.offer, self.offer_button = Note("offer"), QPushButton("Show last result")
@@ -106,12 +104,7 @@ class AnalyzeWidget(QWidget):
         form.addRow(self.model_warning)
         form.addRow("Slide", self.layer_box)
         form.addRow(self.ask_mpp)
-        self._resolution = resolution = QHBoxLayout()
-        resolution.addWidget(self.mpp_box, 1)
-        for button, mpp in zip(self.usual_mpp, USUAL_MPP.values(), strict=True):
-            button.clicked.connect(partial(self.mpp_box.setValue, mpp))
-            resolution.addWidget(button)
-        form.addRow("Resolution", resolution)
+        form.addRow("Resolution", self.resolution)
         form.addRow("Where", self.extent_box)
         buttons = QHBoxLayout()
         buttons.addWidget(self.run_button, 1)
@@ -131,13 +124,19 @@ class AnalyzeWidget(QWidget):
         layout.addStretch()
 
     def _connect(self) -> None:
-        self.model_box.currentIndexChanged.connect(self._show_model)
+        self._waiting = QTimer(self)
+        self._waiting.setInterval(_WAITING_MS)
+        self._waiting.timeout.connect(self._show_waiting)
+        self.model_box.currentIndexChanged.connect(self._on_model_chosen)
+        self.model_box.models_changed.connect(self._session.model_installed)
         self.layer_box.activated.connect(self._choose_layer)
         self.mpp_box.valueChanged.connect(self._show_state)
+        self.resolution.chosen.connect(self._set_resolution)
         self.run_button.clicked.connect(self.run)
         self.cancel_button.clicked.connect(self.cancel)
         self.offer_button.clicked.connect(self._show_last)
         self._session.slides_changed.connect(self.refresh)
+        self._session.results_changed.connect(self._follow_results)
         self._session.model_installed.connect(self._list_models)
         self._child.told.connect(self._show_device)
 
@@ -158,29 +157,74 @@ class AnalyzeWidget(QWidget):
         super().showEvent(event)
 
     def refresh(self) -> None:
-        """Follow the viewer's layers and selection; what was typed or counted for one slide is not for another."""
+        """Follow the viewer's layers and selection."""
         layers = self._session.slide_layers
-        if self._session.layer is not self._layer:
-            self._layer = self._session.layer
-            with signals_blocked(self.mpp_box):
-                self.mpp_box.setValue(0)
-            if not self.is_running:
-                self.progress_text.setText("")
         with signals_blocked(self.layer_box):
             self.layer_box.clear()
             for layer in layers:
                 self.layer_box.addItem(layer.name, layer)
             if self._session.layer in layers:
                 self.layer_box.setCurrentIndex(layers.index(self._session.layer))
+            else:
+                self.layer_box.setCurrentIndex(-1)
+        slide = self._session.open_slide()
         if not self.is_running:
-            self.error.say(
-                self._session.problem if self._session.open_slide() is None and self._session.problem else ""
-            )
-        self._show_state()
+            self.error.say("" if slide is not None else self._session.problem or "")
+        self.resolution.follow(slide)
+        self._follow_results()
 
     def _list_models(self, choose: str = "") -> None:
-        self.model_box.read(choose)
+        before = self.model_box.currentText()
+        self.model_box.read(choose, in_use=[run.asked.model for run in self._session.runs])
+        self._session.name_models(lambda results: maker.name if (maker := self._maker_of(results)) else None)
         self._show_model()
+        if self.model_box.currentText() != before:
+            self._show_own_results()
+
+    def _maker_of(self, results: ResultLayers) -> ModelEntry | None:
+        return self.model_box.maker_of(results.analysis.store.bundle_hash, results.analysis.card)
+
+    def _on_model_chosen(self) -> None:
+        self._show_model()
+        self._show_own_results()
+
+    def _follow_results(self) -> None:
+        """Let the box say which model's results are shown."""
+        results = self._session.results
+        maker = None if results is None or self._is_preview else self._maker_of(results)
+        if maker not in (None, self.entry):
+            self.model_box.choose(maker)
+            self._show_model()
+        self._show_state()
+
+    def _show_own_results(self) -> None:
+        """Show what the chosen model found on the slide; another model's results give way, and stay on disk."""
+        layer, results, entry = self._session.layer, self._session.results, self.entry
+        if layer is None or entry is None or self._is_preview or self._runs_here:
+            return
+        self._wanted = None
+        if results is not None:
+            if self._maker_of(results) == entry:
+                return
+            self._session.put_away(layer)
+        self._show_state()
+        if self._found is not None and self._is_of_chosen:
+            self._show_last()
+
+    @property
+    def _is_preview(self) -> bool:
+        """True while a model that was just learned is looked at: then its panel says which is shown."""
+        overlays = self._session.overlays_of(self._session.layer) if self._session.layer else None
+        return overlays is not None and overlays.preview is not None
+
+    @property
+    def _runs_here(self) -> bool:
+        return any(run.layer is self._session.layer for run in self._session.runs)
+
+    @property
+    def _is_of_chosen(self) -> bool:
+        found, entry = self._found, self.entry
+        return found is not None and entry is not None and entry.made(found.bundle_hash, found.card)
 
     def _look_ahead(self) -> None:
         """Have the child find the tissue of the slide in hand, so that Run need not wait for it."""
@@ -204,10 +248,13 @@ class AnalyzeWidget(QWidget):
             return
         self.error.say("")
         try:
-            if slide.mpp is None:
-                set_mpp(self._session.viewer, layer, self.mpp_box.value())
-            asked = request_for(slide, entry.path or entry.name, self._region(layer))
-            self._run = AnalysisRun(self._session, self._child, layer, asked)
+            if self.resolution.isVisibleTo(self):
+                self.resolution.settle()
+                slide = self._session.open_slide() or slide
+            asked = request_for(
+                slide, entry.path or entry.name, region_of(self._session.viewer, layer, self.extent_box.currentText())
+            )
+            self._run = AnalysisRun(self._session, self._child, layer, asked, name=entry.name)
         except (DalaError, OSError) as error:
             self.error.say(str(error))
             return
@@ -215,41 +262,56 @@ class AnalyzeWidget(QWidget):
         self.destroyed.connect(partial(_abandon, self._run))
         self._run.progressed.connect(self._show_progress)
         self._run.ended.connect(self._on_ended)
+        self._progress, self._is_stopping = None, False
         self.progress.setRange(0, 1)  # a busy bar would have the whole window composed anew all the time
         self.progress.setValue(0)
-        self.progress_text.setText("Waiting for the first tiles…" if self._child.about else "Loading the model…")
+        self._waiting.start()
+        self._show_waiting()
         self._show_state()
 
     def cancel(self) -> None:
         """Stop after the batch in hand; Run goes on from there."""
         if self._run is not None:
-            self._run.cancel()
+            self._is_stopping = True
             self.progress_text.setText("Stopping…")
+            self._run.cancel()  # which may end at once
 
-    def _region(self, layer: Image) -> list[Polygon] | None:
-        extent = self.extent_box.currentText()
-        if extent == VIEW:
-            return [box(*view_of(self._session.viewer, layer))]
-        if extent == WHOLE:
-            return None
-        shapes = [other for other in self._session.viewer.layers if isinstance(other, Shapes) and other.selected_data]
-        polygons = [polygon for other in shapes for polygon in selected_polygons(other, layer)]
-        if not polygons:
-            raise DalaError(
-                "No shape is selected: draw one on a Shapes layer and select it, or choose the whole slide."
-            )
-        return polygons
+    def _set_resolution(self, mpp: float) -> None:
+        """Take what the user says of the slide in hand; results of before are marked as such."""
+        layer = self._session.layer
+        if layer is None or self._runs_here:
+            return
+        try:
+            self._session.set_resolution(layer, mpp)
+            slide = self._session.open_slide()
+            if slide is not None:
+                keep_resolution(slide)
+        except DalaError as error:
+            self.error.say(str(error))
+        self.refresh()
 
     def _show_last(self) -> None:
-        slide = self._session.open_slide()
-        if slide is not None and self._session.layer is not None:
+        slide, found = self._session.open_slide(), self._found
+        if slide is not None and found is not None and self._session.layer is not None:
             self.offer_button.setEnabled(False)
-            show = partial(self._on_loaded, self._session.layer)
-            folder = analyses_folder(slide)
-            create_worker(load, folder, _connect={"returned": show, "errored": self._on_not_loaded})
+            maker = self.model_box.maker_of(found.bundle_hash, found.card)
+            self._wanted = found
+            create_worker(
+                load,
+                analyses_folder(slide),
+                found.bundle_hash,
+                found.setting,
+                name=maker.name if maker else None,
+                _connect={
+                    "returned": partial(self._on_loaded, self._session.layer, found),
+                    "errored": self._on_not_loaded,
+                },
+            )
 
-    def _on_loaded(self, layer: Image, loaded: LoadedAnalysis) -> None:
-        if layer in self._session.slide_layers:
+    def _on_loaded(self, layer: Image, found: ModelResults, loaded: LoadedAnalysis) -> None:
+        """Show results, unless something else has been chosen or begun meanwhile."""
+        is_free = layer in self._session.slide_layers and self._session.results_of(layer) is None
+        if found is self._wanted and is_free and not any(run.layer is layer for run in self._session.runs):
             self._session.show(layer, loaded)
         self._show_state()
 
@@ -270,25 +332,41 @@ class AnalyzeWidget(QWidget):
         """Let what can be done now be seen and pressed."""
         slide, entry = self._session.open_slide(), self.entry
         unknown = slide is not None and slide.mpp is None
-        self.ask_mpp.say(_ASK_MPP if unknown else "")
-        self._form.setRowVisible(self._resolution, unknown)
+        self.ask_mpp.say(ASK_MPP if unknown else "")
+        self._form.setRowVisible(self.resolution, slide is not None and slide.mpp_source != "file")
+        self.resolution.setEnabled(not self._runs_here)
+        self.model_box.setEnabled(not self._runs_here)
         ready = slide is not None and entry is not None and entry.card is not None
-        self.run_button.setEnabled(
-            ready and not self.is_running and not (unknown and self.mpp_box.value() < MPP_LIMITS[0])
-        )
+        self.run_button.setEnabled(ready and not self.is_running and not (unknown and self.resolution.value is None))
         self.cancel_button.setEnabled(self.is_running)
         self.progress.setVisible(self.is_running)
-        self.progress_text.setVisible(bool(self.progress_text.text()))
-        offered = (
-            slide is not None
-            and self._session.results is None
-            and not self.is_running
-            and has_results(analyses_folder(slide) / "analysis.zarr")
-        )
-        self.offer.say("This slide was analysed before." if offered else "")
+        model = "" if entry is None else str(entry.path or entry.name)
+        last = None if self._run is None else (self._run.layer, self._run.asked.model)
+        here = self.is_running or last == (self._session.layer, model)
+        self.progress_text.setVisible(here and bool(self.progress_text.text()))
+        self._found, results, text = None, self._session.results, ""
+        if slide is not None and slide.mpp is not None and entry is not None and not self._runs_here:
+            path = analyses_folder(slide) / STORE_FILE
+            self._found = results_by(entry, path, slide.mpp) or last_results(path, slide.mpp)
+            text = offer_text(entry, slide.mpp, results.analysis.mpp if results else None, self._found)
+        self.offer.say(text)
+        offered = self._found is not None and results is None
         self.offer_button.setVisible(offered)
         self.offer_button.setEnabled(offered)
         self._look_ahead()
+
+    def _show_waiting(self) -> None:
+        """Say what is being done before the first tiles, and for how long."""
+        if self._run is None or not self.is_running or self._is_stopping or self._progress is not None:
+            self._waiting.stop()
+        else:
+            self.progress_text.setText(self._of_slide(self._run.waiting))
+            self.progress_text.show()
+
+    def _of_slide(self, text: str) -> str:
+        """Say of which slide a text about the run is, where that is another than the chosen one."""
+        layer = None if self._run is None else self._run.layer
+        return text if layer is None or layer is self._session.layer else f"{layer.name}: {text}"
 
     def _show_device(self) -> None:
         about = self._child.about
@@ -296,16 +374,18 @@ class AnalyzeWidget(QWidget):
         self.device.setText(f"Runs on: {where}")
 
     def _show_progress(self, progress: Progress) -> None:
-        self._latest = progress
+        self._progress = progress
         self.progress.setRange(0, max(1, progress.total))
         self.progress.setValue(progress.finished)
-        self.progress_text.setText(progress_text(progress))
+        if not self._is_stopping:
+            self.progress_text.setText(self._of_slide(progress_text(progress)))
 
     def _on_ended(self, outcome: str, message: str) -> None:
         if outcome == "cancelled":
-            how_far = f" after {progress_text(self._latest, runs=False)}" if self._latest else ""
-            self.progress_text.setText(f"Stopped{how_far}. Run goes on from here.")
+            so_far = f" after {tiles_text(self._progress)}" if self._progress else ""
+            self.progress_text.setText(f"Stopped{so_far}. Run goes on from here.")
         elif outcome == "failed":
+            self.progress_text.setText("")
             self.error.say(message)
         self._show_state()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from napari.utils import cancelable_progress
@@ -39,6 +40,7 @@ Outcome = Literal["done", "cancelled", "failed"]
 _SHOW_MS = 200  # between updates of the layers, at first
 _EAGER_S, _LATER_MS = 2.0, 1000  # and then: napari paints anew for each, without a graphics card on the same cores
 _TELL_S = 1.0  # between updates of napari's activity dock
+_PATIENCE_MS = 1500  # of who cancels: then the window goes on, and the process stops when it can
 _LOOK_MS = 100  # between messages about where the user looks
 
 
@@ -55,6 +57,8 @@ class AnalysisRun(QObject):
         Of the worker; see `request_for`.
     preview
         Show the results beside those that are there, see `Session.show`.
+    name
+        What the model is called; by default as its card says.
     """
 
     progressed = Signal(object)
@@ -70,12 +74,13 @@ class AnalysisRun(QObject):
         asked: AnalysisRequest,
         *,
         preview: bool = False,
+        name: str | None = None,
     ) -> None:
         super().__init__()
-        self.layer, self.preview = layer, preview
+        self.layer, self.preview, self.asked, self._name = layer, preview, asked, name
         self.is_running = True
         self._session, self._child = session, child
-        self._folder = asked.out
+        self._doing = ""
         self._opened = False  # the store is there
         self._latest: Progress | None = None
         self._blocks: set[tuple[int, int]] = set()
@@ -89,6 +94,7 @@ class AnalysisRun(QObject):
         self._bar: cancelable_progress[Any] | None = None  # a sixth of a second, which the first tiles need not wait
         self._show_timer = _once(self, _SHOW_MS, self._show)
         self._look_timer = _once(self, _LOOK_MS, self._look)
+        self._give_up_timer = _once(self, _PATIENCE_MS, partial(self._finish, "cancelled", ""))
         child.told.connect(self._on_event)
         viewer = session.viewer
         for name in ("center", "zoom"):
@@ -97,16 +103,31 @@ class AnalysisRun(QObject):
         session.runs.append(self)
         self._request = child.request("analyze", view=view_of(viewer, layer), asked=asked.as_json())
 
+    @property
+    def waiting(self) -> str:
+        """What is being done before the first tiles, and since when."""
+        doing = self._doing or ("Waiting for the analysis process" if self._child.about else "Loading the network")
+        return f"{doing}… {duration(time.monotonic() - self._begun)}"
+
     def cancel(self) -> None:
-        """Stop after the batch in hand; what was computed stays."""
-        if self.is_running:
-            self._child.tell(self._request, "cancel")
+        """Stop after the batch in hand; what was computed stays.
+
+        Who waits is not kept waiting: before the first tiles it ends at once, later within two seconds.
+        """
+        if not self.is_running:
+            return
+        self._child.tell(self._request, "cancel")
+        if self._latest is None:
+            self._finish("cancelled", "")
+        elif not self._give_up_timer.isActive():
+            self._give_up_timer.start()
 
     def drop(self) -> None:
         """Cancel, and show no more of it."""
         self._dropped, self.preview = True, False
         self._blocks.clear()
-        self.cancel()
+        if self.is_running:  # it ends when the process says so: until then it may write
+            self._child.tell(self._request, "cancel")
 
     def abandon(self) -> None:
         """Cancel and hear no more of it; for when nobody is left to be told."""
@@ -122,6 +143,8 @@ class AnalysisRun(QObject):
             self._stop("failed", f"The analysis process ended: {payload['reason']}. Run goes on where it stopped.")
         elif number != self._request:
             return
+        elif name == "doing":
+            self._doing = str(payload["what"])
         elif name == "opened":
             self._opened = True
             self._show_soon()
@@ -154,7 +177,7 @@ class AnalysisRun(QObject):
         if not self.is_running or self._loading:
             return
         if self._opened and not self._shown and not self._dropped:
-            self._read(load, self._folder, returned=self._on_loaded)
+            self._read(partial(load, name=self._name), self.asked.out, returned=self._on_loaded)
         elif self._has_news and self._results is not None:
             self._updated = time.monotonic()
             store, blocks, marks = self._results.analysis.store, self._blocks, self._tissue_found
@@ -245,8 +268,8 @@ class AnalysisRun(QObject):
 
     def _finish(self, outcome: Outcome, message: str) -> None:
         self._leave()
-        self._show_timer.stop()
-        self._look_timer.stop()
+        for timer in (self._show_timer, self._look_timer, self._give_up_timer):
+            timer.stop()
         self._close_bar()
         self.ended.emit(outcome, message)
 
@@ -297,11 +320,9 @@ def analyses_folder(slide: Slide) -> Path:
     return slide_folder(slide.fingerprint, workspace) / "analyses"
 
 
-def progress_text(progress: Progress, runs: bool = True) -> str:
-    """Return how far an analysis is, in one line; how fast, and how long still, only of one that runs."""
-    parts = [f"{progress.done} of {counted(progress.total, 'tile')}"]
-    if not runs:
-        return parts[0]
+def progress_text(progress: Progress) -> str:
+    """Return how far an analysis that runs is, in one line."""
+    parts = [tiles_text(progress)]
     if progress.tiles_per_s:
         parts.append(f"{progress.tiles_per_s:.1f} tiles/s")
     if progress.seconds_left is not None and progress.seconds_left >= 0.5:
@@ -309,6 +330,11 @@ def progress_text(progress: Progress, runs: bool = True) -> str:
     if progress.approximate:
         parts.append(f"Grad-CAM still approximate on {progress.approximate}")
     return " · ".join(parts)
+
+
+def tiles_text(progress: Progress) -> str:
+    """Return how many tiles of an analysis are done: what is still true once it has stopped."""
+    return f"{progress.done} of {counted(progress.total, 'tile')}"
 
 
 def duration(seconds: float) -> str:

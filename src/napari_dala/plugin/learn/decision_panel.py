@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtWidgets import QButtonGroup, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QButtonGroup, QHBoxLayout, QLabel, QLineEdit, QPushButton, QVBoxLayout, QWidget
+from superqt.utils import signals_blocked
 
 from napari_dala.plugin.learn.before_after import BeforeAfter
 from napari_dala.plugin.learn.check_panel import CheckPanel
@@ -43,20 +44,30 @@ class DecisionPanel(QWidget):
             self._looks.addButton(button)
         self.accept_button.setToolTip("Keep the new map; the model is then in the list of Analyze slide")
         self.discard_button.setToolTip("Back to the map from before; what you drew stays")
+        self.name = QLineEdit()
+        self.name.setToolTip("What the model is called in the lists of models; Models… renames it later")
+        self.name_problem = Note("error")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.worse)
         layout.addWidget(self.better)
-        for pair in ((self.before_button, self.after_button), (self.accept_button, self.discard_button)):
-            line = QHBoxLayout()
-            for button in pair:
-                line.addWidget(button)
+        looks, name, decision = QHBoxLayout(), QHBoxLayout(), QHBoxLayout()
+        name.addWidget(QLabel("Name"))
+        for line, widgets in (
+            (looks, (self.before_button, self.after_button)),
+            (name, (self.name,)),
+            (decision, (self.accept_button, self.discard_button)),
+        ):
+            for widget in widgets:
+                line.addWidget(widget)
             layout.addLayout(line)
+        layout.addWidget(self.name_problem)
         layout.addWidget(self.figures)
         layout.addWidget(self.check)
         self.before_button.clicked.connect(partial(self._look, True))
         self.after_button.clicked.connect(partial(self._look, False))
-        self.accept_button.clicked.connect(learning.accept)
+        self.name.textChanged.connect(self.refresh)
+        self.accept_button.clicked.connect(lambda: learning.accept(self.name.text()))
         self.discard_button.clicked.connect(learning.discard)
         self._at_threshold: tuple[object, float] | None = None
         self.check.threshold_chosen.connect(self._use_threshold)
@@ -75,6 +86,8 @@ class DecisionPanel(QWidget):
             self.figures.show_report(learned.report)
             self.check.show_folder(learned.bundle.parent)
             self._lead(learned.report)
+            with signals_blocked(self.name):
+                self.name.setText(self._learning.proposed_name)
         overlays = self._session.overlays_of(layer)
         preview = overlays.preview if overlays else None
         threshold = self._learning.threshold
@@ -87,8 +100,10 @@ class DecisionPanel(QWidget):
         self.before_button.setChecked(before)
         self.after_button.setEnabled(preview is not None or self._learning.run is None)
         self.after_button.setChecked(preview is not None and not before)
-        for button in (self.accept_button, self.discard_button):
-            button.setEnabled(not self._learning.is_busy)
+        problem = self._learning.name_problem(self.name.text())
+        self.name_problem.say(problem)
+        self.accept_button.setEnabled(not self._learning.is_busy and not problem)
+        self.discard_button.setEnabled(not self._learning.is_busy)
 
     def _lead(self, report: Mapping[str, Any]) -> None:
         """Say which of the two is the better choice, and let its button stand out."""

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 from superqt.utils import create_worker
 
-from napari_dala.errors import DalaError
+from napari_dala.errors import BundleError, DalaError
 from napari_dala.jobs.state import Status
-from napari_dala.model.catalog import install_file
+from napari_dala.model.catalog import check_new_name, free_name, install_file
 from napari_dala.plugin.analyze.run import AnalysisRun, analyses_folder, request_for
 from napari_dala.plugin.learn.job_watch import JobWatch
 from napari_dala.plugin.learn.jobs import Learned, decide, new_job_folder, open_job
 from napari_dala.plugin.preferences import load_preferences
 from napari_dala.results.loaded import LoadedAnalysis, load
+from napari_dala.results.model_check import PAGE_FILE
 from napari_dala.results.opening import for_bundle
 from napari_dala.training.finetune.job import FinetuneConfig, create_finetune_job, event_of
 
@@ -152,14 +153,27 @@ class Learning(QObject):
         else:
             self._preview(layer)
 
-    def accept(self) -> None:
-        """Install the new model in the workspace, in a thread, and keep its results."""
-        if self.learned is None or self.job is None or self.is_busy:
+    @property
+    def proposed_name(self) -> str:
+        """A free name for the job's model, which says what it was made from, how and when."""
+        return "" if self.job is None else free_name(str(self.job.config["name"]), load_preferences().workspace)
+
+    def name_problem(self, name: str) -> str:
+        """Return why the model cannot be accepted under a name, one line, or empty."""
+        try:
+            check_new_name(name.strip(), load_preferences().workspace)
+        except BundleError as error:
+            return str(error)
+        return ""
+
+    def accept(self, name: str) -> None:
+        """Install the new model in the workspace under a name, in a thread, and keep its results."""
+        if self.learned is None or self.job is None or self.is_busy or self.name_problem(name):
             return
         self.is_busy = True
         then = partial(self._on_installed, self.job, self._layer)
         bundle, workspace = self.learned.bundle, load_preferences().workspace
-        self._work(_installed, self.job, bundle, workspace, self.threshold, then=then)
+        self._work(_installed, self.job, bundle, name.strip(), workspace, self.threshold, then=then)
         self.changed.emit()
 
     def discard(self) -> None:
@@ -262,7 +276,7 @@ class Learning(QObject):
                 run.cancel()
         try:
             asked = request_for(slide, self.learned.bundle)
-            run = AnalysisRun(self._session, self._child, layer, asked, preview=True)
+            run = AnalysisRun(self._session, self._child, layer, asked, preview=True, name=self.proposed_name)
         except (DalaError, OSError) as error:
             self.problem = str(error)
         else:
@@ -287,6 +301,8 @@ class Learning(QObject):
         if layer is not None:
             self._session.keep_preview(layer)
             results = self._session.results_of(layer)
+            if results is not None:
+                results.name_model(entry.name)
             if results is not None and entry.card is not None and job.folder in self._thresholds:
                 analysis = results.analysis  # the slide opens again with the threshold that was chosen
                 for_bundle(analysis.store, analysis.store.bundle_hash, entry.card.model_dump(mode="json"))
@@ -316,8 +332,8 @@ def _started(folder: Path, config: FinetuneConfig) -> Job:
     return job
 
 
-def _installed(job: Job, bundle: Path, workspace: Path, threshold: float | None) -> ModelEntry:
-    entry = install_file(bundle, str(job.config["name"]), workspace, threshold=threshold)
+def _installed(job: Job, bundle: Path, name: str, workspace: Path, threshold: float | None) -> ModelEntry:
+    entry = install_file(bundle, name, workspace, threshold=threshold, page=bundle.with_name(PAGE_FILE))
     decide(job, entry.name)
     return entry
 

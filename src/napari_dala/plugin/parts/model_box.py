@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import QComboBox, QDialog, QHBoxLayout, QTextBrowser, QToolButton, QVBoxLayout
 from superqt.utils import signals_blocked
 
 from napari_dala.model.card_page import card_table
 from napari_dala.model.catalog import list_models
+from napari_dala.plugin.parts.models_dialog import ModelsDialog
 from napari_dala.plugin.preferences import load_preferences
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from qtpy.QtWidgets import QWidget
 
     from napari_dala.model.card import ModelCard
@@ -24,10 +27,14 @@ _CARD_SIZE = 720, 640  # px
 class ModelBox(QComboBox):
     """The built-in models and those of the workspace; a long name does not widen the dock."""
 
+    models_changed = Signal(str)
+    """A model was renamed or removed: the name of the one to go on with, or empty."""
+
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.entries: list[ModelEntry] = []
+        self._in_use: Sequence[str] = ()
         self.read()
 
     @property
@@ -36,8 +43,12 @@ class ModelBox(QComboBox):
         row = self.currentIndex()
         return self.entries[row] if 0 <= row < len(self.entries) else None
 
-    def read(self, choose: str = "") -> None:
-        """List the models anew, silently; the choice stays, unless another is to be chosen."""
+    def read(self, choose: str = "", in_use: Sequence[str] = ()) -> None:
+        """List the models anew, silently; the choice stays, unless another is to be chosen.
+
+        `in_use`: names or files of the models that an analysis in this window works with.
+        """
+        self._in_use = in_use
         chosen = choose or self.currentText()
         self.entries = list_models(load_preferences().workspace)
         with signals_blocked(self):
@@ -46,9 +57,20 @@ class ModelBox(QComboBox):
             self.setCurrentIndex(max(0, self.findText(chosen)))
 
     def choose_card(self, name: str | None) -> None:
-        """Choose the model whose card has this name, where there is one."""
-        rows = (row for row, entry in enumerate(self.entries) if entry.card and entry.card.name == name)
-        self.setCurrentIndex(next(rows, self.currentIndex()))
+        """Choose the model that has this name, or whose card has it, where there is one."""
+        rows = [row for row, entry in enumerate(self.entries) if entry.name == name]
+        rows += [row for row, entry in enumerate(self.entries) if entry.card and entry.card.name == name]
+        self.setCurrentIndex(rows[0] if rows else self.currentIndex())
+
+    def maker_of(self, bundle_hash: str, card: ModelCard) -> ModelEntry | None:
+        """Return the model that made results, the chosen one before others; None where it is not in the list."""
+        chosen = [] if self.entry is None else [self.entry]
+        return next((entry for entry in (*chosen, *self.entries) if entry.made(bundle_hash, card)), None)
+
+    def choose(self, entry: ModelEntry) -> None:
+        """Choose one of the models silently."""
+        with signals_blocked(self):
+            self.setCurrentIndex(self.entries.index(entry))
 
     def with_card(self) -> QHBoxLayout:
         """Return a row of this list and a button that shows the chosen model's card."""
@@ -56,10 +78,20 @@ class ModelBox(QComboBox):
         button.setText("Card…")
         button.setToolTip("What the model was trained on, how well it does on patients it never saw, its limits")
         button.clicked.connect(self._show_card)
+        models = QToolButton()
+        models.setText("Models…")
+        models.setToolTip("Rename and remove your own models, and see how good they are")
+        models.clicked.connect(self._show_models)
         row = QHBoxLayout()
         row.addWidget(self, stretch=1)
         row.addWidget(button)
+        row.addWidget(models)
         return row
+
+    def _show_models(self) -> None:
+        dialog = ModelsDialog(self, self.currentText(), self._in_use)
+        dialog.changed.connect(self.models_changed)
+        dialog.show()
 
     def _show_card(self) -> None:
         if self.entry and self.entry.card:

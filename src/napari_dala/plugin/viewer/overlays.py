@@ -42,6 +42,8 @@ class Overlays:
         self.standing: ResultLayers | None = None
         self.preview: ResultLayers | None = None
         self.shows_before = False
+        self._away: ResultLayers | None = None  # hidden until others come
+        self._visible_away: dict[Layer, bool] = {}
         self._visible: dict[Layer, bool] = {}  # the standing layers', before the preview
 
     @property
@@ -52,12 +54,13 @@ class Overlays:
     @property
     def all(self) -> tuple[Layer, ...]:
         """Every layer of every result."""
-        return tuple(layer for results in (self.standing, self.preview) if results for layer in results.all)
+        parts = self.standing, self.preview, self._away
+        return tuple(layer for results in parts if results for layer in results.all)
 
     def show(self, loaded: LoadedAnalysis) -> ResultLayers:
         """Lay results over the slide in place of all there are; how they are shown stays as it was."""
         self.drop()
-        before, self.standing = self.standing, None
+        before, self.standing = self.standing or self._take_back(), None
         if before is not None:
             before.remove()  # first, for napari numbers layers whose name is taken
         results = ResultLayers(self._layers, self._slide_layer, loaded, at_once=False)
@@ -69,6 +72,8 @@ class Overlays:
     def show_preview(self, loaded: LoadedAnalysis) -> ResultLayers:
         """Lay results over the slide as a preview, in place of an earlier one; the standing ones are hidden."""
         self.show_before(False)
+        if self.standing is None:
+            self.standing = self._take_back()
         before, self.preview = self.shown, None
         if before is not None and before is not self.standing:
             before.remove()
@@ -102,6 +107,27 @@ class Overlays:
             for layer, visible in self._visible.items():
                 layer.visible = visible
 
+    def put_away(self) -> None:
+        """Hide what is shown and let nothing stand; the layers go when others come.
+
+        Not at once: drivers that draw on the processor may crash where images go, and others come after the window was
+        painted.
+        """
+        self.drop()
+        if self.standing is not None:
+            self._away, self.standing = self.standing, None
+            self._visible_away = {layer: layer.visible for layer in self._away.all}
+            for layer in self._away.all:
+                layer.visible = False
+
+    def _take_back(self) -> ResultLayers | None:
+        """Return what was put away, shown as it was."""
+        away, self._away = self._away, None
+        if away is not None:
+            for layer, visible in self._visible_away.items():
+                layer.visible = visible
+        return away
+
     def show_before(self, before: bool) -> None:
         """Look at the standing results instead of the preview, or at the preview again; what was visible stays so."""
         if self.preview is None or self.standing is None or before == self.shows_before:
@@ -119,10 +145,10 @@ class Overlays:
 
     def remove(self) -> None:
         """Take every layer out of the viewer."""
-        for results in (self.preview, self.standing):
+        for results in (self.preview, self.standing, self._away):
             if results is not None:
                 results.remove()
-        self.preview = self.standing = None
+        self.preview = self.standing = self._away = None
 
 
 def _take_visibility(before: ResultLayers, after: ResultLayers) -> None:

@@ -107,6 +107,7 @@ class ResultLayers:
         self._place()
         for name in PLACEMENT:
             getattr(slide_layer.events, name).connect(self._place)
+        slide_layer.events.name.connect(self._rename)
         *waiting, first = self.all
         self._insert(first)
         self._waiting = waiting
@@ -156,6 +157,7 @@ class ResultLayers:
         self._waiting.clear()
         for name in PLACEMENT:
             getattr(self.slide_layer.events, name).disconnect(self._place)
+        self.slide_layer.events.name.disconnect(self._rename)
         for layer in self.present:
             self._layers.remove(layer)
 
@@ -188,6 +190,11 @@ class ResultLayers:
     def end_names(self, ending: str) -> None:
         """Give the layers' names another ending."""
         self._ending = ending
+        self._rename()
+
+    def name_model(self, name: str) -> None:
+        """Call the model by another name."""
+        self.analysis.card = self.analysis.card.model_copy(update={"name": name})
         self._rename()
 
     def set_threshold(self, threshold: float) -> None:
@@ -311,10 +318,10 @@ class ResultLayers:
         """What the layers are called, in the order of `all`."""
         card, shown = self.analysis.card, self.explanation
         kind = "DT Grad-CAM" if shown.thresholded else "Grad-CAM"
-        ending = f"{'' if card.trained else ' (untrained)'}{self._ending}"
+        ending = f"{'' if card.trained else ' (untrained)'}{self._whose}"
         approximate = " (approximate)" if self.analysis.approximate.any() else ""
         unfamiliar = (f"Unfamiliar tissue{ending}",) if self.analysis.knows_unfamiliar else ()
-        left_out = () if self.left_out is None else (f"{_LEFT_OUT}{self._ending}",)
+        left_out = () if self.left_out is None else (f"{_LEFT_OUT}{self._whose}",)
         names = (
             *left_out,
             *unfamiliar,
@@ -323,6 +330,11 @@ class ResultLayers:
             f"{card.class_names[shown.class_index].capitalize()} probability{ending}",
         )
         return tuple(map(without_tags, names))
+
+    @property
+    def _whose(self) -> str:
+        """The end of every name: slide and model."""
+        return f" · {self.slide_layer.name} · {self.analysis.card.name}{self._ending}"
 
     def _rename(self) -> None:
         """Rename layers that are to be called otherwise than before; a name that the user gave stays as long."""

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakMethod, ref
 
-from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
+from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 
-from napari_dala.errors import SlideError
+from napari_dala.errors import DalaError, SlideError
 from napari_dala.plugin.viewer.overlays import Overlays
-from napari_dala.plugin.viewer.slide_layers import shows_slide, slide_of, to_world, view_of
+from napari_dala.plugin.viewer.slide_layers import (
+    agree_on_um,
+    bring_into_view,
+    is_in_um,
+    place_beside,
+    set_mpp,
+    shown_in_um,
+    shows_slide,
+    slide_of,
+    to_world,
+    view_of,
+    why_no_slide,
+)
+from napari_dala.plugin.viewer.status_bar import WithProbability
+from napari_dala.results.by_model import is_at
+from napari_dala.results.thresholds import keep_threshold, stored_threshold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -17,6 +33,7 @@ if TYPE_CHECKING:
     import numpy as np
     from napari.components import ViewerModel
     from napari.layers import Image, Layer
+    from napari.utils.events import Event
     from numpy.typing import ArrayLike, NDArray
 
     from napari_dala.plugin.analyze.run import AnalysisRun
@@ -29,6 +46,9 @@ TOGGLE_KEY = "h"
 NEXT_KEY = "n"
 PREVIOUS_KEY = "shift-n"
 SUGGEST_KEY = "u"  # for unsure; napari has no use of its own for it
+OUTDATED = " (outdated)"
+"""Ends the names of layers whose results were made at another resolution than the slide has now."""
+_KEEP_MS = 300  # after which a threshold that rests is written
 _SPOT_TILES = 6  # a spot's tile and its surroundings, in tiles across the view
 
 
@@ -42,7 +62,7 @@ class Session(QObject):
     layer
         The current slide's layer, or None.
     problem
-        Why the layer's slide cannot be analysed, one line, or None.
+        Why the picture that is selected, or the layer's slide, cannot be analysed, one line, or None.
     runs
         The analyses that are under way.
     """
@@ -68,7 +88,15 @@ class Session(QObject):
         self.layer: Image | None = None
         self.problem: str | None = None
         self.runs: list[AnalysisRun] = []
+        self._keep_later = QTimer(self)
+        self._keep_later.setSingleShot(True)
+        self._keep_later.setInterval(_KEEP_MS)
+        self._keep_later.timeout.connect(self.keep_threshold)
+        self._unkept: ResultLayers | None = None
         layers = viewer.layers
+        for layer in [layer for layer in layers if shows_slide(layer)]:
+            self._welcome(layer)
+        layers.events.inserted.connect(self._on_inserted)
         layers.events.inserted.connect(self._on_layers)
         layers.events.removed.connect(self._on_layers)
         layers.selection.events.active.connect(self._on_layers)
@@ -91,9 +119,11 @@ class Session(QObject):
 
     def open_slide(self) -> Slide | None:
         """Return the current slide, opening it where it is not; None where there is none or `problem` says why not."""
-        self.problem = None
         if self.layer is None:
+            active = self.viewer.layers.selection.active
+            self.problem = None if active is None else why_no_slide(active)
             return None
+        self.problem = None
         try:
             return slide_of(self.layer)
         except SlideError as error:
@@ -127,10 +157,47 @@ class Session(QObject):
             self.results_changed.emit()
 
     def set_threshold(self, threshold: float) -> None:
-        """Give the current results another operating threshold."""
+        """Give the current results another operating threshold; it is kept for this slide and model."""
         if self.results is not None:
             self.results.set_threshold(threshold)
+            if self._unkept is not self.results:
+                self.keep_threshold()
+            self._unkept = self.results
+            self._keep_later.start()
             self.results_changed.emit()
+
+    def keep_threshold(self) -> None:
+        """Write the threshold that was set last, at once."""
+        self._keep_later.stop()
+        results, self._unkept = self._unkept, None
+        if results is not None:
+            with suppress(DalaError):  # it holds as long as the window is open
+                keep_threshold(results.analysis.store, results.threshold)
+
+    def set_resolution(self, layer: Image, mpp: float) -> None:
+        """Give a slide its um per pixel; what lies on it follows, other slides stay as they are."""
+        set_mpp(self.viewer, layer, mpp, self._apart(layer))
+        standing = self._overlays[layer].standing if layer in self._overlays else None
+        if standing is not None:
+            standing.end_names("" if is_at(standing.analysis.mpp, (mpp, mpp)) else OUTDATED)
+        others = [other for other in self.slide_layers if other is not layer]
+        if others:
+            place_beside(layer, others)
+            bring_into_view(self.viewer, layer)
+        self.results_changed.emit()
+
+    def put_away(self, layer: Image) -> None:
+        """Show no results of a slide layer any more; they stay on disk."""
+        self.keep_threshold()
+        self._change(layer, Overlays.put_away)
+
+    def name_models(self, name_of: Callable[[ResultLayers], str | None]) -> None:
+        """Call the models of all results as they are called now; None where that is not known."""
+        for overlays in self._overlays.values():
+            name = None if overlays.standing is None else name_of(overlays.standing)
+            if overlays.standing is not None and name not in (None, overlays.standing.analysis.card.name):
+                overlays.standing.name_model(str(name))
+        self.results_changed.emit()
 
     def explain(self, explanation: CamView) -> None:
         """Show another Grad-CAM of the current results, over the slide too."""
@@ -140,19 +207,29 @@ class Session(QObject):
             self.results.cam.visible = True
 
     def choose(self, layer: Image) -> None:
-        """Make another slide layer the current one."""
+        """Make another slide layer the current one, and bring it into view."""
         if layer is not self.layer:
             self.viewer.layers.selection.active = layer
+            bring_into_view(self.viewer, layer)
 
     def show(self, layer: Image, loaded: LoadedAnalysis, preview: bool = False) -> ResultLayers:
         """Lay results over a slide layer in place of those it had, or beside them as a preview that hides them.
 
         How results are shown stays as it was. A preview ends when it is kept or dropped, or other results are shown.
         """
+        self.keep_threshold()
         overlays = self._overlays.setdefault(layer, Overlays(self.viewer.layers, layer))
+        before = overlays.standing
         results = overlays.show_preview(loaded) if preview else overlays.show(loaded)
         results.enter(self.viewer)
         results.explained.connect(self._on_explained)
+        store = results.analysis.store
+        kept = stored_threshold(store)
+        is_other = before is None or before.analysis.store.bundle_hash != store.bundle_hash
+        if kept is None and is_other and not preview:
+            kept = results.analysis.card.operating_threshold  # of two models, each has its own
+        if kept is not None:
+            results.set_threshold(kept)
         self._watch_status()
         self.results_changed.emit()
         return results
@@ -216,6 +293,57 @@ class Session(QObject):
         """Go to the tile to label next."""
         self.suggestion_asked.emit()
 
+    def _owner_of(self, layer: Layer | None) -> Layer | None:
+        """Return the slide layer that a layer of ours belongs to; other layers are their own."""
+        if layer is None:
+            return None
+        shown = (one for one, overlays in self._overlays.items() if layer in overlays.all)
+        return next(shown, self._claims.get(layer, layer))
+
+    def _apart(self, layer: Image) -> list[Layer]:
+        """Return the layers that do not move with a slide's when that is scaled: ours follow by themselves."""
+        apart: list[Layer] = []
+        for other in self.viewer.layers:
+            owner = self._owner_of(other)
+            alone = len(self.slide_layers) < 2
+            if other is not layer and (owner is not other or shows_slide(other) or not (alone or _is_on(other, layer))):
+                apart.append(other)
+        return apart
+
+    def _on_inserted(self, event: Event) -> None:
+        self._welcome(event.value)
+
+    def units_for(self, slide: Slide) -> dict[str, Any]:
+        """Return what a new layer of a slide needs, so that it and those that are there have the same unit at once.
+
+        napari says each time that units are mixed before anybody can mend it.
+        """
+        slides = self.slide_layers
+        if slide.mpp is None:
+            return shown_in_um() if any(map(is_in_um, slides)) else {}
+        for layer in slides:
+            with suppress(SlideError):
+                agree_on_um(self.viewer, layer, self._apart(layer))
+        return {}
+
+    def _welcome(self, layer: Layer) -> None:
+        """Place a slide that was opened beside those that are there, and bring it into view."""
+        others = [other for other in self.viewer.layers if shows_slide(other) and other is not layer]
+        is_opened = bool(layer.source.path) or "dala_slide" in layer.metadata
+        if why_no_slide(layer) and is_opened and any(map(is_in_um, others)) and not is_in_um(layer):
+            layer.units = (*layer.units[:-2], "um", "um")  # else napari says again and again that units are mixed
+        if not shows_slide(layer) or not others or not is_opened:
+            return
+        try:
+            for one in (layer, *others):
+                agree_on_um(self.viewer, one, self._apart(one))
+        except SlideError:
+            return  # it says so when it is chosen
+        slides = [other.metadata.get("dala_slide") for other in others]
+        if not any(slide is not None and slide is layer.metadata["dala_slide"] for slide in slides):
+            place_beside(layer, others)
+            bring_into_view(self.viewer, layer)
+
     def _on_layers(self) -> None:
         """Follow the selection, and drop results whose layers are gone."""
         layers = self.viewer.layers
@@ -226,13 +354,12 @@ class Session(QObject):
             else:
                 overlays.tidy()
         active = layers.selection.active
-        claimed = active if active is None else self._claims.get(active, active)
-        owner = next((layer for layer, overlays in self._overlays.items() if active in overlays.all), claimed)
-        current = self.layer if self.layer in layers else None
+        owner = self._owner_of(active)
+        current = self.layer if self.layer in layers else next(iter(self.slide_layers), None)
         if owner is not None and shows_slide(owner):
             current = owner
-        if current is None:
-            current = next(iter(self.slide_layers), None)
+        elif active is not None and why_no_slide(active):
+            current = None
         if current is not None and current is not self.layer and not self._had_slide:
             self._had_slide = self.viewer.canvas.overlays.scale_bar.visible = True  # once: the user may hide it
         self.layer = current
@@ -243,29 +370,19 @@ class Session(QObject):
         """Let the status bar say class and probability under the cursor, whichever layer is selected."""
         active = self.viewer.layers.selection.active
         if self._overlays and active is not None and not hasattr(active.get_status, "dala"):
-            active.get_status = _WithProbability(active, WeakMethod(self._describe))
+            active.get_status = WithProbability(active, WeakMethod(self._describe))
 
     def _describe(self, world: ArrayLike) -> str:
         return "" if self.results is None else self.results.describe(world)
 
 
-class _WithProbability:
-    """A layer's `get_status`, with class and probability under the cursor added in front."""
-
-    dala = True
-
-    def __init__(self, layer: Layer, describe: WeakMethod[Any]) -> None:
-        self._layer = ref(layer)
-        self._describe = describe
-
-    def __call__(self, position: ArrayLike | None = None, **options: Any) -> dict[str, str]:
-        layer, describe = self._layer(), self._describe()
-        assert layer is not None
-        status: dict[str, str] = type(layer).get_status(layer, position, **options)
-        if position is not None and options.get("world") and describe is not None and (text := describe(position)):
-            status["coordinates"] = f"{text}   {status['coordinates']}"
-            status["value"] = f"{status['value']}   {text}"
-        return status
+def _is_on(layer: Layer, slide_layer: Image) -> bool:
+    """Return whether the middle of a layer lies on a slide."""
+    if layer.ndim != slide_layer.ndim:
+        return False
+    (top, left), (bottom, right) = slide_layer.extent.world
+    y, x = layer.extent.world.mean(axis=0)
+    return bool(top <= y <= bottom and left <= x <= right)
 
 
 _sessions: WeakKeyDictionary[ViewerModel, Session] = WeakKeyDictionary()

@@ -20,6 +20,7 @@ from napari_dala.slide.backends.tifffile import write_pixels
 from napari_dala.workspace import slide_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     import pint
@@ -34,13 +35,29 @@ if TYPE_CHECKING:
 PLACEMENT = ("scale", "translate", "rotate", "shear", "affine", "units")
 """What napari lays a layer by."""
 
-
-_NO_SCALE = "dala_no_scale"  # metadata: a layer's scale that says nothing of its resolution
+_NO_SCALE = "dala_no_scale"  # metadata: the layer's scale that says nothing of its resolution
+_SHOWN_UM = 0.5  # um per pixel at which a slide of unknown resolution is drawn beside others
+_SAME_SHAPE = 0.01  # relative, of two pictures' proportions
+_GAP = 0.03  # between slides, of the width of those that are there
 
 
 def shows_slide(layer: Layer) -> bool:
     """Return whether a layer is a 2-D RGB picture that can be analysed."""
     return isinstance(layer, Image) and bool(layer.rgb) and layer.ndim == 2
+
+
+def why_no_slide(layer: Layer) -> str | None:
+    """Return why a picture that somebody opened cannot be analysed, one line; None for slides and other layers."""
+    if not isinstance(layer, Image) or shows_slide(layer) or "dala_role" in layer.metadata:
+        return None
+    depth = "" if layer.dtype == np.uint8 else f" ({layer.dtype})"
+    if layer.rgb:
+        what = "a stack of colour pictures: open one of them alone"
+    elif layer.ndim > 2:
+        what = f"a stack, or stains one by one{depth}: export it as one picture in colour (8-bit RGB)"
+    else:
+        what = f"a grey or fluorescence picture{depth}; the models know stained tissue in colour (8-bit RGB)"
+    return f"“{layer.name}” cannot be analysed: it is {what}."
 
 
 def slide_of(layer: Image) -> Slide:
@@ -72,24 +89,87 @@ def file_of(slide: Slide, folder: Path | None = None) -> Path:
     return path
 
 
-def set_mpp(viewer: ViewerModel, layer: Image, mpp: float) -> None:
-    """Give a slide without resolution its um per pixel: every layer in pixels becomes one in micrometres.
+def set_mpp(viewer: ViewerModel, layer: Image, mpp: float, apart: Collection[Layer] = ()) -> None:
+    """Give a slide its um per pixel, its first or another: it is drawn in micrometres of this size.
 
-    All of them, because napari ignores units that are mixed; what was drawn stays where it is on the tissue. For other
-    slides the scale is only where they are drawn: their resolution is still to be asked for.
+    What was drawn on it stays where it is on the tissue, and what is seen stays in view.
+
+    Parameters
+    ----------
+    apart
+        Layers that belong to other slides, or follow this one's by themselves.
     """
     layer.metadata["dala_slide"] = slide_of(layer).with_mpp((mpp, mpp))
-    factor = mpp / float(layer.scale[-1])
-    for other in viewer.layers:
-        if other is layer or not any(_is_length(unit) for unit in other.units):
-            other.scale = np.asarray(other.scale) * factor
-            other.translate = np.asarray(other.translate) * factor
-            other.units = ("um",) * other.ndim
-            if other is not layer and shows_slide(other):
-                other.metadata[_NO_SCALE] = tuple(other.scale)
+    draw_in_um(viewer, layer, (mpp, mpp), apart)
+
+
+def draw_in_um(viewer: ViewerModel, layer: Image, mpp: tuple[float, float], apart: Collection[Layer] = ()) -> None:
+    """Scale a slide layer, and what lies on it, to um per level-0 px (x, y); its corner stays where it is.
+
+    Everything of ours is in micrometres, because napari ignores units that are mixed, and says so again and again.
+    """
+    steps = [_um(step, unit) for step, unit in zip(layer.scale, layer.units, strict=True)]
+    factor = np.divide(mpp[::-1], steps)
+    corner = np.asarray(layer.translate)
+    on_it = [other for other in viewer.layers if other is not layer and other not in apart]
+    for other in (layer, *on_it):
+        if other.ndim == 2 and (other.units == layer.units or other is layer):
+            units = [_um(1.0, unit) for unit in other.units]
+            other.scale = np.asarray(other.scale) * units * factor
+            other.translate = (corner + (np.asarray(other.translate) - corner) * factor) * units
+    for other in on_it:
+        if other.ndim == 2 and other.units == layer.units:
+            other.units = ("um",) * 2
+    layer.units = ("um",) * 2
     camera = viewer.scene.camera
-    camera.center = tuple(factor * side for side in camera.center)
-    camera.zoom /= factor
+    middle = corner + (np.asarray(camera.center[-2:]) - corner) * factor
+    camera.center = (0.0, *(float(side) for side in middle))
+    camera.zoom /= float(factor[-1])
+
+
+def agree_on_um(viewer: ViewerModel, layer: Image, apart: Collection[Layer] = ()) -> None:
+    """Draw a slide layer in micrometres, where it is in pixels; at `_SHOWN_UM` where its resolution is not known."""
+    if is_in_um(layer):
+        return
+    known = slide_of(layer).mpp
+    draw_in_um(viewer, layer, known or (_SHOWN_UM, _SHOWN_UM), apart)
+    if known is None:
+        layer.metadata[_NO_SCALE] = tuple(layer.scale)
+
+
+def shown_in_um() -> dict[str, Any]:
+    """Return what a new layer of a slide of unknown resolution needs to lie beside slides in micrometres."""
+    scale = (_SHOWN_UM, _SHOWN_UM)
+    return {"scale": scale, "units": ("µm", "µm"), "metadata": {_NO_SCALE: scale}}
+
+
+def is_in_um(layer: Layer) -> bool:
+    """Return whether a layer's place is in micrometres, or another unit of length."""
+    return any(_is_length(unit) for unit in layer.units)
+
+
+def place_beside(layer: Image, others: Sequence[Image]) -> None:
+    """Move a slide layer to the right of the others where it lies over one of them."""
+    if not any(_overlap(layer, other) for other in others):
+        return
+    edges = [other.extent.world[:, -2:] for other in others]
+    left, right = min(edge[0, 1] for edge in edges), max(edge[1, 1] for edge in edges)
+    corner = layer.extent.world[0, -2:]
+    wanted = np.array([edges[0][0, 0], right + _GAP * (right - left)])
+    layer.translate = np.asarray(layer.translate) + wanted - corner
+
+
+def bring_into_view(viewer: ViewerModel, layer: Image) -> None:
+    """Let a slide fill the canvas."""
+    first, last = layer.extent.world[:, -2:]
+    camera, size = viewer.scene.camera, np.maximum(last - first, 1e-9)
+    camera.center = (0.0, *(float(side) for side in (first + last) / 2))
+    camera.zoom = 0.95 * float(np.min(np.asarray(viewer.canvas.size) / size))
+
+
+def _overlap(one: Image, other: Image) -> bool:
+    (a_first, a_last), (b_first, b_last) = one.extent.world[:, -2:], other.extent.world[:, -2:]
+    return bool((np.minimum(a_last, b_last) > np.maximum(a_first, b_first)).all())
 
 
 def to_slide(layer: Image, world: ArrayLike) -> tuple[float, float]:
@@ -146,7 +226,13 @@ def _from_file(layer: Image) -> Slide | None:
         slide = open_slide(layer.source.path)
     except SlideError:
         return None
-    return slide if slide.dimensions == (width, height) else None
+    if slide.dimensions == (width, height):
+        return slide
+    sides = None if slide.mpp is None else np.multiply(slide.mpp, slide.dimensions) / (width, height)
+    slide.close()
+    if sides is not None and abs(sides[0] / sides[1] - 1) < _SAME_SHAPE:  # a smaller picture of it
+        return _from_pixels(layer).with_mpp((float(sides[0]), float(sides[1])))
+    return None
 
 
 def _from_pixels(layer: Image) -> Slide:
@@ -164,10 +250,13 @@ def _mpp_of(layer: Image) -> tuple[float, float] | None:
     """Return um per pixel (x, y) from a layer's scale, where its units are lengths."""
     if not all(_is_length(unit) for unit in layer.units[-2:]):
         return None
-    y, x = (
-        abs(float(scale)) * (1 * unit).to("um").magnitude for scale, unit in zip(layer.scale, layer.units, strict=True)
-    )
+    y, x = (_um(abs(float(scale)), unit) for scale, unit in zip(layer.scale, layer.units, strict=True))
     return x, y
+
+
+def _um(length: float, unit: pint.Unit) -> float:
+    """Return a length in um; one that is in no unit of length as it is."""
+    return float((length * unit).to("um").magnitude) if _is_length(unit) else float(length)
 
 
 def _is_length(unit: pint.Unit) -> bool:

@@ -1,0 +1,96 @@
+"""Which results on disk are of which model: each model has its own on a slide, and none is shown as another's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from napari_dala.errors import DalaError
+from napari_dala.model.card import ModelCard
+from napari_dala.results.store import Setting
+from napari_dala.validation import read_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from napari_dala.model.catalog import ModelEntry
+
+_SAME_MPP = 1e-3  # of um per pixel, relative: what rounding makes of a number that was typed
+
+
+@dataclass(frozen=True)
+class ModelResults:
+    """One model's results in an `analysis.zarr`.
+
+    Attributes
+    ----------
+    bundle_hash, setting
+        As `open_store` takes them.
+    card
+        The model's, as it was when it ran.
+    mpp
+        Micrometres per level-0 pixel (x, y) that the analysis used.
+    """
+
+    bundle_hash: str
+    setting: str
+    card: ModelCard
+    mpp: tuple[float, float]
+
+
+def is_at(mpp: tuple[float, float], other: tuple[float, float]) -> bool:
+    """Return whether two resolutions, um per px (x, y), are the same but for rounding."""
+    return bool(np.allclose(mpp, other, rtol=_SAME_MPP, atol=0))
+
+
+def results_by(entry: ModelEntry, path: Path, mpp: tuple[float, float]) -> ModelResults | None:
+    """Return a model's results in an `analysis.zarr`, or None; some small files are read.
+
+    Of several, at other resolutions or in another precision, those that fit the slide's resolution, and of these the
+    ones that were written last.
+
+    Parameters
+    ----------
+    path
+        The `.zarr` folder; need not exist.
+    mpp
+        Of the slide now, um per level-0 px (x, y).
+    """
+    return _best(path, mpp, lambda one: entry.made(one.bundle_hash, one.card))
+
+
+def last_results(path: Path, mpp: tuple[float, float]) -> ModelResults | None:
+    """Return the results that were written last, whichever model's, as `results_by` does, or None."""
+    return _best(path, mpp, lambda _: True)
+
+
+def _best(path: Path, mpp: tuple[float, float], is_wanted: Callable[[ModelResults], bool]) -> ModelResults | None:
+    latest = _attributes(path).get("latest") or []
+    found = [one for one in _results_in(path) if is_wanted(one)]
+    found.sort(key=lambda one: (is_at(one.mpp, mpp), [one.setting, one.bundle_hash[:12]] == latest))
+    return found[-1] if found else None
+
+
+def _results_in(path: Path) -> Iterator[ModelResults]:
+    """Give all results that hold a tile; a damaged header is passed over, the run that mends it names it."""
+    for mark in sorted(path.glob("*/*/scored/c")):
+        head, tiles = mark.parent.parent, mark.parent.parent.parent
+        try:
+            about, setting = _attributes(head), Setting.from_attributes(_attributes(tiles)["setting"])
+            card, bundle_hash = ModelCard.model_validate(about["card"]), str(about["bundle_hash"])
+            scale_x, scale_y = setting.grid.scale
+            yield ModelResults(bundle_hash, tiles.name, card, (card.mpp / scale_x, card.mpp / scale_y))
+        except (LookupError, TypeError, ValueError, ArithmeticError, ValidationError):
+            continue
+
+
+def _attributes(group: Path) -> dict[str, Any]:
+    try:
+        attributes = read_json(group / "zarr.json", DalaError, special=True)["attributes"]
+        return dict(attributes)
+    except (DalaError, LookupError, TypeError, ValueError):
+        return {}
