@@ -15,6 +15,7 @@ from superqt import QLabeledDoubleSlider
 
 from napari_dala.errors import SlideError
 from napari_dala.model.threshold import DynamicThreshold, Method, Scope
+from napari_dala.plugin.parts.dock import Dock
 from napari_dala.plugin.parts.legend import Legend
 from napari_dala.plugin.parts.notes import Note
 from napari_dala.plugin.parts.scrolling import scrolling_layout
@@ -48,7 +49,7 @@ _CLICK_HINT = "Click the tissue to see what the model says of that tile."
 _NOTHING = "Nothing to explain yet: analyse the slide first (Analyze slide)."
 
 
-class ExplainWidget(QWidget):
+class ExplainWidget(Dock):
     """Chooses what the Grad-CAM layer shows, without running the model, and explains the tile that is clicked.
 
     Parameters
@@ -56,6 +57,8 @@ class ExplainWidget(QWidget):
     viewer
         Where the slide is.
     """
+
+    title = "Explain"
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()

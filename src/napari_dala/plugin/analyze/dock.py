@@ -21,6 +21,7 @@ from superqt.utils import create_worker, signals_blocked
 from napari_dala.errors import DalaError
 from napari_dala.plugin.analyze.result_panel import ResultPanel
 from napari_dala.plugin.analyze.run import AnalysisRun, analyses_folder, given_mpp, progress_text, request_for
+from napari_dala.plugin.parts.dock import Dock
 from napari_dala.plugin.parts.model_box import ModelBox
 from napari_dala.plugin.parts.notes import RUN_STYLE, Bar, Note
 from napari_dala.plugin.parts.scrolling import scrolling_layout
@@ -49,7 +50,7 @@ _ASK_MPP = (
 )
 
 
-class AnalyzeWidget(QWidget):
+class AnalyzeWidget(Dock):
     """Chooses model, slide and extent, runs the analysis in the warm child and shows what it found.
 
     Parameters
@@ -57,6 +58,8 @@ class AnalyzeWidget(QWidget):
     viewer
         Where the slide is.
     """
+
+    title = "Analyze slide"
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QWidget
-
 from napari_dala.plugin.annotate.counts_panel import CountsPanel
 from napari_dala.plugin.annotate.drawing import drawing_of
 from napari_dala.plugin.annotate.panel import AnnotationPanel
 from napari_dala.plugin.annotate.suggest_panel import SuggestPanel
 from napari_dala.plugin.learn.panel import LearnPanel
+from napari_dala.plugin.parts.dock import Dock
 from napari_dala.plugin.parts.scrolling import scrolling_layout
 from napari_dala.plugin.viewer.session import session_of
 from napari_dala.plugin.warm_child import warm_child
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     import napari
 
 
-class AnnotateWidget(QWidget):
+class AnnotateWidget(Dock):
     """Draws regions on the current slide and lets a model learn from them.
 
     Parameters
@@ -27,6 +26,8 @@ class AnnotateWidget(QWidget):
     viewer
         Where the slide is.
     """
+
+    title = "Annotate & learn"
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
