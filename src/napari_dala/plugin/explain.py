@@ -98,6 +98,8 @@ class ExplainWidget(Dock):
         self.refresh()
 
     def _arrange(self) -> None:
+        for box in (self.class_box, self.show_box, self.method_box, self.scope_box):
+            box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.cut.setWordWrap(True)
         self.probabilities.setWordWrap(True)
         self.probabilities.setTextFormat(Qt.TextFormat.RichText)

@@ -13,6 +13,7 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QHBoxLayout,
     QPushButton,
+    QVBoxLayout,
     QWidget,
 )
 from shapely import Polygon, box
@@ -20,11 +21,18 @@ from superqt.utils import create_worker, signals_blocked
 
 from napari_dala.errors import DalaError
 from napari_dala.plugin.analyze.result_panel import ResultPanel
-from napari_dala.plugin.analyze.run import AnalysisRun, analyses_folder, given_mpp, progress_text, request_for
+from napari_dala.plugin.analyze.run import (
+    AnalysisRun,
+    analyses_folder,
+    given_mpp,
+    progress_text,
+    request_for,
+    tiles_text,
+)
 from napari_dala.plugin.parts.dock import Dock
 from napari_dala.plugin.parts.model_box import ModelBox
 from napari_dala.plugin.parts.notes import RUN_STYLE, Bar, Note
-from napari_dala.plugin.parts.scrolling import scrolling_layout
+from napari_dala.plugin.parts.scrolling import keep_place, same_place, scrolling_layout
 from napari_dala.plugin.viewer.plain_text import PlainLabel
 from napari_dala.plugin.viewer.session import session_of
 from napari_dala.plugin.viewer.slide_layers import selected_polygons, set_mpp, view_of
@@ -67,6 +75,8 @@ class AnalyzeWidget(Dock):
         self._child = warm_child()
         self._child.hold(self)
         self._run: AnalysisRun | None = None
+        self._progress: Progress | None = None
+        self._is_stopping = False
         self._looked_at: AnalysisRequest | None = None
         self.model_box, self.layer_box, self.extent_box = ModelBox(), QComboBox(), QComboBox()
         self.extent_box.addItems([WHOLE, VIEW, SHAPE])
@@ -105,16 +115,22 @@ class AnalyzeWidget(Dock):
         buttons = QHBoxLayout()
         buttons.addWidget(self.run_button, 1)
         buttons.addWidget(self.cancel_button)
-        offer = QHBoxLayout()
-        offer.addWidget(self.offer, 1)
-        offer.addWidget(self.offer_button)
+        self.layer_box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        for line in (self.progress_text, self.device):
+            line.setWordWrap(True)
+        self.progress_text.setMinimumHeight(2 * self.fontMetrics().lineSpacing())
+        keep_place(self.progress)
+        running, offered = QVBoxLayout(), QHBoxLayout()
+        running.addWidget(self.progress)
+        running.addWidget(self.progress_text)
+        offered.addWidget(self.offer, 1)
+        offered.addWidget(self.offer_button)
+        self._below_run = same_place(running, offered)
         layout = scrolling_layout(self)
         layout.addLayout(form)
         layout.addLayout(buttons)
+        layout.addLayout(self._below_run)
         layout.addWidget(self.error)
-        layout.addLayout(offer)
-        layout.addWidget(self.progress)
-        layout.addWidget(self.progress_text)
         layout.addWidget(self.device)
         layout.addWidget(self.panel, 1)
         layout.addStretch()
@@ -197,6 +213,7 @@ class AnalyzeWidget(Dock):
         self.destroyed.connect(partial(_abandon, self._run))
         self._run.progressed.connect(self._show_progress)
         self._run.ended.connect(self._on_ended)
+        self._progress, self._is_stopping = None, False
         self.progress.setRange(0, 1)  # a busy bar would have the whole window composed anew all the time
         self.progress.setValue(0)
         self.progress_text.setText("Waiting for the first tiles…" if self._child.about else "Loading the model…")
@@ -206,6 +223,7 @@ class AnalyzeWidget(Dock):
         """Stop after the batch in hand; Run goes on from there."""
         if self._run is not None:
             self._run.cancel()
+            self._is_stopping = True
             self.progress_text.setText("Stopping…")
 
     def _region(self, layer: Image) -> list[Polygon] | None:
@@ -260,7 +278,6 @@ class AnalyzeWidget(Dock):
         )
         self.cancel_button.setEnabled(self.is_running)
         self.progress.setVisible(self.is_running)
-        self.progress_text.setVisible(bool(self.progress_text.text()))
         offered = (
             slide is not None
             and self._session.results is None
@@ -268,7 +285,7 @@ class AnalyzeWidget(Dock):
             and has_results(analyses_folder(slide) / "analysis.zarr")
         )
         self.offer.say("This slide was analysed before." if offered else "")
-        self.offer_button.setVisible(offered)
+        self._below_run.setCurrentIndex(int(offered))
         self.offer_button.setEnabled(offered)
         self._look_ahead()
 
@@ -278,14 +295,18 @@ class AnalyzeWidget(Dock):
         self.device.setText(f"Runs on: {where}")
 
     def _show_progress(self, progress: Progress) -> None:
+        self._progress = progress
         self.progress.setRange(0, max(1, progress.total))
         self.progress.setValue(progress.finished)
-        self.progress_text.setText(progress_text(progress))
+        if not self._is_stopping:
+            self.progress_text.setText(progress_text(progress))
 
     def _on_ended(self, outcome: str, message: str) -> None:
         if outcome == "cancelled":
-            self.progress_text.setText(f"Stopped: {self.progress_text.text()}. Run goes on from here.")
+            so_far = f" after {tiles_text(self._progress)}" if self._progress else ""
+            self.progress_text.setText(f"Stopped{so_far}. Run goes on from here.")
         elif outcome == "failed":
+            self.progress_text.setText("")
             self.error.say(message)
         self._show_state()
 

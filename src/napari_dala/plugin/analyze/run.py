@@ -297,8 +297,8 @@ def analyses_folder(slide: Slide) -> Path:
 
 
 def progress_text(progress: Progress) -> str:
-    """Return how far an analysis is, in one line."""
-    parts = [f"{progress.done} of {progress.total} tiles"]
+    """Return how far an analysis that runs is, in one line."""
+    parts = [tiles_text(progress)]
     if progress.tiles_per_s:
         parts.append(f"{progress.tiles_per_s:.1f} tiles/s")
     if progress.seconds_left is not None and progress.seconds_left >= 0.5:
@@ -306,6 +306,11 @@ def progress_text(progress: Progress) -> str:
     if progress.approximate:
         parts.append(f"Grad-CAM still approximate on {progress.approximate}")
     return " · ".join(parts)
+
+
+def tiles_text(progress: Progress) -> str:
+    """Return how many tiles of an analysis are done: what is still true once it has stopped."""
+    return f"{progress.done} of {progress.total} tiles"
 
 
 def duration(seconds: float) -> str:

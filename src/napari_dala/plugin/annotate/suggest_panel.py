@@ -64,6 +64,7 @@ class SuggestPanel(QWidget):
         self.button.setToolTip("Go to the unlabelled tile that the model is least sure of")
         self.text = PlainLabel()
         self.text.setWordWrap(True)
+        self.text.setMinimumHeight(2 * self.fontMetrics().lineSpacing())
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.button)

@@ -40,8 +40,8 @@ class AnnotateWidget(Dock):
         self.suggest = SuggestPanel(session, self.drawing)
         self.learn.choice_changed.connect(self._count)
         self._count()
+        self.panel.counts_place.addWidget(self.suggest)  # above: a button that is pressed again and again
         self.panel.counts_place.addWidget(self.counts)
-        self.panel.counts_place.addWidget(self.suggest)
         layout = scrolling_layout(self)
         layout.addWidget(self.panel)
         layout.addWidget(self.learn)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QEvent, QPoint, QRect, Qt, QTimer
 from qtpy.QtGui import QCursor
-from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFrame, QLayout, QScrollArea, QStackedLayout, QVBoxLayout, QWidget
 
 if TYPE_CHECKING:
     from qtpy.QtCore import QObject
@@ -83,6 +83,17 @@ def keep_place(*widgets: QWidget) -> None:
         policy = widget.sizePolicy()
         policy.setRetainSizeWhenHidden(True)
         widget.setSizePolicy(policy)
+
+
+def same_place(*contents: QLayout) -> QStackedLayout:
+    """Return a layout that shows one of several contents at a time, with room for each: nothing below moves."""
+    stack = QStackedLayout()
+    for content in contents:
+        page = QWidget()
+        page.setLayout(content)
+        content.setContentsMargins(0, 0, 0, 0)
+        stack.addWidget(page)
+    return stack
 
 
 def scroll_to(widget: QWidget) -> None:

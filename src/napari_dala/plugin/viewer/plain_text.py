@@ -5,18 +5,42 @@ Where a text looks like HTML Qt reads it so, and opens the pictures that it name
 
 from __future__ import annotations
 
+import re
 from html import escape
 
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel
 
 
+_LONGEST = 24  # characters of a word that a line of a dock has room for, whatever the font
+_BREAK = "\u200b"  # a line may end here; nothing is seen of it
+
+
 class PlainLabel(QLabel):
-    """A label that shows its text as it is."""
+    """A label that shows its text as it is; a long word, as a file's name may be, does not widen the dock."""
 
     def __init__(self, text: str = "") -> None:
-        super().__init__(text)
+        super().__init__()
         self.setTextFormat(Qt.TextFormat.PlainText)
+        self.setText(text)
+
+    def setText(self, text: str | None) -> None:  # noqa: D102
+        self._text = text or ""
+        super().setText(breakable(self._text))
+
+    def text(self) -> str:
+        """Return what was set."""
+        return self._text
+
+
+def breakable(text: str) -> str:
+    """Return a text whose long words may go on in the next line: after a sign that joins, else anywhere."""
+    return re.sub(rf"\S{{{_LONGEST},}}", lambda word: _broken(word[0]), text)
+
+
+def _broken(word: str) -> str:
+    parts = re.findall(rf"[^-_./\\]{{1,{_LONGEST}}}[-_./\\]*|[-_./\\]+", word)
+    return _BREAK.join(parts)
 
 
 def plain_tip(text: str) -> str:
