@@ -61,8 +61,8 @@ class Dock(QWidget):
     def _join(self, frame: QDockWidget, window: QMainWindow) -> None:
         """Become a tab of the docks of ours in the same area; where the user has put them elsewhere, they stay."""
         area = window.dockWidgetArea(frame)
-        others = [one for dock in window.findChildren(Dock) if dock is not self and (one := dock.frame) is not None]
-        others = [one for one in others if window.dockWidgetArea(one) == area and not one.isFloating()]
+        joined = [dock.frame for dock in window.findChildren(Dock) if dock._has_joined and dock is not self]
+        others = [one for one in joined if one and window.dockWidgetArea(one) == area and not one.isFloating()]
         if frame.isFloating() or not others:
             return
         window.tabifyDockWidget(others[0], frame)
