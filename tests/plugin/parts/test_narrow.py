@@ -49,7 +49,7 @@ def faults(dock: Any) -> list[str]:
     area = next(one for one in dock.findChildren(QScrollArea) if one.parent() is dock)
     content = area.widget()
     room = area.viewport().width()
-    found = [] if content.width() <= room else [f"the content is {content.width()} px wide, has {room}: {_widest(content)}"]
+    found = [] if content.width() <= room else [f"the content has {content.width()} of {room} px: {_widest(content)}"]
     for one in content.findChildren(QWidget):
         if not one.isVisible() or _inside_a_list(one, content):
             continue
@@ -259,7 +259,7 @@ def test_the_check_sees_what_is_cut_off(qtbot: Any, qapp: Any) -> None:
     check(qtbot, dock, "fits")
     label.setText(LONG)
     qtbot.wait(50)
-    assert "the content is" in faults(dock)[0]
+    assert "the content has" in faults(dock)[0]
     label.setText("short")
     note.setFixedHeight(20)
     qtbot.wait(50)

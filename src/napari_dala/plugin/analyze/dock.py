@@ -14,7 +14,6 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QPushButton,
     QVBoxLayout,
-    QWidget,
 )
 from shapely import Polygon, box
 from superqt.utils import create_worker, signals_blocked

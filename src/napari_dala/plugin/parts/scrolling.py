@@ -34,11 +34,11 @@ class _Area(QScrollArea):
         """True while the mouse is over what can be seen of the dock."""
         return self.isVisible() and self.rect().contains(self.mapFromGlobal(QCursor.pos()))
 
-    def enterEvent(self, event: QEnterEvent | None) -> None:  # noqa: D102
+    def enterEvent(self, event: QEnterEvent | None) -> None:
         self._note_places()
         super().enterEvent(event)
 
-    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:  # noqa: D102
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         content = self.widget()
         asked = watched is content and event is not None and event.type() == QEvent.Type.LayoutRequest
         done = super().eventFilter(watched, event)

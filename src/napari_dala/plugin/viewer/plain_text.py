@@ -11,7 +11,6 @@ from html import escape
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel
 
-
 _LONGEST = 12  # characters of a word that a line of a dock has room for, whatever the font
 _BREAK = "\u200b"  # a line may end here; nothing is seen of it
 
