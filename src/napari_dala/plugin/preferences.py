@@ -37,6 +37,8 @@ class Preferences:
         folder chosen under Preferences; with neither it is the user's data folder.
     own_slides
         Open slide files, TIFF and folders with our reader without asking.
+    start_page
+        Show the page "Start here" whenever the demo starts.
     """
 
     device: Device
@@ -44,6 +46,7 @@ class Preferences:
     threads: int
     workspace: Path
     own_slides: bool
+    start_page: bool
 
 
 def load_preferences() -> Preferences:
@@ -55,7 +58,14 @@ def load_preferences() -> Preferences:
         threads=chosen.analysis.threads,
         workspace=workspace_folder(os.environ.get("DALA_WORKSPACE") or chosen.files.workspace),
         own_slides=chosen.files.own_slides,
+        start_page=chosen.help.start_page,
     )
+
+
+def set_start_page(wanted: bool) -> None:
+    """Show the page "Start here" whenever the demo starts, or no more."""
+    chosen: Any = get_plugin_settings(PLUGIN)
+    chosen.help.start_page = wanted
 
 
 def prefer_own_reader(context: PluginContext) -> None:

@@ -14,6 +14,7 @@ from superqt.utils import ensure_main_thread
 
 from napari_dala.errors import SlideError
 from napari_dala.plugin.viewer.plain_text import without_tags
+from napari_dala.plugin.viewer.slide_layers import show_scale_bar
 from napari_dala.slide.backends.dicom import dicom_files
 from napari_dala.slide.open import OPENSLIDE_SUFFIXES, open_slide
 from napari_dala.slide.pyramid import pyramid
@@ -75,7 +76,7 @@ def _read_by(plugin: str, paths: list[str], stack: bool, _: object) -> list[Any]
 
 
 def slide_layer(slide: Slide) -> LayerData:
-    """Return a slide as napari layer data.
+    """Return a slide as napari layer data, and show the scale bar where it has a scale.
 
     The layer carries the slide as `metadata["dala_slide"]`; its scale is in um where the slide's resolution is
     known, else it stays in pixels. Label and macro pictures of a slide, which may show a patient's name, are left out.
@@ -93,6 +94,8 @@ def slide_layer(slide: Slide) -> LayerData:
         "metadata": {"dala_slide": slide},
     }
     if slide.mpp is not None:
+        if viewer := napari.current_viewer():
+            show_scale_bar(viewer)
         attributes |= {"scale": slide.mpp[::-1], "units": ("µm", "µm")}
     return pyramid(slide, on_ready), attributes, "image"
 

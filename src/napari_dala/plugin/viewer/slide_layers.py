@@ -7,6 +7,7 @@ whole numbers, so that edge coordinate e is data coordinate e - 0.5.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import numpy as np
 from napari.layers import Image
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from napari_dala.slide import Slide
+
+
+_with_scale_bar: WeakSet[ViewerModel] = WeakSet()
 
 
 def shows_slide(layer: Layer) -> bool:
@@ -79,6 +83,14 @@ def set_mpp(viewer: ViewerModel, layer: Image, mpp: float) -> None:
     camera = viewer.scene.camera
     camera.center = tuple(factor * side for side in camera.center)
     camera.zoom /= factor
+    show_scale_bar(viewer)
+
+
+def show_scale_bar(viewer: ViewerModel) -> None:
+    """Show the scale bar with a viewer's first slide in micrometres; whoever hides it then has it hidden."""
+    if viewer not in _with_scale_bar:
+        _with_scale_bar.add(viewer)
+        viewer.canvas.overlays.scale_bar.visible = True
 
 
 def to_slide(layer: Image, world: ArrayLike) -> tuple[float, float]:
