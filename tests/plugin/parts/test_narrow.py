@@ -19,6 +19,7 @@ from napari_dala.jobs.state import Status
 from napari_dala.model.card import UNTRAINED_CARD
 from napari_dala.plugin.analyze.dock import _ASK_MPP
 from napari_dala.plugin.annotate.counts_panel import _html
+from napari_dala.plugin.parts.dock import TITLES
 from napari_dala.plugin.parts.notes import Note
 from napari_dala.plugin.parts.scrolling import scrolling_layout
 from napari_dala.plugin.viewer.session import session_of
@@ -236,7 +237,7 @@ def test_annotate_and_learn(qtbot: Any, viewer: Viewer, narrow: Narrow, results:
     check(qtbot, dock, "the hardest tiles")
 
 
-@pytest.mark.parametrize("title", ["Analyze slide", "Explain", "Annotate & learn"])
+@pytest.mark.parametrize("title", TITLES)
 def test_without_a_slide_and_with_one_that_cannot_be_analysed(
     qtbot: Any, viewer: Viewer, narrow: Narrow, title: str
 ) -> None:

@@ -32,7 +32,7 @@ from napari_dala.plugin.parts.dock import Dock
 from napari_dala.plugin.parts.model_box import ModelBox
 from napari_dala.plugin.parts.notes import RUN_STYLE, Bar, Note
 from napari_dala.plugin.parts.scrolling import keep_place, same_place, scrolling_layout
-from napari_dala.plugin.viewer.plain_text import PlainLabel
+from napari_dala.plugin.viewer.plain_text import PlainLabel, TwoLines
 from napari_dala.plugin.viewer.session import session_of
 from napari_dala.plugin.viewer.slide_layers import selected_polygons, set_mpp, view_of
 from napari_dala.plugin.warm_child import warm_child
@@ -91,7 +91,7 @@ class AnalyzeWidget(Dock):
         self.run_button, self.cancel_button = QPushButton("▶  Run analysis"), QPushButton("Cancel")
         self.run_button.setStyleSheet(RUN_STYLE)
         self.offer, self.offer_button = Note("offer"), QPushButton("Show last result")
-        self.progress, self.progress_text, self.device = Bar(), PlainLabel(), PlainLabel()
+        self.progress, self.progress_text, self.device = Bar(), TwoLines(), PlainLabel()
         self.panel = ResultPanel(self._session)
         self._arrange()
         self._connect()
@@ -115,9 +115,7 @@ class AnalyzeWidget(Dock):
         buttons.addWidget(self.run_button, 1)
         buttons.addWidget(self.cancel_button)
         self.layer_box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        for line in (self.progress_text, self.device):
-            line.setWordWrap(True)
-        self.progress_text.setMinimumHeight(2 * self.fontMetrics().lineSpacing())
+        self.device.setWordWrap(True)
         keep_place(self.progress)
         running, offered = QVBoxLayout(), QHBoxLayout()
         running.addWidget(self.progress_text)
@@ -128,7 +126,7 @@ class AnalyzeWidget(Dock):
         layout = scrolling_layout(self)
         layout.addLayout(form)
         layout.addLayout(buttons)
-        layout.addLayout(self._below_run)
+        layout.addWidget(self._below_run)
         layout.addWidget(self.error)
         layout.addWidget(self.device)
         layout.addWidget(self.panel, 1)

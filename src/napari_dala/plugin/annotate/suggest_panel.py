@@ -12,7 +12,7 @@ from superqt.utils import create_worker
 
 from napari_dala.annotations.labels import drawn_tiles
 from napari_dala.plugin.annotate.tile_mark import TileMark
-from napari_dala.plugin.viewer.plain_text import PlainLabel
+from napari_dala.plugin.viewer.plain_text import TwoLines
 from napari_dala.plugin.viewer.session import session_of
 from napari_dala.results.suggest import next_to_label
 
@@ -62,9 +62,7 @@ class SuggestPanel(QWidget):
         self._is_stale, self._is_searching = True, False
         self.button = QPushButton(f"Next to label ({NEXT_KEY.upper()})")
         self.button.setToolTip("Go to the unlabelled tile that the model is least sure of")
-        self.text = PlainLabel()
-        self.text.setWordWrap(True)
-        self.text.setMinimumHeight(2 * self.fontMetrics().lineSpacing())
+        self.text = TwoLines()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.button)

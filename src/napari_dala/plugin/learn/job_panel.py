@@ -10,7 +10,7 @@ from napari_dala.jobs.state import Status
 from napari_dala.plugin.analyze.run import progress_text
 from napari_dala.plugin.parts.notes import Bar, Note
 from napari_dala.plugin.parts.scrolling import keep_place
-from napari_dala.plugin.viewer.plain_text import PlainLabel
+from napari_dala.plugin.viewer.plain_text import TwoLines
 from napari_dala.training.finetune.job import Epoch, FinetuneEvent, Prepared
 
 if TYPE_CHECKING:
@@ -39,11 +39,9 @@ class JobPanel(QWidget):
     def __init__(self, learning: Learning) -> None:
         super().__init__()
         self._learning = learning
-        self.status, self.bar = PlainLabel(), Bar()
-        self.status.setWordWrap(True)
+        self.status, self.bar = TwoLines(), Bar()
         self.error = Note("error")
         self.go_button, self.cancel_button = QPushButton("Pause"), QPushButton("Cancel")
-        self.status.setMinimumHeight(2 * self.fontMetrics().lineSpacing())
         keep_place(self.bar, self.go_button, self.cancel_button)  # no other button may come under the mouse
         line = QHBoxLayout()
         line.addWidget(self.bar, 1)

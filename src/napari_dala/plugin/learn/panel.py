@@ -104,7 +104,7 @@ class LearnPanel(QWidget):
         reason.addWidget(self.reason)
         reason.addStretch()
         self._below_learn = same_place(job, reason)
-        layout.addLayout(self._below_learn)
+        layout.addWidget(self._below_learn)
         for widget in (self.error, self.job.error, self.decision, self.curves):
             layout.addWidget(widget)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QEvent, QPoint, QRect, Qt, QTimer
 from qtpy.QtGui import QCursor
-from qtpy.QtWidgets import QFrame, QLayout, QScrollArea, QStackedLayout, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFrame, QLayout, QScrollArea, QSizePolicy, QStackedWidget, QVBoxLayout, QWidget
 
 if TYPE_CHECKING:
     from qtpy.QtCore import QObject
@@ -39,10 +39,14 @@ class _Area(QScrollArea):
         super().enterEvent(event)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        if event is not None and event.type() == QEvent.Type.Paint and watched is self.widget() and self.has_mouse:
+            self._note_places()  # as the user sees them
+        return super().eventFilter(watched, event)
+
+    def event(self, event: QEvent | None) -> bool:
+        done = super().event(event)
         content = self.widget()
-        asked = watched is content and event is not None and event.type() == QEvent.Type.LayoutRequest
-        done = super().eventFilter(watched, event)
-        if asked and content is not None and self.has_mouse:
+        if event is not None and event.type() == QEvent.Type.LayoutRequest and content is not None and self.has_mouse:
             content.layout().activate()  # type: ignore[union-attr]
             self._follow_mouse()
         return done
@@ -85,9 +89,10 @@ def keep_place(*widgets: QWidget) -> None:
         widget.setSizePolicy(policy)
 
 
-def same_place(*contents: QLayout) -> QStackedLayout:
-    """Return a layout that shows one of several contents at a time, with room for each: nothing below moves."""
-    stack = QStackedLayout()
+def same_place(*contents: QLayout) -> QStackedWidget:
+    """Return a widget that shows one of several contents at a time, with room for each: nothing below moves."""
+    stack = QStackedWidget()
+    stack.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
     for content in contents:
         page = QWidget()
         page.setLayout(content)

@@ -12,6 +12,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel
 
 _LONGEST = 12  # characters of a word that a line of a dock has room for, whatever the font
+_WIDE = 10_000  # px, where any text is one line
 _BREAK = "\u200b"  # a line may end here; nothing is seen of it
 
 
@@ -40,6 +41,23 @@ def breakable(text: str) -> str:
 def _broken(word: str) -> str:
     parts = re.findall(rf"[^-_./\\]{{1,{_LONGEST}}}[-_./\\]*|[-_./\\]+", word)
     return _BREAK.join(parts)
+
+
+class TwoLines(PlainLabel):
+    """A label that wraps, and has room for two lines however little it says: what lies below stays where it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setWordWrap(True)
+
+    def setText(self, text: str | None) -> None:  # noqa: D102
+        super().setText(text)
+        if not text:
+            QLabel.setText(self, _BREAK)  # a line is a line high, an empty text is not
+
+    def heightForWidth(self, width: int) -> int:  # noqa: D102
+        one, two = (self.fontMetrics().size(0, lines).height() for lines in ("x", "x\nx"))
+        return max(super().heightForWidth(width), super().heightForWidth(_WIDE) + two - one)
 
 
 def plain_tip(text: str) -> str:
