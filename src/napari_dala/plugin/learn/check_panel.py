@@ -143,11 +143,11 @@ class CheckPanel(QWidget):
         for number, name in enumerate(check.classes, 1):
             column = PlainLabel(f"called {name}" if few else f"{number}")
             column.setAlignment(Qt.AlignmentFlag.AlignHCenter | Qt.AlignmentFlag.AlignBottom)
-            row = PlainLabel(f"is {name}" if few else f"is {number}: {name}")
-            for label in (column, row):
+            line = PlainLabel(f"is {name}" if few else f"is {number}: {name}")
+            for label in (column, line):
                 label.setWordWrap(True)
             self.matrix.addWidget(column, 0, number)
-            self.matrix.addWidget(row, number, 0)
+            self.matrix.addWidget(line, number, 0)
         for truth, row in enumerate(check.confusion(self.threshold)):
             for called, found in enumerate(row):
                 button = QPushButton(str(len(found)))
