@@ -11,7 +11,8 @@ from html import escape
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel
 
-_LONGEST = 12  # characters of a word that a line of a dock has room for, whatever the font
+_LONG = 16  # characters of a word; a shorter one fits into any line of a dock
+_PIECE = re.compile(r"(?:[^-_/\\.]|\.(?=\d)){1,12}[-_/\\.]*|[-_/\\.]+")  # 0.5 stays together
 _WIDE = 10_000  # px, where any text is one line
 _BREAK = "\u200b"  # a line may end here; nothing is seen of it
 
@@ -35,12 +36,7 @@ class PlainLabel(QLabel):
 
 def breakable(text: str) -> str:
     """Return a text whose long words may go on in the next line: after a sign that joins, else anywhere."""
-    return re.sub(rf"\S{{{_LONGEST},}}", lambda word: _broken(word[0]), text)
-
-
-def _broken(word: str) -> str:
-    parts = re.findall(rf"[^-_./\\]{{1,{_LONGEST}}}[-_./\\]*|[-_./\\]+", word)
-    return _BREAK.join(parts)
+    return re.sub(rf"\S{{{_LONG},}}", lambda word: _BREAK.join(_PIECE.findall(word[0])), text)
 
 
 class TwoLines(PlainLabel):
