@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
 from qtpy.QtCore import QCoreApplication, QObject, QTimer, Signal  # type: ignore[attr-defined]
@@ -75,17 +76,22 @@ class Autosave(QObject):
     def begin(self) -> None:
         """Write what is pending now, without waiting for it."""
         self._timer.stop()
-        if not self._pending:
-            return
-        batch, self._pending = self._pending, {}
-        self._running[self._pool.submit(_write, batch)] = batch
-        self._look.start()
+        if self._pending:
+            self._submit()
+            self._look.start()
 
     def flush(self) -> None:
         """Write what is pending and wait until it is on disk, or cannot be."""
-        self.begin()
+        if self._pending:
+            self._submit()
         wait(self._running)
-        self._take_written()
+        with suppress(RuntimeError):  # a window that closes may have taken the timers with it, and who is told
+            self._timer.stop()
+            self._take_written()
+
+    def _submit(self) -> None:
+        batch, self._pending = self._pending, {}
+        self._running[self._pool.submit(_write, batch)] = batch
 
     def _take_written(self) -> None:
         for future in [one for one in self._running if one.done()]:
