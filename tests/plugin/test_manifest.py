@@ -8,6 +8,7 @@ from napari._app_model import get_app_model
 from npe2 import PluginManager, PluginManifest
 
 import napari_dala
+from napari_dala.plugin.parts.dock import TITLES
 from napari_dala.plugin.preferences import PLUGIN
 from napari_dala.slide.open import OPENSLIDE_SUFFIXES, PHOTOGRAPH_SUFFIXES, TIFF_SUFFIXES
 
@@ -39,6 +40,7 @@ def test_every_command_stands_in_a_menu(viewer: Viewer) -> None:
         ("napari/layers/visualize", "explain"),
         ("napari/layers/annotate", "annotate"),
         ("napari/file/io_utilities", "open_slide"),
+        ("napari/plugins/napari-dala", "start_here"),
         ("napari/plugins/napari-dala", "analyze"),
         ("napari/plugins/napari-dala", "explain"),
         ("napari/plugins/napari-dala", "annotate"),
@@ -48,9 +50,9 @@ def test_every_command_stands_in_a_menu(viewer: Viewer) -> None:
         assert f"{PLUGIN}.{command}" in [item.command.id for item in menus.get_menu(menu)], (menu, command)
 
 
-def test_three_widgets_are_offered() -> None:
+def test_the_docks_are_offered_in_the_order_of_work() -> None:
     PluginManager.instance().discover()
     widgets = [
         widget.display_name for widget in PluginManager.instance().iter_widgets() if widget.plugin_name == PLUGIN
     ]
-    assert widgets == ["Analyze slide", "Explain", "Annotate & learn"]
+    assert tuple(widgets) == TITLES

@@ -30,6 +30,7 @@ OURS = {  # texts without anything from a file, or with it escaped
     "learn/before_after.py": {"self.title", "label"},
     "learn/curves.py": {"self.title"},
     "learn/panel.py": {"self.mode_text"},
+    "start_here.py": {"self.steps", "back", "picture"},
 }
 
 

@@ -11,7 +11,7 @@ from npe2 import PluginManifest
 from platformdirs import user_data_path
 from qtpy.QtWidgets import QCheckBox, QComboBox, QLineEdit, QSpinBox
 
-from napari_dala.plugin.preferences import PLUGIN, Preferences, load_preferences
+from napari_dala.plugin.preferences import PLUGIN, Preferences, load_preferences, set_start_page
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -26,7 +26,9 @@ def plugin_page(plugin_settings: None, npe2pm: Any, monkeypatch: pytest.MonkeyPa
 
 
 def test_defaults(plugin_page: Any) -> None:
-    expected = Preferences("auto", "auto", 0, user_data_path("napari-dala", appauthor=False), own_slides=True)
+    expected = Preferences(
+        "auto", "auto", 0, user_data_path("napari-dala", appauthor=False), own_slides=True, start_page=True
+    )
     assert load_preferences() == expected
 
 
@@ -36,7 +38,10 @@ def test_what_the_user_sets_is_read_and_saved(plugin_page: Any, tmp_path: Path) 
     plugin_page.analysis.threads = 3
     plugin_page.files.workspace = "~/slides"
     plugin_page.files.own_slides = False
-    assert load_preferences() == Preferences("cpu", "bf16", 3, Path("~/slides").expanduser(), own_slides=False)
+    set_start_page(False)
+    assert load_preferences() == Preferences(
+        "cpu", "bf16", 3, Path("~/slides").expanduser(), own_slides=False, start_page=False
+    )
     assert "device: cpu" in (tmp_path / "napari-dala.yaml").read_text()
 
 

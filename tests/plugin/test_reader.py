@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import shutil
 import subprocess
 import sys
 import weakref
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,6 +16,7 @@ import pytest
 import tifffile
 from napari._app_model import get_app_model
 from napari.layers import Image
+from napari.plugins.utils import get_preferred_reader
 from napari.settings import get_settings
 from npe2 import PluginManager
 from qtpy.QtWidgets import QFileDialog
@@ -42,14 +45,13 @@ class Case(NamedTuple):
     layer: str
     size: tuple[int, int]
     mpp: float | None
-    asks: bool = False
 
 
 CASES = (
     Case("CMU-1-Small-Region.svs", "CMU-1-Small-Region", (2967, 2220), 0.499),
-    Case("CMU-1-Small-Region-dicom", "CMU-1-Small-Region-dicom", (2967, 2220), 0.499, asks=True),
+    Case("CMU-1-Small-Region-dicom", "CMU-1-Small-Region-dicom", (2967, 2220), 0.499),
     Case("😐.svs", "😐", (16, 16), 0.499),
-    Case("boxes.tiff", "boxes", (250, 300), None, asks=True),
+    Case("boxes.tiff", "boxes", (250, 300), None),
 )
 
 
@@ -69,7 +71,7 @@ def test_a_dropped_slide_becomes_one_layer_in_micrometres(
     viewer: Viewer, drop: Drop, shared_data: Path, messages: Callable[[], list[str]], case: Case
 ) -> None:
     path = shared_data / "slides" / case.file
-    assert drop(viewer, path, choose=OURS) == case.asks
+    assert not drop(viewer, path)
     (layer,) = viewer.layers  # and no label or macro picture
     assert layer.name == case.layer
     assert layer.data.shape == (*case.size, 3)
@@ -98,8 +100,16 @@ def test_the_readers_that_the_user_chose_stay_chosen(new_viewer: Viewer) -> None
     PluginManager.instance().activate(OURS)
     chosen = get_settings().plugins.extension2reader
     assert chosen["*.svs"] == chosen["*.tif"] == "napari"
-    assert chosen["*.ndpi"] == OURS
-    assert "*.tiff" not in chosen
+    assert chosen["*.ndpi"] == chosen["*.tiff"] == chosen["*.TIFF"] == OURS
+
+
+def test_a_folder_that_the_user_gave_to_another_reader_stays_there(new_viewer: Viewer, tmp_path: Path) -> None:
+    get_settings().plugins.extension2reader = {"*.zarr/": "napari"}
+    PluginManager.instance().activate(OURS)
+    (tmp_path / "cells.zarr").mkdir()
+    assert get_preferred_reader(tmp_path / "cells.zarr") == "napari"
+    assert get_preferred_reader(tmp_path) == OURS
+    assert get_preferred_reader(tmp_path / "scan.SVS") == OURS
 
 
 def test_coarse_levels_appear_once_they_are_computed(
@@ -166,24 +176,67 @@ def test_a_photograph_is_left_to_napari(viewer: Viewer, drop: Drop, tmp_path: Pa
     assert layer.source.reader_plugin == "napari"
 
 
+@pytest.mark.parametrize("name", ["plain.TIF", "plain.ome.tiff"])
+def test_endings_in_any_case_are_ours(viewer: Viewer, drop: Drop, rgb_tiff: Path, name: str) -> None:
+    assert not drop(viewer, rgb_tiff.rename(rgb_tiff.with_name(name)))
+    assert viewer.layers[0].metadata["dala_slide"].dimensions == (60, 40)
+
+
 def test_a_folder_without_a_slide_is_left_to_napari(
-    viewer: Viewer, tmp_path: Path, messages: Callable[[], list[str]]
+    viewer: Viewer, drop: Drop, tmp_path: Path, messages: Callable[[], list[str]]
 ) -> None:
-    (tmp_path / "notes.txt").write_text("no slide")
-    assert get_reader(str(tmp_path)) is None
-    assert get_reader([str(tmp_path), str(tmp_path)]) is None
+    for number in range(3):
+        imsave(tmp_path / f"{number}.png", np.full((30, 40), 128, np.uint8), check_contrast=False)
+    assert not drop(viewer, tmp_path)
+    (layer,) = viewer.layers
+    assert layer.data.shape == (3, 30, 40)
     assert messages() == []
 
 
+def test_tiff_files_to_be_stacked_are_left_to_napari(viewer: Viewer, rgb_tiff: Path) -> None:
+    other = shutil.copy(rgb_tiff, rgb_tiff.with_name("other.tif"))
+    viewer.window._qt_viewer._qt_open([str(rgb_tiff), str(other)], stack=True)
+    (layer,) = viewer.layers
+    assert layer.data.shape == (2, 40, 60, 3)
+
+
 def test_a_tiff_that_is_no_slide_is_left_to_napari_with_the_reason(
-    tmp_path: Path, messages: Callable[[], list[str]]
+    viewer: Viewer, drop: Drop, tmp_path: Path, messages: Callable[[], list[str]]
 ) -> None:
     path = tmp_path / "deep.tif"
     tifffile.imwrite(path, np.zeros((64, 64), np.uint16))
-    assert get_reader(str(path)) is None
+    assert not drop(viewer, path)
+    (layer,) = viewer.layers
+    assert layer.data.dtype == np.uint16
     (message,) = messages()
     assert message.startswith("deep.tif: ")
     assert "8-bit" in message
+
+
+def test_a_file_that_nobody_can_read_is_named_and_nobody_is_asked(
+    viewer: Viewer, drop: Drop, tmp_path: Path, messages: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise ValueError("cannot read")
+
+    monkeypatch.setattr("napari_dala.plugin.reader.read", refuse)  # napari's own leaves files open when it fails
+    path = tmp_path / "cut.tif"
+    path.write_bytes(b"no picture")
+    assert not drop(viewer, path)
+    assert not viewer.layers
+    reason, refused = messages()
+    assert reason.startswith("cut.tif: not a picture")
+    assert refused == "cut.tif: napari cannot read it either"
+
+
+def test_where_several_others_read_a_picture_napari_asks_among_them(
+    viewer: Viewer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "deep.tif"
+    tifffile.imwrite(path, np.zeros((64, 64), np.uint16))
+    found = [SimpleNamespace(plugin_name=name) for name in ("napari", OURS, "another")]
+    monkeypatch.setattr(PluginManager.instance(), "iter_compatible_readers", lambda _: iter(found))
+    assert get_reader(str(path)) is None
 
 
 def test_removing_the_layer_lets_go_of_the_file(viewer: Viewer, rgb_tiff: Path, qtbot: QtBot) -> None:

@@ -8,22 +8,23 @@ import napari
 from qtpy.QtGui import QGuiApplication
 
 from napari_dala.model.catalog import TEACHING
+from napari_dala.plugin.parts.dock import TITLES
+from napari_dala.plugin.preferences import PLUGIN, load_preferences
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_dala.plugin.analyze.dock import AnalyzeWidget
-
 
 def open_demo(slide: Path) -> napari.Viewer:
-    """Open a viewer with the slide and all three docks, choose the slide's own model and press Run."""
+    """Open a viewer with the slide and the docks, choose the slide's own model and press Run."""
     viewer = napari.Viewer(title="napari-dala: demo")
     if screen := QGuiApplication.primaryScreen():
         viewer.window.resize(screen.availableGeometry().width(), screen.availableGeometry().height())
-    viewer.open(slide, plugin="napari-dala")
-    for name in ("Annotate & learn", "Explain", "Analyze slide"):  # the last is in front
-        _, dock = viewer.window.add_plugin_dock_widget("napari-dala", name)
-    analyze: AnalyzeWidget = dock
+    viewer.open(slide, plugin=PLUGIN)
+    titles = TITLES if load_preferences().start_page else TITLES[1:]
+    # The last that is opened comes forward.
+    docks = {title: viewer.window.add_plugin_dock_widget(PLUGIN, title)[1] for title in reversed(titles)}
+    analyze = docks["Analyze slide"]
     analyze.model_box.choose_card(TEACHING)
     analyze.run()
     return viewer

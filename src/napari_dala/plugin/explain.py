@@ -17,13 +17,12 @@ from superqt.utils import signals_blocked
 from napari_dala.errors import SlideError
 from napari_dala.model.islands import outlines
 from napari_dala.model.threshold import FAINTEST, DynamicThreshold, Method, Scope
+from napari_dala.plugin.parts.dock import Dock
 from napari_dala.plugin.parts.legend import Legend
 from napari_dala.plugin.parts.notes import Note
 from napari_dala.plugin.parts.scrolling import scrolling_layout
-from napari_dala.plugin.parts.tabs import as_tab
 from napari_dala.plugin.viewer.cam_picture import CamView
 from napari_dala.plugin.viewer.plain_text import PlainLabel
-from napari_dala.plugin.viewer.session import session_of
 from napari_dala.plugin.viewer.tile_mark import TileMark
 from napari_dala.plugin.warm_child import warm_child
 from napari_dala.results.report.pictures import cut_of, heat
@@ -55,7 +54,7 @@ _NOTHING_KEPT = "Nothing in this tile stands out, so there is no map of it."
 _NOTHING = "Nothing to explain yet: analyse the slide first (Analyze slide)."
 
 
-class ExplainWidget(QWidget):
+class ExplainWidget(Dock):
     """Chooses what the Grad-CAM layer shows, without running the model, and explains the tile that is clicked.
 
     Parameters
@@ -64,10 +63,10 @@ class ExplainWidget(QWidget):
         Where the slide is.
     """
 
+    title = "Explain"
+
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
-        super().__init__()
-        self._session = session_of(viewer)
-        as_tab(self, 1, self._session)
+        super().__init__(viewer)
         warm_child().hold(self)
         self._tile: tuple[int, int] | None = None
         self._pixels: NDArray[np.uint8] | None = None
@@ -104,6 +103,8 @@ class ExplainWidget(QWidget):
         self.refresh()
 
     def _arrange(self) -> None:
+        for box in (self.class_box, self.show_box, self.method_box, self.scope_box):
+            box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.cut.setWordWrap(True)
         self.probabilities.setWordWrap(True)
         self.probabilities.setTextFormat(Qt.TextFormat.RichText)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from napari.settings import get_plugin_settings, get_settings
 
-from napari_dala.plugin.reader import SLIDE_SUFFIXES
+from napari_dala.slide.open import OPENSLIDE_SUFFIXES, TIFF_SUFFIXES
 from napari_dala.workspace import workspace_folder
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from npe2 import PluginContext
 
 PLUGIN = "napari-dala"
+ANY_FOLDER = "*/"  # napari ends a folder's path so
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -35,7 +36,9 @@ class Preferences:
         Where annotations, analyses and models are kept. `$DALA_WORKSPACE`, chosen for this one run, wins over the
         folder chosen under Preferences; with neither it is the user's data folder.
     own_slides
-        Open slide files with our reader without asking.
+        Open slide files, TIFF and folders with our reader without asking.
+    start_page
+        Show the page "Start here" whenever the demo starts.
     """
 
     device: Device
@@ -43,6 +46,7 @@ class Preferences:
     threads: int
     workspace: Path
     own_slides: bool
+    start_page: bool
 
 
 def load_preferences() -> Preferences:
@@ -54,16 +58,27 @@ def load_preferences() -> Preferences:
         threads=chosen.analysis.threads,
         workspace=workspace_folder(os.environ.get("DALA_WORKSPACE") or chosen.files.workspace),
         own_slides=chosen.files.own_slides,
+        start_page=chosen.help.start_page,
     )
 
 
-def prefer_own_reader(context: PluginContext) -> None:
-    """Make our reader the preferred one for slide files, where the user has not chosen one (npe2's `on_activate`).
+def set_start_page(wanted: bool) -> None:
+    """Show the page "Start here" whenever the demo starts, or no more."""
+    chosen: Any = get_plugin_settings(PLUGIN)
+    chosen.help.start_page = wanted
 
-    napari's own reader claims .svs, .ndpi, .scn and .bif as well, loads them whole, and has napari ask each time.
+
+def prefer_own_reader(context: PluginContext) -> None:
+    """Make our reader the preferred one for slides, where the user has not chosen one (npe2's `on_activate`).
+
+    napari's own reader claims most of them as well, folders too, loads them whole, and has napari ask each time. Our
+    reader hands on what is no slide. napari goes by the letters' case; of two patterns alike the first wins.
     """
     if not load_preferences().own_slides:
         return
-    ours = {f"*{suffix}": PLUGIN for suffix in SLIDE_SUFFIXES}
+    suffixes = (*OPENSLIDE_SUFFIXES, *TIFF_SUFFIXES)
+    endings = (ending for suffix in suffixes for ending in (suffix, suffix.upper()))
+    ours = [*(f"*{ending}" for ending in endings), ANY_FOLDER]
     plugins = get_settings().plugins
-    plugins.extension2reader = {**ours, **plugins.extension2reader}
+    chosen = plugins.extension2reader
+    plugins.extension2reader = {**chosen, **{pattern: PLUGIN for pattern in ours if pattern not in chosen}}

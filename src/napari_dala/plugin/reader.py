@@ -1,12 +1,14 @@
-"""Slides as napari layers: multiscale, lazy, in micrometres."""
+"""Slides as napari layers: multiscale, lazy, in micrometres. What is no slide goes to who would read it without us."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import napari
-from napari.utils.notifications import show_error
+from napari.utils.notifications import show_error, show_info
+from npe2 import PluginManager, read
 from qtpy.QtCore import QCoreApplication
 from superqt.utils import ensure_main_thread
 
@@ -23,14 +25,18 @@ if TYPE_CHECKING:
     from napari_dala.slide.base import Slide
 
     LayerData = tuple[Any, dict[str, Any], str]
-    ReaderFunction = Callable[[str], list[LayerData] | list[tuple[None]]]
+    ReaderFunction = Callable[[str], list[Any]]
 
-# Of these napari has no better reader; a lone .dcm may as well come from a CT scanner.
+# These are slides and nothing else; a TIFF may be any picture, and a .dcm may as well come from a CT scanner.
 SLIDE_SUFFIXES = tuple(suffix for suffix in OPENSLIDE_SUFFIXES if suffix != ".dcm")
+_OURS = "napari-dala"
 
 
 def get_reader(path: str | list[str]) -> ReaderFunction | None:
-    """Return a function that reads the slide at `path` as layer data, or None for what is not ours.
+    """Return a function that reads the slide at `path` as layer data.
+
+    What is no slide is read as it would be without us: by the only other reader there is. Where there are several, or
+    none, the answer is None, and napari asks.
 
     What cannot be read is named to the user with the reason. A broken slide is then accepted and gives no layer:
     declining it, or raising, opens a dialog in which napari offers its own reader, which cannot read it either.
@@ -38,18 +44,35 @@ def get_reader(path: str | list[str]) -> ReaderFunction | None:
     Parameters
     ----------
     path
-        A file or folder; a list (files to be stacked) is declined.
+        A file or folder; a list (files to be stacked) is no slide.
     """
-    if isinstance(path, list):
-        return None
-    if Path(path).is_dir() and not dicom_files(Path(path)):
-        return None
+    if isinstance(path, list) or (Path(path).is_dir() and not dicom_files(Path(path))):
+        return _only_other(path)
     try:
         slide = open_slide(path)
     except SlideError as error:
-        show_error(without_tags(str(error)))
-        return _no_layer if path.lower().endswith(SLIDE_SUFFIXES) else None
+        other = None if path.lower().endswith(SLIDE_SUFFIXES) else _only_other(path)
+        (show_info if other else show_error)(without_tags(str(error)))
+        return other or (_no_layer if path.lower().endswith(SLIDE_SUFFIXES) else None)
     return lambda _: [_beside_others(slide)]
+
+
+def _only_other(path: str | list[str]) -> ReaderFunction | None:
+    """Return what reads with the one other plugin that offers to; None where none does, or several do."""
+    paths = path if isinstance(path, list) else [path]
+    found = {reader.plugin_name for reader in PluginManager.instance().iter_compatible_readers(paths)} - {_OURS}
+    if len(found) != 1:
+        return None
+    return partial(_read_by, found.pop(), paths, isinstance(path, list))
+
+
+def _read_by(plugin: str, paths: list[str], stack: bool, _: object) -> list[Any]:
+    """Read with another plugin; where it fails nobody is left to ask for."""
+    try:
+        return list(read(paths, stack=stack, plugin_name=plugin))
+    except Exception:  # whatever it may be; the reason is one of another program's
+        show_error(without_tags(f"{Path(paths[0]).name}: {plugin} cannot read it either"))
+        return _no_layer(paths[0])
 
 
 def slide_layer(slide: Slide) -> LayerData:
@@ -80,7 +103,7 @@ def _beside_others(slide: Slide) -> LayerData:
     pixels, attributes, kind = slide_layer(slide)
     viewer = napari.current_viewer()
     if viewer is not None:
-        units = session_of(viewer).units_for(slide)
+        units = session_of(viewer).slides.units_for(slide)
         attributes |= units | {"metadata": attributes["metadata"] | units.get("metadata", {})}
     return pixels, attributes, kind
 
@@ -91,7 +114,7 @@ def _layer_name(slide: Slide) -> str:
     return slide.path.name if slide.path.is_dir() else slide.path.stem
 
 
-def _no_layer(_: str) -> list[tuple[None]]:
+def _no_layer(_: str) -> list[Any]:
     """Give what napari takes for "read, and there is no layer"."""
     return [(None,)]
 

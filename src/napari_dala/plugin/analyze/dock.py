@@ -11,7 +11,7 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QHBoxLayout,
     QPushButton,
-    QWidget,
+    QVBoxLayout,
 )
 from superqt.utils import create_worker, signals_blocked
 
@@ -28,12 +28,11 @@ from napari_dala.plugin.analyze.run import (
     request_for,
     tiles_text,
 )
+from napari_dala.plugin.parts.dock import Dock
 from napari_dala.plugin.parts.model_box import ModelBox
 from napari_dala.plugin.parts.notes import RUN_STYLE, Bar, Note
-from napari_dala.plugin.parts.scrolling import scrolling_layout
-from napari_dala.plugin.parts.tabs import as_tab
-from napari_dala.plugin.viewer.plain_text import PlainLabel
-from napari_dala.plugin.viewer.session import session_of
+from napari_dala.plugin.parts.scrolling import keep_place, same_place, scrolling_layout
+from napari_dala.plugin.viewer.plain_text import PlainLabel, TwoLines
 from napari_dala.plugin.warm_child import warm_child
 from napari_dala.results.by_model import ModelResults, last_results, results_by
 from napari_dala.results.loaded import LoadedAnalysis, load, make_ready
@@ -53,7 +52,7 @@ _SETTLED_MS = 1000  # after which the dock is there, and nobody will have presse
 _WAITING_MS = 500  # between updates of how long it takes
 
 
-class AnalyzeWidget(QWidget):
+class AnalyzeWidget(Dock):
     """Chooses model, slide and extent, runs the analysis in the warm child and shows what it found.
 
     Parameters
@@ -62,18 +61,18 @@ class AnalyzeWidget(QWidget):
         Where the slide is.
     """
 
+    title = "Analyze slide"
+
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
-        super().__init__()
-        self._session = session_of(viewer)
-        as_tab(self, 0, self._session)
+        super().__init__(viewer)
         self._child = warm_child()
         self._child.hold(self)
         self._run: AnalysisRun | None = None
+        self._progress: Progress | None = None
+        self._is_stopping = False
         self._looked_at: AnalysisRequest | None = None
         self._found: ModelResults | None = None  # on disk
         self._wanted: ModelResults | None = None  # of those, being read
-        self._progress: Progress | None = None
-        self._is_stopping = False
         self.model_box, self.layer_box, self.extent_box = ModelBox(), QComboBox(), QComboBox()
         self.extent_box.addItems([WHOLE, VIEW, SHAPE])
         self.model_summary = PlainLabel()
@@ -84,9 +83,7 @@ class AnalyzeWidget(QWidget):
         self.run_button, self.cancel_button = QPushButton("▶  Run analysis"), QPushButton("Cancel")
         self.run_button.setStyleSheet(RUN_STYLE)
         self.offer, self.offer_button = Note("offer"), QPushButton("Show last result")
-        self.progress, self.progress_text, self.device = Bar(), PlainLabel(), PlainLabel()
-        for line in (self.progress_text, self.device):
-            line.setWordWrap(True)
+        self.progress, self.progress_text, self.device = Bar(), TwoLines(), PlainLabel()
         self.panel = ResultPanel(self._session)
         self._arrange()
         self._connect()
@@ -109,16 +106,20 @@ class AnalyzeWidget(QWidget):
         buttons = QHBoxLayout()
         buttons.addWidget(self.run_button, 1)
         buttons.addWidget(self.cancel_button)
-        offer = QHBoxLayout()
-        offer.addWidget(self.offer, 1)
-        offer.addWidget(self.offer_button)
+        self.layer_box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.device.setWordWrap(True)
+        keep_place(self.progress)
+        running, offered = QVBoxLayout(), QHBoxLayout()
+        running.addWidget(self.progress_text)
+        running.addWidget(self.progress)
+        offered.addWidget(self.offer, 1)
+        offered.addWidget(self.offer_button)
+        self._below_run = same_place(running, offered)
         layout = scrolling_layout(self)
         layout.addLayout(form)
         layout.addLayout(buttons)
+        layout.addWidget(self._below_run)
         layout.addWidget(self.error)
-        layout.addLayout(offer)
-        layout.addWidget(self.progress)
-        layout.addWidget(self.progress_text)
         layout.addWidget(self.device)
         layout.addWidget(self.panel, 1)
         layout.addStretch()
@@ -351,7 +352,7 @@ class AnalyzeWidget(QWidget):
             text = offer_text(entry, slide.mpp, results.analysis.mpp if results else None, self._found)
         self.offer.say(text)
         offered = self._found is not None and results is None
-        self.offer_button.setVisible(offered)
+        self._below_run.setCurrentIndex(int(offered))
         self.offer_button.setEnabled(offered)
         self._look_ahead()
 

@@ -53,11 +53,12 @@ class ResultPanel(QWidget):
         self.threshold.setToolTip("Operating threshold: from this probability on a tile counts as the class")
         self.table = QGridLayout()
         self.table.setColumnStretch(1, 1)
-        self.table.setHorizontalSpacing(10)
+        self.table.setHorizontalSpacing(8)
         self.counts = PlainLabel()
         self.counts.setWordWrap(True)
         self.warning = Note("warning")
         self.spots_title = PlainLabel()
+        self.spots_title.setWordWrap(True)
         self.spots = QListWidget()
         self.previous_button, self.next_button = QPushButton("◀ Previous"), QPushButton("Next ▶")
         self.keys = QLabel("H hides and shows the colours. N and Shift+N go from spot to spot.")
@@ -145,6 +146,7 @@ class ResultPanel(QWidget):
                 label = item.widget() if item else None
                 if not isinstance(label, QLabel):
                     label = PlainLabel()
+                    label.setWordWrap(column == 1)
                     if column > 1:
                         label.setAlignment(Qt.AlignmentFlag.AlignRight)
                     self.table.addWidget(label, row, column)

@@ -15,7 +15,7 @@ from napari_dala.annotations.slides import annotated_slide
 from napari_dala.model.catalog import find_card
 from napari_dala.plugin.parts.notes import Note
 from napari_dala.plugin.preferences import load_preferences
-from napari_dala.plugin.viewer.plain_text import PlainLabel
+from napari_dala.plugin.viewer.plain_text import PlainLabel, breakable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,6 +52,7 @@ class CountsPanel(QWidget):
         self._counting = self._again = False
         self.table = QLabel()
         self.table.setTextFormat(Qt.TextFormat.RichText)
+        self.table.setWordWrap(True)
         self.plan = PlainLabel()
         self.plan.setWordWrap(True)
         self.warning = Note("warning")
@@ -137,5 +138,5 @@ def _html(classes: Sequence[ClassCount]) -> str:
         red, green, blue = entry.color
         numbers = "".join(f'<td align="right">{number}</td>' for number in (entry.tiles, entry.slides, entry.patients))
         swatch = f'<td style="color: #{red:02x}{green:02x}{blue:02x}">■</td>'
-        rows.append(f"<tr>{swatch}<td>{escape(entry.name)}</td>{numbers}</tr>")
+        rows.append(f"<tr>{swatch}<td>{escape(breakable(entry.name))}</td>{numbers}</tr>")
     return f"<table width=100%>{''.join(rows)}</table>"

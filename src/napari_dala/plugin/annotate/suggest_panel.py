@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 from superqt.utils import create_worker
 
 from napari_dala.annotations.labels import drawn_tiles
-from napari_dala.plugin.viewer.plain_text import PlainLabel
+from napari_dala.plugin.viewer.plain_text import TwoLines
 from napari_dala.plugin.viewer.session import SUGGEST_KEY
 from napari_dala.plugin.viewer.tile_mark import TileMark
 from napari_dala.results.suggest import next_to_label
@@ -59,8 +59,7 @@ class SuggestPanel(QWidget):
         self._is_stale, self._is_searching = True, False
         self.button = QPushButton(f"Next to label ({SUGGEST_KEY.upper()})")
         self.button.setToolTip("Go to the unlabelled tile that the model is least sure of")
-        self.text = PlainLabel()
-        self.text.setWordWrap(True)
+        self.text = TwoLines()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.button)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from napari_dala.plugin.viewer.session import Session
 
 _LINES = 6  # of the list
+_NAMED_COLUMNS = 3  # of the matrix, at most; more have numbers
 
 
 class CheckPanel(QWidget):
@@ -57,6 +58,7 @@ class CheckPanel(QWidget):
         self.threshold = 0.5
         self.few, self.elsewhere = Note("warning"), Note("offer")
         self.matrix = QGridLayout()
+        self.matrix.setHorizontalSpacing(3)
         self.cells: dict[tuple[int, int], QPushButton] = {}
         self.list_title, self.tiles = PlainLabel(), QListWidget()
         self.hardest_button, self.page_button = QPushButton("Hardest tiles"), QPushButton("Whole page…")
@@ -137,13 +139,20 @@ class CheckPanel(QWidget):
             if widget := item.widget():
                 widget.deleteLater()
         self.cells.clear()
-        for number, name in enumerate(check.classes):
-            self.matrix.addWidget(PlainLabel(f"called {name}"), 0, number + 1, Qt.AlignmentFlag.AlignHCenter)
-            self.matrix.addWidget(PlainLabel(f"is {name}"), number + 1, 0)
+        few = len(check.classes) <= _NAMED_COLUMNS
+        for number, name in enumerate(check.classes, 1):
+            column = PlainLabel(f"called {name}" if few else f"{number}")
+            column.setAlignment(Qt.AlignmentFlag.AlignHCenter | Qt.AlignmentFlag.AlignBottom)
+            line = PlainLabel(f"is {name}" if few else f"is {number}: {name}")
+            for label in (column, line):
+                label.setWordWrap(True)
+            self.matrix.addWidget(column, 0, number)
+            self.matrix.addWidget(line, number, 0)
         for truth, row in enumerate(check.confusion(self.threshold)):
             for called, found in enumerate(row):
                 button = QPushButton(str(len(found)))
                 button.setEnabled(bool(found))
+                button.setMinimumWidth(1)  # many classes have narrow columns
                 title = f"{check.classes[truth]}, called {check.classes[called]}"
                 button.setToolTip(plain_tip(f"List the tiles: {title}"))
                 if found and truth != called:

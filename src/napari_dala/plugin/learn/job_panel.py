@@ -9,7 +9,8 @@ from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 from napari_dala.jobs.state import Status
 from napari_dala.plugin.analyze.run import progress_text
 from napari_dala.plugin.parts.notes import Bar, Note
-from napari_dala.plugin.viewer.plain_text import PlainLabel
+from napari_dala.plugin.parts.scrolling import keep_place
+from napari_dala.plugin.viewer.plain_text import TwoLines
 from napari_dala.training.finetune.job import Epoch, FinetuneEvent, Prepared
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _SAYS = {
 
 
 class JobPanel(QWidget):
-    """Follows a `Learning`; not there while there is nothing to follow.
+    """Follows a `Learning`; its room stays while there is nothing to follow, and its `error` is placed by its owner.
 
     Parameters
     ----------
@@ -38,18 +39,18 @@ class JobPanel(QWidget):
     def __init__(self, learning: Learning) -> None:
         super().__init__()
         self._learning = learning
-        self.status, self.bar = PlainLabel(), Bar()
-        self.status.setWordWrap(True)
+        self.status, self.bar = TwoLines(), Bar()
         self.error = Note("error")
         self.go_button, self.cancel_button = QPushButton("Pause"), QPushButton("Cancel")
-        buttons = QHBoxLayout()
-        buttons.addWidget(self.go_button)
-        buttons.addWidget(self.cancel_button)
+        keep_place(self.bar, self.go_button, self.cancel_button)  # no other button may come under the mouse
+        line = QHBoxLayout()
+        line.addWidget(self.bar, 1)
+        line.addWidget(self.go_button)
+        line.addWidget(self.cancel_button)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.error, self.status, self.bar):
-            layout.addWidget(widget)
-        layout.addLayout(buttons)
+        layout.addWidget(self.status)
+        layout.addLayout(line)
         self.go_button.clicked.connect(self._go)
         self.cancel_button.clicked.connect(self._cancel)
         learning.changed.connect(self.refresh)
@@ -66,7 +67,6 @@ class JobPanel(QWidget):
         self.error.say(learning.problem or (learning.message if status is Status.FAILED else ""))
         if not previews:
             self.status.setText(self._text(status))
-        self.status.setVisible(bool(self.status.text()))
         self.bar.setVisible((live or previews) and self.bar.maximum() > 0)  # one without end would keep Qt painting
         self.go_button.setVisible(live or stopped)
         self.go_button.setText("Pause" if status is Status.RUNNING else "Resume")

@@ -19,7 +19,7 @@ from napari_dala.plugin.learn.learning import Learning
 from napari_dala.plugin.learn.slide_list import SlideList, region_count
 from napari_dala.plugin.parts.model_box import ModelBox
 from napari_dala.plugin.parts.notes import RUN_STYLE, Note
-from napari_dala.plugin.parts.scrolling import scroll_to
+from napari_dala.plugin.parts.scrolling import same_place, scroll_to
 from napari_dala.plugin.preferences import load_preferences
 from napari_dala.plugin.viewer.slide_layers import file_of
 from napari_dala.plugin.warm_child import warm_child
@@ -99,7 +99,13 @@ class LearnPanel(QWidget):
         layout.addWidget(self.slides)
         layout.addLayout(form)
         layout.addWidget(self.learn_button)
-        for widget in (self.reason, self.error, self.job, self.decision, self.curves):
+        job, reason = QVBoxLayout(), QVBoxLayout()
+        job.addWidget(self.job)
+        reason.addWidget(self.reason)
+        reason.addStretch()
+        self._below_learn = same_place(job, reason)
+        layout.addWidget(self._below_learn)
+        for widget in (self.error, self.job.error, self.decision, self.curves):
             layout.addWidget(widget)
 
     def _connect(self) -> None:
@@ -237,6 +243,7 @@ class LearnPanel(QWidget):
         self.learn_button.setEnabled(not obstacle)
         self.learn_button.setToolTip(obstacle)
         self.reason.say("" if learning.learned or learning.is_live else obstacle)  # else it is plain to see below
+        self._below_learn.setCurrentIndex(1 if learning.status is None and learning.run is None else 0)
         drawn = learning.is_live and not self.curves.isHidden()
         wanted = self.decision if learning.learned else self.curves if drawn else None
         if wanted is not self._in_sight:

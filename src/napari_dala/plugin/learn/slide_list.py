@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QSize, Qt, Signal  # type: ignore[attr-defined]
-from qtpy.QtWidgets import QAbstractScrollArea, QListWidget, QListWidgetItem, QSizePolicy
+from qtpy.QtCore import Qt, Signal  # type: ignore[attr-defined]
+from qtpy.QtWidgets import QListWidget, QListWidgetItem, QSizePolicy
 from superqt.utils import create_worker, signals_blocked
 
 from napari_dala.annotations.slides import annotated_slides
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from napari_dala.annotations.slides import AnnotatedSlide
 
-_HEIGHT = 110  # px, at most; then it scrolls
+_HEIGHT = 84  # px, always, so that what lies below stays where it is
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,9 @@ class SlideList(QListWidget):
         self._others: list[_Row] = []
         self._ticks: dict[str, bool] = {}
         self._asked = 0
-        self.setSizeAdjustPolicy(QAbstractScrollArea.SizeAdjustPolicy.AdjustToContents)
-        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Maximum)
-        self.setMaximumHeight(_HEIGHT)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.setFixedHeight(_HEIGHT)
         self.itemChanged.connect(self._on_tick)
-
-    def minimumSizeHint(self) -> QSize:  # noqa: D102
-        return QSize(0, min(_HEIGHT, self.sizeHint().height()))
 
     @property
     def chosen(self) -> list[AnnotatedSlide]:
@@ -91,7 +87,6 @@ class SlideList(QListWidget):
                 if row.problem:
                     item.setFlags(item.flags() & ~Qt.ItemFlag.ItemIsEnabled)
                 self.addItem(item)
-        self.updateGeometry()
         self.ticked.emit()
 
     def _is_ticked(self, row: _Row) -> bool:

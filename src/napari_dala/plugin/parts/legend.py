@@ -66,13 +66,14 @@ class Legend(QWidget):
         text = self.palette().text().color()
         painter.setPen(text)
         whole = QRectF(0, 0, self.width(), line)
-        painter.drawText(whole, Qt.AlignmentFlag.AlignLeft, self._title)
+        painter.drawText(whole, Qt.AlignmentFlag.AlignLeft, self._fitting(self._title, self.width()))
         bar = QRectF(0, line + 3, self.width(), _BAR)
         width = self._pixels.shape[1]
         painter.drawImage(bar, QImage(self._pixels.tobytes(), width, 1, 3 * width, QImage.Format.Format_RGB888))
         below = QRectF(0, bar.bottom() + 2, self.width(), line)
-        painter.drawText(below, Qt.AlignmentFlag.AlignLeft, self._ends[0])
-        painter.drawText(below, Qt.AlignmentFlag.AlignRight, self._ends[1])
+        room = self.width() // (2 if self._mark is None else 4)
+        painter.drawText(below, Qt.AlignmentFlag.AlignLeft, self._fitting(self._ends[0], room))
+        painter.drawText(below, Qt.AlignmentFlag.AlignRight, self._fitting(self._ends[1], room))
         if self._mark is not None:
             x = self._mark * self.width()
             painter.setPen(QPen(QColor("black"), 2))
@@ -83,6 +84,9 @@ class Legend(QWidget):
             middle = min(max(x, half + 16), self.width() - half - 16)
             painter.drawText(QRectF(middle - half, below.top(), 2 * half, line), Qt.AlignmentFlag.AlignCenter, caption)
         painter.end()
+
+    def _fitting(self, text: str, width: int) -> str:
+        return self.fontMetrics().elidedText(text, Qt.TextElideMode.ElideRight, width)
 
 
 def swatch(color: Color, side: int = 12) -> QPixmap:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 from superqt.utils import create_worker
 
@@ -13,16 +15,17 @@ from napari_dala.model.islands import most_strength
 from napari_dala.results.report.pictures import DT_DEFAULT
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from napari_dala.model.threshold import DynamicThreshold, MapLevel, ThresholdedMap
     from napari_dala.results.loaded import LoadedAnalysis
+    from napari_dala.slide.tiles import TileGrid
 
     Part = tuple[slice, slice]
 
+_MOST = 0.5  # of a map, above which the whole is made at once
 _REST = 9  # times as long as the last picture took, between two pictures of a map that grows: a tenth of a core
 
 
@@ -168,3 +171,23 @@ def _steps(
     if most is None or most[0] != of_islands:
         most = of_islands, most_strength(thresholded, rule.min_area_um2, **measure)
     return explanation, thresholded, (about, level), most
+
+
+def tiles_in_view(grid: TileGrid, view: Sequence[float]) -> tuple[slice, slice] | None:
+    """Return rows and columns of the tiles in a view and around it, so that its edge cuts no island in sight.
+
+    None where that is most of the map: then the whole is there as soon.
+
+    Parameters
+    ----------
+    view
+        Left, top, right, bottom; level-0 px.
+    """
+    counts = tuple(-(-cells // grid.cells) for cells in grid.cam_shape)
+    low, high = (np.divide(edge[::-1], grid.cell_frame[0]) // grid.cells for edge in (view[:2], view[2:]))
+    rows, columns = (
+        slice(max(0, int(first) - 1), max(1, min(count, int(last) + 2)))
+        for first, last, count in zip(np.minimum(low, np.subtract(counts, 1)), high, counts, strict=True)
+    )
+    seen = (rows.stop - rows.start) * (columns.stop - columns.start)
+    return (rows, columns) if seen < _MOST * math.prod(counts) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from napari.utils.colormaps import Colormap
 from psygnal import Signal
 
 from napari_dala.model.threshold import FAINTEST
-from napari_dala.plugin.viewer.cam_picture import CamPainter, CamView
+from napari_dala.plugin.viewer.cam_picture import CamPainter, CamView, tiles_in_view
 from napari_dala.plugin.viewer.plain_text import without_tags
 from napari_dala.plugin.viewer.shading import Bounds, Hatching, Outlines
 from napari_dala.plugin.viewer.slide_layers import PLACEMENT, place_over, to_slide
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 
 DIMMED = 0.15
 """Opacity of the probability while a Grad-CAM lies over it: one map at a time."""
-_MOST = 0.5
 _LINES = (0.1, 0.1, 0.1, 1.0)
 _LEFT_OUT, _INK, _BLUR = "Ink and blur", (0.1, 0.3, 0.9, 1.0), (0.9, 0.7, 0.1, 1.0)
 _NO_LEVEL = 2.0
@@ -213,7 +211,7 @@ class ResultLayers:
         if explanation.class_index != before.class_index:
             self.probability.data = self.analysis.probability[explanation.class_index]
         self._rename()
-        self._explainer.ask(explanation, None if view is None else self._tiles_in(view))
+        self._explainer.ask(explanation, None if view is None else tiles_in_view(self.analysis.grid, view))
 
     @property
     def is_explaining(self) -> bool:
@@ -292,7 +290,7 @@ class ResultLayers:
     def _left_out(self) -> Image:
         return self._image(
             self._is_left_out.astype(np.float32),
-            f"{_LEFT_OUT}{self._ending}",
+            without_tags(f"{_LEFT_OUT}{self._whose}"),
             "left out",
             visible=False,
             **_kinds(_INK, _BLUR),
@@ -360,21 +358,6 @@ class ResultLayers:
     def _show_classes(self) -> None:
         np.asarray(self.classes.data)[...] = self.analysis.class_map(self.threshold)
         self.classes.refresh(extent=False)
-
-    def _tiles_in(self, view: Sequence[float]) -> tuple[slice, slice] | None:
-        """Return rows and columns of the tiles in a view and around it, so that its edge cuts no island in sight.
-
-        None where that is most of the map: then the whole is there as soon.
-        """
-        grid = self.analysis.grid
-        counts = tuple(-(-cells // grid.cells) for cells in grid.cam_shape)
-        low, high = (np.divide(edge[::-1], grid.cell_frame[0]) // grid.cells for edge in (view[:2], view[2:]))
-        rows, columns = (
-            slice(max(0, int(first) - 1), max(1, min(count, int(last) + 2)))
-            for first, last, count in zip(np.minimum(low, np.subtract(counts, 1)), high, counts, strict=True)
-        )
-        seen = (rows.stop - rows.start) * (columns.stop - columns.start)
-        return (rows, columns) if seen < _MOST * math.prod(counts) else None
 
     def _show_part(self, explanation: CamView, part: tuple[slice, slice], picture: NDArray[np.float32]) -> None:
         np.asarray(self.cam.data)[part] = picture

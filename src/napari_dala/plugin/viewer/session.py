@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, WeakMethod, ref
 
 from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 
 from napari_dala.errors import DalaError, SlideError
 from napari_dala.plugin.viewer.overlays import Overlays
+from napari_dala.plugin.viewer.side_by_side import SideBySide
 from napari_dala.plugin.viewer.slide_layers import (
-    agree_on_um,
     bring_into_view,
     is_in_um,
-    place_beside,
     set_mpp,
-    shown_in_um,
     shows_slide,
     slide_of,
     to_world,
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
     import numpy as np
     from napari.components import ViewerModel
     from napari.layers import Image, Layer
-    from napari.utils.events import Event
     from numpy.typing import ArrayLike, NDArray
 
     from napari_dala.plugin.analyze.run import AnalysisRun
@@ -65,6 +62,8 @@ class Session(QObject):
         Why the picture that is selected, or the layer's slide, cannot be analysed, one line, or None.
     runs
         The analyses that are under way.
+    slides
+        How several slides lie in one window.
     """
 
     slides_changed = Signal()
@@ -83,7 +82,7 @@ class Session(QObject):
         self._viewer = ref(viewer)
         self._overlays: dict[Image, Overlays] = {}
         self._hidden: list[Layer] = []
-        self._had_slide = False
+        self._has_scale = False
         self._claims: WeakKeyDictionary[Layer, Image] = WeakKeyDictionary()
         self.layer: Image | None = None
         self.problem: str | None = None
@@ -93,10 +92,11 @@ class Session(QObject):
         self._keep_later.setInterval(_KEEP_MS)
         self._keep_later.timeout.connect(self.keep_threshold)
         self._unkept: ResultLayers | None = None
+        self.slides = SideBySide(viewer, WeakMethod(self._owner_of))
         layers = viewer.layers
         for layer in [layer for layer in layers if shows_slide(layer)]:
-            self._welcome(layer)
-        layers.events.inserted.connect(self._on_inserted)
+            self.slides.welcome(layer)
+        layers.events.inserted.connect(lambda event: self.slides.welcome(event.value))
         layers.events.inserted.connect(self._on_layers)
         layers.events.removed.connect(self._on_layers)
         layers.selection.events.active.connect(self._on_layers)
@@ -176,14 +176,12 @@ class Session(QObject):
 
     def set_resolution(self, layer: Image, mpp: float) -> None:
         """Give a slide its um per pixel; what lies on it follows, other slides stay as they are."""
-        set_mpp(self.viewer, layer, mpp, self._apart(layer))
+        set_mpp(self.viewer, layer, mpp, self.slides.apart(layer))
         standing = self._overlays[layer].standing if layer in self._overlays else None
         if standing is not None:
             standing.end_names("" if is_at(standing.analysis.mpp, (mpp, mpp)) else OUTDATED)
-        others = [other for other in self.slide_layers if other is not layer]
-        if others:
-            place_beside(layer, others)
-            bring_into_view(self.viewer, layer)
+        self.slides.place(layer)
+        self._show_scale_bar()
         self.results_changed.emit()
 
     def put_away(self, layer: Image) -> None:
@@ -300,50 +298,6 @@ class Session(QObject):
         shown = (one for one, overlays in self._overlays.items() if layer in overlays.all)
         return next(shown, self._claims.get(layer, layer))
 
-    def _apart(self, layer: Image) -> list[Layer]:
-        """Return the layers that do not move with a slide's when that is scaled: ours follow by themselves."""
-        apart: list[Layer] = []
-        for other in self.viewer.layers:
-            owner = self._owner_of(other)
-            alone = len(self.slide_layers) < 2
-            if other is not layer and (owner is not other or shows_slide(other) or not (alone or _is_on(other, layer))):
-                apart.append(other)
-        return apart
-
-    def _on_inserted(self, event: Event) -> None:
-        self._welcome(event.value)
-
-    def units_for(self, slide: Slide) -> dict[str, Any]:
-        """Return what a new layer of a slide needs, so that it and those that are there have the same unit at once.
-
-        napari says each time that units are mixed before anybody can mend it.
-        """
-        slides = self.slide_layers
-        if slide.mpp is None:
-            return shown_in_um() if any(map(is_in_um, slides)) else {}
-        for layer in slides:
-            with suppress(SlideError):
-                agree_on_um(self.viewer, layer, self._apart(layer))
-        return {}
-
-    def _welcome(self, layer: Layer) -> None:
-        """Place a slide that was opened beside those that are there, and bring it into view."""
-        others = [other for other in self.viewer.layers if shows_slide(other) and other is not layer]
-        is_opened = bool(layer.source.path) or "dala_slide" in layer.metadata
-        if why_no_slide(layer) and is_opened and any(map(is_in_um, others)) and not is_in_um(layer):
-            layer.units = (*layer.units[:-2], "um", "um")  # else napari says again and again that units are mixed
-        if not shows_slide(layer) or not others or not is_opened:
-            return
-        try:
-            for one in (layer, *others):
-                agree_on_um(self.viewer, one, self._apart(one))
-        except SlideError:
-            return  # it says so when it is chosen
-        slides = [other.metadata.get("dala_slide") for other in others]
-        if not any(slide is not None and slide is layer.metadata["dala_slide"] for slide in slides):
-            place_beside(layer, others)
-            bring_into_view(self.viewer, layer)
-
     def _on_layers(self) -> None:
         """Follow the selection, and drop results whose layers are gone."""
         layers = self.viewer.layers
@@ -360,11 +314,15 @@ class Session(QObject):
             current = owner
         elif active is not None and why_no_slide(active):
             current = None
-        if current is not None and current is not self.layer and not self._had_slide:
-            self._had_slide = self.viewer.canvas.overlays.scale_bar.visible = True  # once: the user may hide it
         self.layer = current
+        self._show_scale_bar()
         self._watch_status()
         self.slides_changed.emit()
+
+    def _show_scale_bar(self) -> None:
+        """Show the scale bar with the first slide in micrometres; whoever hides it then has it hidden."""
+        if self.layer is not None and is_in_um(self.layer) and not self._has_scale:
+            self._has_scale = self.viewer.canvas.overlays.scale_bar.visible = True
 
     def _watch_status(self) -> None:
         """Let the status bar say class and probability under the cursor, whichever layer is selected."""
@@ -374,15 +332,6 @@ class Session(QObject):
 
     def _describe(self, world: ArrayLike) -> str:
         return "" if self.results is None else self.results.describe(world)
-
-
-def _is_on(layer: Layer, slide_layer: Image) -> bool:
-    """Return whether the middle of a layer lies on a slide."""
-    if layer.ndim != slide_layer.ndim:
-        return False
-    (top, left), (bottom, right) = slide_layer.extent.world
-    y, x = layer.extent.world.mean(axis=0)
-    return bool(top <= y <= bottom and left <= x <= right)
 
 
 _sessions: WeakKeyDictionary[ViewerModel, Session] = WeakKeyDictionary()

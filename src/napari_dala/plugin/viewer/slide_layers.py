@@ -20,7 +20,7 @@ from napari_dala.slide.backends.tifffile import write_pixels
 from napari_dala.workspace import slide_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection
     from pathlib import Path
 
     import pint
@@ -38,7 +38,6 @@ PLACEMENT = ("scale", "translate", "rotate", "shear", "affine", "units")
 _NO_SCALE = "dala_no_scale"  # metadata: the layer's scale that says nothing of its resolution
 _SHOWN_UM = 0.5  # um per pixel at which a slide of unknown resolution is drawn beside others
 _SAME_SHAPE = 0.01  # relative, of two pictures' proportions
-_GAP = 0.03  # between slides, of the width of those that are there
 
 
 def shows_slide(layer: Layer) -> bool:
@@ -148,28 +147,12 @@ def is_in_um(layer: Layer) -> bool:
     return any(_is_length(unit) for unit in layer.units)
 
 
-def place_beside(layer: Image, others: Sequence[Image]) -> None:
-    """Move a slide layer to the right of the others where it lies over one of them."""
-    if not any(_overlap(layer, other) for other in others):
-        return
-    edges = [other.extent.world[:, -2:] for other in others]
-    left, right = min(edge[0, 1] for edge in edges), max(edge[1, 1] for edge in edges)
-    corner = layer.extent.world[0, -2:]
-    wanted = np.array([edges[0][0, 0], right + _GAP * (right - left)])
-    layer.translate = np.asarray(layer.translate) + wanted - corner
-
-
 def bring_into_view(viewer: ViewerModel, layer: Image) -> None:
     """Let a slide fill the canvas."""
     first, last = layer.extent.world[:, -2:]
     camera, size = viewer.scene.camera, np.maximum(last - first, 1e-9)
     camera.center = (0.0, *(float(side) for side in (first + last) / 2))
     camera.zoom = 0.95 * float(np.min(np.asarray(viewer.canvas.size) / size))
-
-
-def _overlap(one: Image, other: Image) -> bool:
-    (a_first, a_last), (b_first, b_last) = one.extent.world[:, -2:], other.extent.world[:, -2:]
-    return bool((np.minimum(a_last, b_last) > np.maximum(a_first, b_first)).all())
 
 
 def to_slide(layer: Image, world: ArrayLike) -> tuple[float, float]:
