@@ -260,8 +260,8 @@ class Hand:
         self.qtbot.mouseDClick(self.canvas, Qt.MouseButton.LeftButton, pos=self.at(*corners[-1]))
         QApplication.processEvents()
 
-    def key(self, name: str) -> None:
-        self.qtbot.keyClick(self.canvas, name)
+    def key(self, name: str, held: Qt.KeyboardModifier = Qt.KeyboardModifier.NoModifier) -> None:
+        self.qtbot.keyClick(self.canvas, name, held)
         QApplication.processEvents()
 
 

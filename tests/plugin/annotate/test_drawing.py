@@ -18,7 +18,7 @@ import shapely
 from qtpy.QtCore import Qt
 
 from napari_dala.annotations.document import Annotation, AnnotationDocument, class_of_digit, ellipse_polygon
-from napari_dala.annotations.files import annotations_path, load_for, previous_of, save_for
+from napari_dala.annotations.files import annotations_path, load_for, previous_of, save_for, write_annotations
 from napari_dala.annotations.shapes import to_shapes
 from napari_dala.annotations.slides import annotated_slides
 from napari_dala.plugin.annotate import autosave
@@ -157,6 +157,59 @@ def test_a_shape_with_too_few_points_leaves_nothing(qtbot: Any, drawing: Drawing
     assert triangle not in drawing.document.annotations
     assert len(drawing.document.annotations) == 2
     qtbot.wait(20)
+    check_layer(drawing)
+
+
+@pytest.mark.parametrize("tool", [RECTANGLE, ELLIPSE, LASSO])
+@pytest.mark.parametrize("moved", [0, 1, 3])
+def test_a_click_and_a_slip_of_the_mouse_draw_nothing_and_say_so(
+    qtbot: Any, annotate: Any, drawing: Drawing, hand: Any, tool: str, moved: int
+) -> None:
+    drawing.choose_tool(RECTANGLE)
+    hand.drag((200, 200), (300, 300), (500, 500))
+    before = drawing.document
+    drawing.choose_tool(tool)
+    side = moved * reach(drawing) / 1.5
+    hand.drag((700, 700), (700 + side, 700 + side))
+    qtbot.waitUntil(lambda: drawing.layer.nshapes == 1)
+    assert drawing.document is before
+    check_layer(drawing)
+    assert "Too small" in annotate.panel.told.text()
+    hand.drag(*[(700 + 100 * np.cos(a), 700 + 100 * np.sin(a)) for a in np.linspace(0, 1.9 * np.pi, 24)])
+    assert len(drawing.document.annotations) == 2
+    assert annotate.panel.told.text() == ""
+    drawing.undo()
+    assert drawing.document is before, "the slip is no step"
+
+
+def test_three_clicks_in_one_place_are_no_polygon(annotate: Any, drawing: Drawing, hand: Any) -> None:
+    drawing.choose_tool(POLYGON)
+    step = reach(drawing) / 1.5
+    hand.polygon((700, 700), (700 + 2 * step, 700), (700 + 2 * step, 700 + 2 * step))
+    assert drawing.document.annotations == ()
+    assert drawing.layer.nshapes == 0
+    assert "Too small" in annotate.panel.told.text()
+
+
+def test_an_import_is_a_step_of_its_own(qtbot: Any, annotate: Any, drawing: Drawing, hand: Any, tmp_path: Path) -> None:
+    squares = [Annotation.drawn(box(10 * n, 20, 10 * n + 8, 40), "benign") for n in range(100)]
+    write_annotations(replace(drawing.document, annotations=tuple(squares)), tmp_path / "many.geojson")
+    drawing.choose_tool(POLYGON)
+    hand.click(600, 600)  # a stray corner, in progress when the regions come
+    annotate.panel.import_from(tmp_path / "many.geojson")
+    qtbot.waitUntil(lambda: len(drawing.document.annotations) == 100, timeout=20_000)
+    drawing.choose_tool(RECTANGLE)
+    hand.drag((600, 600), (700, 700), (900, 800))
+    assert len(drawing.document.annotations) == 101
+    hand.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert len(drawing.document.annotations) == 100
+    qtbot.waitUntil(lambda: drawing.layer.nshapes == 100)
+    check_layer(drawing)
+    hand.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert drawing.document.annotations == ()
+    hand.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier)
+    assert len(drawing.document.annotations) == 100
+    qtbot.waitUntil(lambda: drawing.layer.nshapes == 100)
     check_layer(drawing)
 
 

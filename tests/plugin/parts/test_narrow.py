@@ -17,7 +17,7 @@ from napari_dala.annotations.counts import ClassCount
 from napari_dala.annotations.document import AnnotationClass
 from napari_dala.jobs.state import Status
 from napari_dala.model.card import UNTRAINED_CARD
-from napari_dala.plugin.analyze.dock import _ASK_MPP
+from napari_dala.plugin.analyze.resolution_row import ASK_MPP
 from napari_dala.plugin.annotate.counts_panel import _html
 from napari_dala.plugin.parts.dock import TITLES
 from napari_dala.plugin.parts.notes import Note
@@ -162,7 +162,7 @@ def test_analyze_slide(qtbot: Any, viewer: Viewer, narrow: Narrow, results: Any)
     check(qtbot, dock, "results")
     dock.panel.warning.say("\n".join([LONG] * 3))
     check(qtbot, dock, "warnings")
-    dock.ask_mpp.say(_ASK_MPP)
+    dock.ask_mpp.say(ASK_MPP)
     dock._form.setRowVisible(dock.mpp_box, True)
     check(qtbot, dock, "resolution unknown")
     dock.offer.say("This slide was analysed before.")

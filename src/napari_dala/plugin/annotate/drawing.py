@@ -45,6 +45,8 @@ class Drawing(QObject):
     """Everything that was drawn is on disk."""
     failed = Signal(str)
     """What could not be saved, one line."""
+    ignored = Signal()
+    """What the mouse drew was too small to be meant, and is gone."""
     tool_changed = Signal(str)
     """The mouse does something else; see `tool`."""
     class_changed = Signal(object)
@@ -237,6 +239,7 @@ class Drawing(QObject):
         page.changed.connect(partial(self._on_changed, page))
         page.edited.connect(partial(self._on_edited, page))
         page.shown.connect(partial(self._on_shown, page))
+        page.ignored.connect(self.ignored)
         page.read(load_preferences().workspace, self._first_classes())
         return page
 

@@ -6,22 +6,25 @@ slide's own data coordinates, so that both meet on the tissue.
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 import numpy as np
+import shapely
 from napari.layers import Shapes
 from napari.layers.base import ActionType
-from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
+from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 
 from napari_dala.annotations.shapes import Shape, merge_edited, to_shapes
 from napari_dala.plugin.viewer.slide_layers import PLACEMENT, place_over
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from napari.layers import Image
     from napari.utils.events import Event
@@ -33,6 +36,7 @@ NAME = "Annotations"
 NO_CLASS = (128, 128, 128)
 _LINE = 2.5  # screen px
 _FACE = 0.2  # opacity
+_LEAST = 25.0  # screen px squared that a region has; a mouse that clicks moves by a pixel or two
 _OPEN = ("line", "path")
 _MADE_BY_USER = (ActionType.ADDED, ActionType.CHANGED, ActionType.REMOVED)
 
@@ -67,16 +71,23 @@ class AnnotationLayer(QObject):
 
     edited = Signal()
     """The user drew, moved, changed or removed shapes: ask `merged_into`."""
+    ignored = Signal()
+    """What the mouse drew was too small to be meant, and is gone."""
 
     def __init__(self, layer: Shapes, slide_layer: Image, document: AnnotationDocument) -> None:
         super().__init__()
         self.layer = layer
         self._slide_layer: Image | None = None
         self._busy = False
+        self._zoom = math.inf  # screen px per level-0 px
         self._seen: dict[tuple[str, int], Shape] = {}  # as they were when the document was made of them
         self._shown: dict[str, Annotation] = {}
         self._remember(document)
         self.lay_on(slide_layer)
+        self._lasso_timer = QTimer(self)
+        self._lasso_timer.setSingleShot(True)
+        self._lasso_timer.timeout.connect(self.finish)
+        layer.mouse_drag_callbacks.append(_ending_lasso(ref(self._lasso_timer)))
         layer.events.data.connect(self._on_data)
         layer.events.features.connect(self._on_features)
 
@@ -86,8 +97,12 @@ class AnnotationLayer(QObject):
             if self._slide_layer is not None:
                 getattr(self._slide_layer.events, name).disconnect(self._place)
             getattr(slide_layer.events, name).connect(self._place)
+        if self._slide_layer is not None:
+            self._slide_layer.events.name.disconnect(self._name)
+        slide_layer.events.name.connect(self._name)
         self._slide_layer = slide_layer
         self._place()
+        self._name()
 
     @property
     def is_creating(self) -> bool:
@@ -127,7 +142,8 @@ class AnnotationLayer(QObject):
 
     def fit_lines(self, zoom: float) -> None:
         """Draw lines as thick on the screen at any zoom (screen px per world unit), in steps of 2."""
-        width = float(2.0 ** np.round(np.log2(_LINE / (zoom * abs(float(self.layer.scale[-1]))))))
+        self._zoom = zoom * abs(float(self.layer.scale[-1]))
+        width = float(2.0 ** np.round(np.log2(_LINE / self._zoom)))
         if width != self.layer.current_edge_width:
             with self.layer.block_update_properties():
                 self.layer.current_edge_width = width
@@ -197,6 +213,10 @@ class AnnotationLayer(QObject):
     def _place(self) -> None:
         place_over(self.layer, ((1.0, 1.0), (0.0, 0.0)), self._slide_layer)
 
+    def _name(self) -> None:
+        assert self._slide_layer is not None
+        self.layer.name = f"{NAME} · {self._slide_layer.name}"
+
     @contextmanager
     def _quietly(self) -> Iterator[None]:
         """Change the layer without taking that for the user's doing."""
@@ -208,9 +228,12 @@ class AnnotationLayer(QObject):
 
     def _on_data(self, event: Event) -> None:
         if not self._busy and event.action in _MADE_BY_USER:
-            self._drop_leftovers(event.data_indices)
+            self._drop_tiny()
+            is_dropped = self._drop_leftovers(event.data_indices)
             self._identify()
             self.edited.emit()
+            if is_dropped:
+                self.ignored.emit()
 
     def _on_features(self) -> None:
         """Pasting says nothing else."""
@@ -218,10 +241,20 @@ class AnnotationLayer(QObject):
             self._identify()
             self.edited.emit()
 
-    def _drop_leftovers(self, indices: Sequence[int]) -> None:
-        """Remove the features and colours that napari 0.9 keeps of a shape it drops for having too few points."""
+    def _drop_tiny(self) -> None:
+        """Drop what the mouse has just drawn where it is too small to be meant, as napari drops two points."""
         layer = self.layer
-        if len(layer.features) > layer.nshapes:
+        if self.is_creating and len(layer.features) == layer.nshapes > 0:
+            drawn = shapely.convex_hull(shapely.MultiPoint(layer.data[-1]))
+            if drawn.area * self._zoom**2 < _LEAST:
+                layer._data_view.remove(layer.nshapes - 1)
+                layer.selected_data.clear()
+
+    def _drop_leftovers(self, indices: Sequence[int]) -> bool:
+        """Remove features and colours that napari 0.9 keeps of a shape that was dropped; return whether one was."""
+        layer = self.layer
+        is_dropped = bool(len(layer.features) > layer.nshapes)
+        if is_dropped:
             index = indices[0] % len(layer.features)
             with self._quietly():
                 layer._feature_table.remove([index])
@@ -229,6 +262,7 @@ class AnnotationLayer(QObject):
                 colors = getattr(layer._data_view, name)
                 if len(colors) > layer.nshapes:
                     setattr(layer._data_view, name, np.delete(colors, index, axis=0))
+        return is_dropped
 
     def _identify(self) -> None:
         """Give an id to each shape that has none, or that of another one: just drawn, or a copy."""
@@ -264,6 +298,19 @@ class AnnotationLayer(QObject):
     def _remember(self, document: AnnotationDocument) -> None:
         self._seen = {(shape.annotation, shape.part): shape for shape in self._shapes()}
         self._shown = {item.id: item for item in document.annotations}
+
+
+def _ending_lasso(timer: ref[QTimer]) -> Callable[[Shapes, Any], Iterator[None]]:
+    """Let a lasso end where the button is released; after a click, napari's goes on with the mouse."""
+
+    def drag(layer: Shapes, event: Any) -> Iterator[None]:
+        yield
+        while event.type == "mouse_move":
+            yield
+        if layer.mode == "add_polygon_lasso" and (found := timer()) is not None:
+            found.start(0)  # napari's own end comes first
+
+    return drag
 
 
 def _same(one: Shape, other: Shape) -> bool:

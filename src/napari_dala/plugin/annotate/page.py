@@ -53,6 +53,8 @@ class Page(QObject):
     """There is another document."""
     edited = Signal()
     """The user made it, so that it wants saving."""
+    ignored = Signal()
+    """What the mouse drew was too small to be meant, and is gone."""
     shown = Signal()
     """There is a layer where there was none."""
 
@@ -117,6 +119,7 @@ class Page(QObject):
             shapes = make_shapes(self._history.now) if shapes is None else shapes
             self.view = AnnotationLayer(shapes, self.slide_layer, self._history.now)
             self.view.edited.connect(self._on_edited)
+            self.view.ignored.connect(self.ignored)
             self.shown.emit()
         return self.view
 

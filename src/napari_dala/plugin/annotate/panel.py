@@ -50,6 +50,7 @@ _TOOLS = {
     SELECT: ("Select", "Click a region to select, drag to move it; a digit key gives it a class"),
     CORNERS: ("Edit corners", "Drag the corners of a region"),
 }
+_TOO_SMALL = "Too small to be a region, so nothing was drawn: drag farther, or zoom in."
 _COLUMNS = 4
 _TOOL_STYLE = """
 QToolButton { border-radius: 4px; padding: 3px; }
@@ -154,7 +155,8 @@ class AnnotationPanel(QWidget):
             shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
             shortcut.activated.connect(call)
         self._session.viewer.events.theme.connect(self._draw_icons)
-        drawing.changed.connect(self.refresh)
+        drawing.changed.connect(self._on_changed)
+        drawing.ignored.connect(partial(self._tell, _TOO_SMALL))
         self._session.slides_changed.connect(self.refresh)
         drawing.saved.connect(self._on_saved)
         drawing.failed.connect(self.failure.say)
@@ -178,6 +180,11 @@ class AnnotationPanel(QWidget):
             self.patient.setText(document.patient or "")
         self.patient.setPlaceholderText(f"this slide ({document.fingerprint[:8]})")
         self._show_state()
+
+    def _on_changed(self) -> None:
+        """Show what is drawn now; what was told was about what was drawn before."""
+        self._tell("")
+        self.refresh()
 
     def import_from(self, path: Path) -> None:
         """Add what is in a GeoJSON file to what is drawn."""

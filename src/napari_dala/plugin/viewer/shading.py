@@ -70,7 +70,7 @@ void within() {
 """
 
 
-class _Lines(Filter):  # type: ignore[misc]  # vispy is not typed
+class _Shading(Filter):  # type: ignore[misc]  # vispy is not typed
     """A function that has the last word on every pixel of an image layer."""
 
     def __init__(self, code: str, order: int = 20) -> None:
@@ -88,12 +88,18 @@ class _Lines(Filter):  # type: ignore[misc]  # vispy is not typed
             return
         self._place["to_pixels"] = node.transforms.get_transform("framebuffer", "visual")
         self.fshader["place"] = self._place
-        self.fshader["scale"] = float(node.transforms.pixel_scale)
         self._prepare(node, layer)
         node.attach(self)
 
     def _prepare(self, node: VisualNode, layer: Image) -> None:
         """Give the function what it needs of the layer's picture."""
+
+
+class _Lines(_Shading):
+    """A function that draws lines, as wide on every screen."""
+
+    def _prepare(self, node: VisualNode, layer: Image) -> None:
+        self.fshader["scale"] = float(node.transforms.pixel_scale)
 
 
 class Hatching(_Lines):
@@ -103,7 +109,7 @@ class Hatching(_Lines):
         super().__init__(_HATCH)
 
 
-class Bounds(_Lines):
+class Bounds(_Shading):
     """Leaves out of a layer what lies to the right of a point or below it, (row, column) in the layer's pixels."""
 
     def __init__(self, end: tuple[float, float]) -> None:
@@ -119,6 +125,7 @@ class Outlines(_Lines):
         self._value, self._crosses = Function(_VALUE), Function(_CROSSES)
 
     def _prepare(self, node: VisualNode, layer: Image) -> None:
+        super()._prepare(node, layer)
         height, width = layer.data.shape
         self._value["texture"], self._value["size"] = node._texture, (float(width), float(height))
         self._crosses["value"] = self._value
