@@ -153,7 +153,7 @@ def test_cancel_and_go_on(qtbot: Any, docks: Any, large_slide: Path, small_slide
     dock = docks.analyze
     docks.viewer.open(large_slide, plugin="napari-dala")
     press(qtbot, dock.run_button)
-    qtbot.waitUntil(lambda: dock._session.results is not None, timeout=120_000)
+    qtbot.waitUntil(lambda: " of " in dock.progress_text.text(), timeout=120_000)
     press(qtbot, dock.cancel_button)
     finished(dock)
     assert re.fullmatch(r"Stopped after \d+ of \d+ tiles\. Run goes on from here\.", dock.progress_text.text())
@@ -173,7 +173,7 @@ def test_cancel_and_go_on(qtbot: Any, docks: Any, large_slide: Path, small_slide
 
     assert dock.progress_text.isVisibleTo(dock)
     docks.viewer.open(small_slide, plugin="napari-dala")
-    assert not dock.progress_text.text(), "counts and speed of one slide are not another's"
+    assert not dock.progress_text.isVisibleTo(dock), "counts and speed of one slide are not another's"
 
 
 def test_what_is_in_view_comes_first_and_panning_changes_the_order(
@@ -250,7 +250,7 @@ def test_a_resolution_is_never_carried_over(qtbot: Any, docks: Any, small_slide:
     viewer, dock = docks.viewer, docks.analyze
     pixels = open_slide(small_slide).read(200, 200, 500, 460)
     viewer.add_image(pixels, rgb=True, name="first")
-    qtbot.mouseClick(dock.usual_mpp[0], Qt.MouseButton.LeftButton)
+    qtbot.mouseClick(dock.resolution.usual["20×"], Qt.MouseButton.LeftButton)
     assert dock.mpp_box.value() == 0.5, "one of the usual values"
     viewer.add_image(pixels[:300], rgb=True, name="second")
     assert dock.layer_box.currentText() == "second"
@@ -264,7 +264,7 @@ def test_the_resolution_of_one_slide_is_not_taken_for_that_of_another(docks: Any
     pixels = open_slide(small_slide).read(200, 200, 500, 460)
     first = viewer.add_image(pixels, rgb=True, name="first")
     second = viewer.add_image(pixels[:300], rgb=True, name="second")
-    set_mpp(viewer, first, 0.5)
+    session.set_resolution(first, 0.5)
     session.choose(first)
     assert session.open_slide().mpp == (0.5, 0.5)
     session.choose(second)

@@ -108,7 +108,7 @@ class AnalyzeWidget(Dock):
         buttons.addWidget(self.cancel_button)
         self.layer_box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.device.setWordWrap(True)
-        keep_place(self.progress)
+        keep_place(self.progress, self.progress_text, self.offer_button)
         running, offered = QVBoxLayout(), QHBoxLayout()
         running.addWidget(self.progress_text)
         running.addWidget(self.progress)
@@ -344,7 +344,8 @@ class AnalyzeWidget(Dock):
         model = "" if entry is None else str(entry.path or entry.name)
         last = None if self._run is None else (self._run.layer, self._run.asked.model)
         here = self.is_running or last == (self._session.layer, model)
-        self.progress_text.setVisible(here and bool(self.progress_text.text()))
+        tells = here and bool(self.progress_text.text())
+        self.progress_text.setVisible(tells)
         self._found, results, text = None, self._session.results, ""
         if slide is not None and slide.mpp is not None and entry is not None and not self._runs_here:
             path = analyses_folder(slide) / STORE_FILE
@@ -352,7 +353,8 @@ class AnalyzeWidget(Dock):
             text = offer_text(entry, slide.mpp, results.analysis.mpp if results else None, self._found)
         self.offer.say(text)
         offered = self._found is not None and results is None
-        self._below_run.setCurrentIndex(int(offered))
+        self._below_run.setCurrentIndex(int(bool(text) and not (tells and results is None)))
+        self.offer_button.setVisible(offered)
         self.offer_button.setEnabled(offered)
         self._look_ahead()
 
