@@ -300,13 +300,8 @@ def seen(bundle: ModelBundle, dataset: ImageDataset, indices: NDArray[np.intp], 
 
 def described(card: ModelCard, dataset: ImageDataset, report: dict[str, Any], table: ScoreTable) -> ModelCard:
     """Return the card of the model of all patients, whose figures are the folds' models'."""
-    gmean, recall, auroc = table.scores.gmean, table.scores.recall, table.scores.auroc
     patients = [len(set(dataset.patients[dataset.labels == label])) for label in (0, 1)]
-    summary = (
-        f"Benign or malignant breast tissue (H&E). On patients it never saw: GMean {gmean}, AUROC {auroc}; it knows "
-        f"{recall[0].value:.0%} of benign and {recall[1].value:.0%} of malignant photographs. A start to learn from, "
-        "not an expert."
-    )
+    summary = "Benign or malignant breast tissue (H&E). A start to learn from, not an expert."
     limits = (
         f"Learned from {len(dataset)} photographs of {sum(patients)} patients ({patients[0]} benign, {patients[1]} "
         "malignant) of two laboratories, at about 0.65 and 0.25 um/px.",

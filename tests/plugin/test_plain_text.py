@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QLabel, QWidget
 
 import napari_dala.plugin
 from napari_dala.model.card import UNTRAINED_CARD
-from napari_dala.model.card_page import card_table
+from napari_dala.model.card_page import card_page, card_table
 from napari_dala.plugin.learn.before_after import BeforeAfter
 from napari_dala.plugin.learn.check_panel import CheckPanel
 from napari_dala.plugin.parts.legend import Legend
@@ -37,7 +37,8 @@ OURS = {  # texts without anything from a file, or with it escaped
 def _figures() -> dict[str, Any]:
     figure = {"value": 0.5, "low": 0.4, "high": 0.6}
     scores = dict.fromkeys(("accuracy", "gmean", "f1", "iba", "ece"), figure)
-    return {"n": 4, "classes": [IMAGE, "b"], "scores": {**scores, "recall": {IMAGE: figure, "b": figure}}, "notes": []}
+    scores["recall"] = {IMAGE: figure, "b": figure}
+    return {"n": 4, "classes": [IMAGE, "b"], "scores": scores, "confusion": [[1, 1], [0, 2]], "notes": []}
 
 
 def _report() -> dict[str, Any]:
@@ -77,7 +78,11 @@ def test_figures_and_notes(qapp: Any, qtbot: Any) -> None:
     qtbot.addWidget(panel)
     panel.show_report(_report())
     _assert_plain(panel, 3)
-    assert [f"{IMAGE} tiles found", "0.50 <small>(0.40–0.60)</small>"] == panel.texts()[1][:2]
+    assert [f"{IMAGE} tiles found", "1 of 2 <small>(40–60 %)</small>"] == panel.texts()[1][:2]
+    shown = " ".join(text for row in panel.texts() for text in row)
+    assert not any(name in shown for name in ("GMean", "F1", "IBA")), "these are for who asks for more"
+    panel.more_figures.open(True)
+    assert panel.more.itemAtPosition(1, 0).widget().text().startswith("GMean: ")
 
 
 def test_check(qapp: Any, qtbot: Any) -> None:
@@ -110,6 +115,7 @@ def test_a_card_as_a_page_escapes_every_text() -> None:
     )
     page = card_table(card, IMAGE)
     assert "<img" not in page
+    assert "<img" not in card_page(card)
     assert page.count("&lt;img") >= 8
 
 

@@ -1,17 +1,62 @@
-"""The model card as HTML, for reports and for the docks. No torch."""
+"""The model card as HTML, for reports and for the docks: a page in words, and all of it as a table. No torch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
+
+from napari_dala.words import counted, percent
 
 if TYPE_CHECKING:
     from napari_dala.model.card import ModelCard
 
+_MEASURED = {
+    "cross_validated": ("patients that it had not seen, a part of them each time", "photograph"),
+    "held_out": ("photographs that were kept apart from training", "photograph"),
+    "after": ("tiles that were kept apart from learning", "tile"),
+}  # by where a card's metrics have them
+_FIGURES = re.compile(r"\b(GMean|F1|IBA|AUROC)\b")
+
+
+def card_in_short(card: ModelCard) -> str:
+    """Return what to know of a model in two or three sentences: what it found, without figures to be explained."""
+    sentences = [text for text in re.split(r"(?<=[.!?])\s+", card.summary) if not _FIGURES.search(text)]
+    measured = [f"On {where} it finds {_listed(found)}." for where, found in _measured(card)[:1]]
+    return " ".join((*sentences, *measured))
+
+
+def card_page(card: ModelCard) -> str:
+    """Return a card as a page to read: what it is for, what it was trained on, how good it is, its limits."""
+    target = card.class_names[card.target_class]
+    warning = "" if card.trained else "<p><b>Untrained: its weights are random, and what it says means nothing.</b></p>"
+    looks = (
+        f"It tells {escape(_listed(card.class_names))} apart, in squares of {card.tile_px * card.mpp:.0f} µm "
+        f"({card.tile_px} px at {card.mpp:g} µm/px). A square counts as {escape(target)} from a probability of "
+        f"{card.operating_threshold:.2f}."
+    )
+    parts = {
+        "What it is for": [escape(card.intended_use), looks],
+        "What it was trained on": [escape(card.data), *_training(card)],
+        "How good it is": [
+            f"On {where} it finds<ul>{''.join(f'<li>{escape(text)}</li>' for text in found)}</ul>"
+            for where, found in _measured(card)
+        ]
+        or ["Nobody has measured it yet, or the card does not say so in counts."],
+        "Limits": [escape(limit) for limit in card.limits]
+        or ["The card states none. That does not mean there are none."],
+        "Licence": [escape(card.licence), escape(card.citation)],
+    }
+    return f"<h2>{escape(card.name)}</h2>{warning}<p>{escape(card_in_short(card))}</p>" + "".join(
+        f"<h3>{heading}</h3>" + "".join(f"<p>{text}</p>" for text in texts if text)
+        for heading, texts in parts.items()
+        if any(texts)
+    )
+
 
 def card_table(card: ModelCard, bundle_hash: str | None = None) -> str:
-    """Return a card as an HTML table, what the reader must know of it first.
+    """Return all of a card as an HTML table.
 
     Parameters
     ----------
@@ -49,6 +94,58 @@ def table(values: Mapping[str, Any]) -> str:
     return "<table><tbody>" + "".join(rows) + "</tbody></table>"
 
 
+def _measured(card: ModelCard) -> list[tuple[str, list[str]]]:
+    """Return on what the model was measured and, for each class, how many of its samples it found."""
+    measured = []
+    for key, (where, noun) in _MEASURED.items():
+        found: Any = card.metrics.get(key)
+        if isinstance(found, Mapping) and _is_table(found):
+            optimistic = " (same slide, optimistic)" if card.training.get("optimistic") is True else ""
+            rows = zip(found["classes"], found["confusion"], strict=True)
+            counts = [
+                f"{row[index]} of {counted(sum(row), f'{name} {noun}')} ({percent(row[index] / sum(row))})"
+                for index, (name, row) in enumerate(rows)
+                if sum(row)
+            ]
+            measured.append((f"{where}{optimistic}", counts))
+    return measured
+
+
+def _is_table(found: Mapping[str, Any]) -> bool:
+    classes, confusion = found.get("classes"), found.get("confusion")
+    return (
+        isinstance(classes, list)
+        and isinstance(confusion, list)
+        and len(confusion) == len(classes)
+        and all(isinstance(row, list) and len(row) == len(classes) for row in confusion)
+        and all(isinstance(count, int) for row in confusion for count in row)
+    )
+
+
+def _training(card: ModelCard) -> list[str]:
+    """Return what the card's free-form training says in words that are known here."""
+    told, texts = card.training, []
+    tiles = told.get("tiles_trained")
+    if isinstance(tiles, Mapping):
+        counts = _listed([f"{number} {name}" for name, number in tiles.items()])
+        slides = told.get("slides")
+        of = f" of {counted(slides, 'slide')}" if isinstance(slides, int) else ""
+        texts.append(f"Labelled tiles: {escape(counts)}{of}.")
+    images, patients = told.get("images_trained"), told.get("patients_trained")
+    if isinstance(images, int):
+        of = f" of {counted(len(patients), 'patient')}" if isinstance(patients, list) and patients else ""
+        texts.append(f"{counted(images, 'photograph')}{of}.")
+    start = told.get("initial_weights")
+    if isinstance(start, str):
+        texts.append(f"Start: {escape(start)}.")
+    return texts
+
+
+def _listed(names: Iterable[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def _cell(value: Any) -> str:
     """Show any JSON value: a mapping as a table, a list as lines or with commas, nothing as a dash."""
     if isinstance(value, Mapping) and value:
@@ -59,5 +156,5 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return f"{value:.3f}".rstrip("0").rstrip(".") if abs(value) >= 0.01 else f"{value:.2g}"
     return escape(str(value)) if value or value == 0 else "–"

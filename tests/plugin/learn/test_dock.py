@@ -30,6 +30,7 @@ from napari_dala.results.analysis import Analysis
 from napari_dala.results.request import AnalysisRequest
 from napari_dala.slide import open_slide
 from napari_dala.training.finetune.job import config_of
+from napari_dala.words import percent
 from napari_dala.workspace import slide_folder
 
 if TYPE_CHECKING:
@@ -140,9 +141,13 @@ def test_learn_discard_learn_again_and_accept(
     assert panel.curves.title.text() == "Held-out tiles: same slide, optimistic"
     assert "same slide, optimistic" in panel.decision.figures.title.text()
     rows = {row[0]: row[1:] for row in panel.decision.figures.texts()}
-    assert rows["GMean"][1].startswith(f"{report['after']['scores']['gmean']['value']:.2f}")
-    assert rows["benign tiles found"][0].startswith(f"{report['before']['scores']['recall']['benign']['value']:.2f}")
-    assert rows["Right on earlier tiles"] == [f"{report['replay'][key]:.2f}" for key in ("before", "after")]
+    more = panel.decision.figures.more
+    assert not more.itemAtPosition(1, 2).widget().isVisible()
+    assert more.itemAtPosition(1, 2).widget().text().startswith(f"{report['after']['scores']['gmean']['value']:.2f}")
+    (found, missed), _ = report["before"]["confusion"]
+    assert list(rows)[1] == "benign tiles found", "what was found of each class leads"
+    assert rows["benign tiles found"][0].split(" <")[0] == f"{found} of {found + missed}"
+    assert rows["Right on earlier tiles"] == [percent(report["replay"][key]) for key in ("before", "after")]
 
     # How good it is, tile by tile.
     check = panel.decision.check

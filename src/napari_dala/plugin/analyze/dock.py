@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
 from superqt.utils import create_worker, signals_blocked
 
 from napari_dala.errors import DalaError
+from napari_dala.model.card_page import card_in_short
 from napari_dala.plugin.analyze.extent import SHAPE, VIEW, WHOLE, region_of
 from napari_dala.plugin.analyze.offer import offer_text
 from napari_dala.plugin.analyze.resolution_row import ASK_MPP, ResolutionRow, keep_resolution
@@ -325,7 +326,7 @@ class AnalyzeWidget(Dock):
     def _show_model(self) -> None:
         entry = self.entry
         card = entry.card if entry else None
-        self.model_summary.setText(card.summary if card else (entry.problem or "" if entry else ""))
+        self.model_summary.setText(card_in_short(card) if card else (entry.problem or "" if entry else ""))
         self.model_warning.say((card.warning or "").capitalize() if card else "")
         self._show_state()
 

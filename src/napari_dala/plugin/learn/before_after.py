@@ -8,14 +8,19 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QGridLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_dala.plugin.learn.curves import OPTIMISTIC
+from napari_dala.plugin.parts.fold import Fold
 from napari_dala.plugin.parts.notes import Note
 from napari_dala.plugin.viewer.plain_text import PlainLabel
-from napari_dala.words import counted
+from napari_dala.words import counted, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-_FIGURES = {"accuracy": "Accuracy", "gmean": "GMean", "f1": "F1", "iba": "IBA"}
+_MORE = {
+    "gmean": ("GMean", "what is found of each class, multiplied and rooted: low where one class is missed"),
+    "f1": ("F1", "2 × rightly called / (all called so + all that are): low where much is missed or called wrongly"),
+    "iba": ("IBA", "as GMean, squared, and a little higher where the class in question is found better than the rest"),
+}
 _SPLITS = {"patient": "of other patients", "slide": "of other slides", "region": "of other regions"}
 _UNKNOWN = "–"
 
@@ -29,14 +34,20 @@ class BeforeAfter(QWidget):
         self.title.setWordWrap(True)
         self.examples.setWordWrap(True)
         self.notes = Note("warning")
-        self.table = QGridLayout()
-        self.table.setColumnStretch(0, 1)
-        self.table.setHorizontalSpacing(8)
-        self.table.setVerticalSpacing(3)
+        self.table, self.more = QGridLayout(), QGridLayout()
+        for grid in (self.table, self.more):
+            grid.setColumnStretch(0, 1)
+            grid.setHorizontalSpacing(8)
+            grid.setVerticalSpacing(3)
+        figures = QWidget()
+        figures.setLayout(self.more)
+        self.more.setContentsMargins(0, 0, 0, 0)
+        self.more_figures = Fold("More figures", figures)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.title)
         layout.addLayout(self.table)
+        layout.addWidget(self.more_figures)
         layout.addWidget(self.examples)
         layout.addWidget(self.notes)
 
@@ -49,17 +60,10 @@ class BeforeAfter(QWidget):
             if report["after"]
             else "<b>No figures: no tiles were held out</b>"
         )
-        self._clear()
-        rows = list(_rows(report))
-        if rows:
-            rows.insert(0, ("", "<b>Before</b>", "<b>After</b>"))
-        for row, texts in enumerate(rows):
-            for column, text in enumerate(texts):
-                label = QLabel(text) if column else PlainLabel(text)  # names stand in the first
-                label.setWordWrap(column == 0)
-                if column:
-                    label.setAlignment(Qt.AlignmentFlag.AlignRight)
-                self.table.addWidget(label, row, column)
+        _fill(self.table, list(_rows(report)))
+        more = list(_more_rows(report))
+        _fill(self.more, more)
+        self.more_figures.setVisible(bool(more))
         train = report["examples"]["train"]
         counts = ", ".join(f"{name} {tiles}" for name, tiles in train.items())
         replayed = (
@@ -78,37 +82,70 @@ class BeforeAfter(QWidget):
             if self.table.itemAtPosition(row, 0)
         ]
 
-    def _clear(self) -> None:
-        while item := self.table.takeAt(0):
-            if widget := item.widget():
-                widget.deleteLater()
+
+def _fill(grid: QGridLayout, rows: list[tuple[str, str, str]]) -> None:
+    """Show rows of a name, before and after, in place of those that a table had."""
+    while item := grid.takeAt(0):
+        if widget := item.widget():
+            widget.deleteLater()
+    for row, texts in enumerate([("", "<b>Before</b>", "<b>After</b>"), *rows] if rows else []):
+        for column, text in enumerate(texts):
+            label = QLabel(text) if column else PlainLabel(text)  # names stand in the first
+            label.setWordWrap(column == 0)
+            if column:
+                label.setAlignment(Qt.AlignmentFlag.AlignRight)
+            grid.addWidget(label, row, column)
 
 
 def _rows(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Return name, before and after of each figure there is."""
+    """Return name, before and after of what was found of each class, first of all, and of what was right in all."""
     before, after, replay = report["before"], report["after"], report["replay"]
     rows = []
     if after:
         rows = [
-            (f"{name} tiles found", _estimate(before, "recall", name), _estimate(after, "recall", name))
-            for name in after["classes"]
+            (f"{name} tiles found", _found(before, index), _found(after, index))
+            for index, name in enumerate(after["classes"])
         ]
-        rows += [(name, _estimate(before, key), _estimate(after, key)) for key, name in _FIGURES.items()]
+        rows.append(("Right in all", _estimate(before, "accuracy", percent), _estimate(after, "accuracy", percent)))
     if replay:
-        old, new = (_UNKNOWN if replay[key] is None else f"{replay[key]:.2f}" for key in ("before", "after"))
+        old, new = (_UNKNOWN if replay[key] is None else percent(replay[key]) for key in ("before", "after"))
         rows.append(("Right on earlier tiles", old, new))
     return rows
 
 
-def _estimate(table: Mapping[str, Any] | None, *keys: str) -> str:
-    """Return a figure and its interval."""
-    found: Any = table["scores"] if table else None
-    for key in keys:
-        found = found.get(key) if found else None
-    if not found or found["value"] is None:
+def _more_rows(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Return the figures that want an explanation, with one."""
+    before, after = report["before"], report["after"]
+    return [
+        (f"{name}: {meaning}", _estimate(before, key, _decimal), _estimate(after, key, _decimal))
+        for key, (name, meaning) in _MORE.items()
+        if after
+    ]
+
+
+def _found(table: Mapping[str, Any] | None, index: int) -> str:
+    """Return how many tiles of a class were found, such as "9 of 10", and the interval."""
+    row = [0] if table is None else table["confusion"][index]
+    if table is None or not sum(row):
         return _UNKNOWN
-    interval = "" if found["low"] is None else f" <small>({found['low']:.2f}–{found['high']:.2f})</small>"
-    return f"{found['value']:.2f}{interval}"
+    recall = table["scores"]["recall"].get(table["classes"][index])
+    return f"{row[index]} of {sum(row)}{_interval(recall, percent)}"
+
+
+def _estimate(table: Mapping[str, Any] | None, key: str, say: Callable[[float], str]) -> str:
+    """Return a figure and its interval."""
+    found = table["scores"].get(key) if table else None
+    return _UNKNOWN if not found or found["value"] is None else f"{say(found['value'])}{_interval(found, say)}"
+
+
+def _interval(found: Mapping[str, Any] | None, say: Callable[[float], str]) -> str:
+    if not found or found["low"] is None:
+        return ""
+    return f" <small>({say(found['low']).removesuffix(' %')}–{say(found['high'])})</small>"
+
+
+def _decimal(value: float) -> str:
+    return f"{value:.2f}"
 
 
 def _optimism(report: Mapping[str, Any]) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal  # type: ignore[attr-defined]
-from qtpy.QtWidgets import QComboBox, QDialog, QHBoxLayout, QTextBrowser, QToolButton, QVBoxLayout
+from qtpy.QtWidgets import QComboBox, QDialog, QHBoxLayout, QPushButton, QTextBrowser, QToolButton, QVBoxLayout
 from superqt.utils import signals_blocked
 
-from napari_dala.model.card_page import card_table
+from napari_dala.model.card_page import card_page, card_table
 from napari_dala.model.catalog import list_models
+from napari_dala.plugin.parts.fold import Fold
 from napari_dala.plugin.parts.models_dialog import ModelsDialog
 from napari_dala.plugin.preferences import load_preferences
 
@@ -99,7 +100,7 @@ class ModelBox(QComboBox):
 
 
 class CardDialog(QDialog):
-    """A window with a model's card; gone when it is closed.
+    """A window with a model's card as a page to read, and all of it behind a fold; gone when it is closed.
 
     Parameters
     ----------
@@ -113,9 +114,18 @@ class CardDialog(QDialog):
         super().__init__(parent)
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self.setWindowTitle(f"Model card: {card.name}")
-        self.text = QTextBrowser()
-        self.text.setOpenLinks(False)
-        self.text.setHtml(card_table(card))
+        self.text, raw = QTextBrowser(), QTextBrowser()
+        for browser, html in ((self.text, card_page(card)), (raw, card_table(card))):
+            browser.setOpenLinks(False)
+            browser.setHtml(html)
+        self.raw = Fold("The whole card, as it is stored", raw)
+        self.close_button = QPushButton("Close")
+        self.close_button.clicked.connect(self.close)
+        buttons = QHBoxLayout()
+        buttons.addStretch()
+        buttons.addWidget(self.close_button)
         layout = QVBoxLayout(self)
-        layout.addWidget(self.text)
+        layout.addWidget(self.text, 1)
+        layout.addWidget(self.raw)
+        layout.addLayout(buttons)
         self.resize(*_CARD_SIZE)

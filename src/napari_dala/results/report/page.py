@@ -12,7 +12,7 @@ from PIL import Image
 
 from napari_dala.errors import SlideError
 from napari_dala.files import write_text
-from napari_dala.model.card_page import card_table, table
+from napari_dala.model.card_page import card_page, card_table, table
 from napari_dala.results.report.pictures import DT_DEFAULT, cam_overview, cut_of, heat, overview, thresholded_cam
 from napari_dala.slide.tiles import read_tiles
 from napari_dala.words import counted, percent
@@ -116,7 +116,8 @@ def write_report(
         _summary(analysis, summary),
         "<h2>Where it lies</h2>" + "".join(maps),
         _gallery(analysis, slide, thresholded, analysis.spots(threshold, most=_MOST_SPOTS), summary.threshold),
-        f"<h2>Model card</h2>{card_table(analysis.card, analysis.store.bundle_hash)}",
+        f"<section class='card'>{card_page(analysis.card)}<details><summary>The whole card</summary>"
+        f"{card_table(analysis.card, analysis.store.bundle_hash)}</details></section>",
         f"<div class='columns'><div><h2>Slide</h2>{table(_slide(analysis, properties))}</div>"
         f"<div><h2>This run</h2>{table({k: v for k, v in run.items() if k not in ('slide', 'model', 'warnings')})}"
         "</div></div>",
