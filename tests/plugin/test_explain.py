@@ -89,7 +89,10 @@ def test_choosing_a_class_shows_its_map_over_its_probability_and_the_legend_has_
     explained(results)
     assert results.cam.visible
     assert dock.show_box.currentIndex() == 1
-    assert (results.cam.name, results.probability.name) == ("DT Grad-CAM: benign", "Benign probability")
+    assert [layer.name.split(" · ")[0] for layer in (results.cam, results.probability)] == [
+        "DT Grad-CAM: benign",
+        "Benign probability",
+    ]
     assert results.probability.data[0, 0] == pytest.approx(0.9)
     assert not np.array_equal(dock.legend._pixels, plain), "the legend is of another map"
     assert shown.analyze.panel.legend._title == "Probability of benign"

@@ -27,7 +27,13 @@ def plugin_page(plugin_settings: None, npe2pm: Any, monkeypatch: pytest.MonkeyPa
 
 def test_defaults(plugin_page: Any) -> None:
     expected = Preferences(
-        "auto", "auto", 0, user_data_path("napari-dala", appauthor=False), own_slides=True, start_page=True
+        "auto",
+        "auto",
+        0,
+        user_data_path("napari-dala", appauthor=False),
+        own_slides=True,
+        one_slide=False,
+        start_page=True,
     )
     assert load_preferences() == expected
 
@@ -38,9 +44,10 @@ def test_what_the_user_sets_is_read_and_saved(plugin_page: Any, tmp_path: Path) 
     plugin_page.analysis.threads = 3
     plugin_page.files.workspace = "~/slides"
     plugin_page.files.own_slides = False
+    plugin_page.files.one_slide = True
     set_start_page(False)
     assert load_preferences() == Preferences(
-        "cpu", "bf16", 3, Path("~/slides").expanduser(), own_slides=False, start_page=False
+        "cpu", "bf16", 3, Path("~/slides").expanduser(), own_slides=False, one_slide=True, start_page=False
     )
     assert "device: cpu" in (tmp_path / "napari-dala.yaml").read_text()
 

@@ -44,7 +44,7 @@ def test_close_the_window_mid_run_and_go_on(
     viewer = make_napari_viewer(show=True)
     viewer.open(large_slide, plugin="napari-dala")
     _, analyze = viewer.window.add_plugin_dock_widget("napari-dala", "Analyze slide")
-    assert "analysed before" in analyze.offer.text()
+    assert "has run on this slide before" in analyze.offer.text()
     analyze.run_button.click()
     qtbot.waitUntil(lambda: analyze._session.results is not None, timeout=60_000)
     resumed = analyze._session.results.analysis

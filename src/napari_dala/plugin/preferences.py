@@ -37,6 +37,8 @@ class Preferences:
         folder chosen under Preferences; with neither it is the user's data folder.
     own_slides
         Open slide files, TIFF and folders with our reader without asking.
+    one_slide
+        Of several slides show the one in hand alone, instead of all beside each other.
     start_page
         Show the page "Start here" whenever the demo starts.
     """
@@ -46,6 +48,7 @@ class Preferences:
     threads: int
     workspace: Path
     own_slides: bool
+    one_slide: bool
     start_page: bool
 
 
@@ -58,6 +61,7 @@ def load_preferences() -> Preferences:
         threads=chosen.analysis.threads,
         workspace=workspace_folder(os.environ.get("DALA_WORKSPACE") or chosen.files.workspace),
         own_slides=chosen.files.own_slides,
+        one_slide=chosen.files.one_slide,
         start_page=chosen.help.start_page,
     )
 

@@ -66,9 +66,12 @@ def test_the_card_of_the_chosen_model_can_be_read(qtbot: Any, docks: Any) -> Non
     card = box.findChild(CardDialog)
     assert card.isVisible()
     assert "Research use only" in card.text.toPlainText()
-    assert "gmean" in card.text.toPlainText()
+    assert "of 280 malignant photographs" in card.text.toPlainText()
+    assert not card.raw.content.isVisible()
+    qtbot.mouseClick(card.raw.button, Qt.MouseButton.LeftButton)
+    assert "gmean" in card.raw.content.toPlainText()
     with qtbot.waitSignal(card.destroyed):
-        card.close()
+        qtbot.mouseClick(card.close_button, Qt.MouseButton.LeftButton)
 
 
 def test_analyse_a_slide(qtbot: Any, docks: Any, small_slide: Path, finished: Finished) -> None:

@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import tifffile
+from napari.settings import get_plugin_settings
 from PIL import Image as Picture
 from qtpy.QtCore import Qt
 from safetensors.numpy import save_file
 
 from napari_dala.model.card import UNTRAINED_CARD
+from napari_dala.plugin.analyze.run import analyses_folder
 from napari_dala.plugin.parts.models_dialog import ModelsDialog
 from napari_dala.plugin.viewer.session import OUTDATED, session_of
+from napari_dala.plugin.viewer.slide_layers import slide_of
+from napari_dala.results.loaded import load
 from napari_dala.results.opening import create_store
 from napari_dala.results.store import Setting
 from napari_dala.results.tile_results import TileStatus
@@ -202,6 +206,30 @@ def test_slides_lie_beside_each_other_in_one_unit(
     assert {str(unit) for one in docks.viewer.layers for unit in one.units} == {"micrometer"}
     qtbot.wait(300)
     assert not [text for text in messages() if "nits" in text]
+
+
+def test_by_preference_one_slide_is_seen_at_a_time(
+    docks: Any, qtbot: Any, pictures: list[Path], small_slide: Path, request: Any
+) -> None:
+    request.addfinalizer(lambda: setattr(get_plugin_settings("napari-dala").files, "one_slide", False))
+    get_plugin_settings("napari-dala").files.one_slide = True
+    has_run("first", ONE, small_slide, 0.9)
+    docks.viewer.open(small_slide, plugin="napari-dala")
+    first = docks.viewer.layers[0]
+    docks.analyze._session.show(first, load(analyses_folder(slide_of(first))))
+    qtbot.waitUntil(lambda: len(docks.viewer.layers) >= 4)
+    before = {one: one.visible for one in docks.viewer.layers}
+    docks.viewer.open(pictures[0], plugin="napari-dala")
+    second = docks.viewer.layers[-1]
+    assert [one for one in docks.viewer.layers if one.visible] == [second]
+    docks.analyze.layer_box.setCurrentText(first.name)
+    docks.analyze.layer_box.activated.emit(docks.analyze.layer_box.currentIndex())
+    assert {one: one.visible for one in before} == before
+    assert not second.visible
+    get_plugin_settings("napari-dala").files.one_slide = False
+    docks.viewer.layers.selection.active = second
+    assert first.visible
+    assert second.visible
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,8 @@ class AnalysisRun(QObject):
 
     def abandon(self) -> None:
         """Cancel and hear no more of it; for when nobody is left to be told."""
-        self.cancel()
+        if self.is_running:
+            self._child.tell(self._request, "cancel")
         self._leave()
         with suppress(RuntimeError):  # the window is gone, its activity dock too
             self._close_bar()

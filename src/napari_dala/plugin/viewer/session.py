@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary, WeakMethod, ref
 from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 
 from napari_dala.errors import DalaError, SlideError
+from napari_dala.plugin.preferences import load_preferences
 from napari_dala.plugin.viewer.overlays import Overlays
 from napari_dala.plugin.viewer.side_by_side import SideBySide
 from napari_dala.plugin.viewer.slide_layers import (
@@ -314,6 +315,8 @@ class Session(QObject):
             current = owner
         elif active is not None and why_no_slide(active):
             current = None
+        if current is not self.layer and current is not None:
+            self.slides.show_alone(current if load_preferences().one_slide else None)
         self.layer = current
         self._show_scale_bar()
         self._watch_status()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
-from weakref import ref
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 
@@ -43,6 +43,7 @@ class SideBySide:
 
     def __init__(self, viewer: ViewerModel, owner_of: WeakMethod[Callable[[Layer], Layer | None]]) -> None:
         self._viewer, self._owner_of = ref(viewer), owner_of
+        self._was_visible: WeakKeyDictionary[Layer, bool] = WeakKeyDictionary()  # of what is hidden
 
     @property
     def _all(self) -> list[Image]:
@@ -102,6 +103,20 @@ class SideBySide:
             wanted = np.array([edges[0][0, 0], right + _GAP * (right - left)])
             layer.translate = np.asarray(layer.translate) + wanted - layer.extent.world[0, -2:]
         bring_into_view(viewer, layer)
+
+    def show_alone(self, layer: Image | None) -> None:
+        """Hide the other slides and what lies on them, and show this one as it was; all of them for None."""
+        viewer, owner_of = self._viewer(), self._owner_of()
+        for other in viewer.layers if viewer is not None and owner_of is not None else ():
+            owner = owner_of(other)  # type: ignore[misc]
+            if owner is None or not shows_slide(owner):
+                continue
+            if layer is None or owner is layer:
+                if other in self._was_visible:
+                    other.visible = self._was_visible.pop(other)
+            elif other not in self._was_visible:
+                self._was_visible[other] = other.visible
+                other.visible = False
 
     def _agree(self, layer: Image) -> None:
         viewer = self._viewer()
