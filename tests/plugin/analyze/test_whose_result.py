@@ -219,7 +219,7 @@ def test_by_preference_one_slide_is_seen_at_a_time(
     docks.analyze._session.show(first, load(analyses_folder(slide_of(first))))
     qtbot.waitUntil(lambda: len(docks.viewer.layers) >= 4)
     before = {one: one.visible for one in docks.viewer.layers}
-    docks.viewer.open(pictures[0], plugin="napari-dala")
+    docks.viewer.open(pictures[0], plugin="napari")
     second = docks.viewer.layers[-1]
     assert [one for one in docks.viewer.layers if one.visible] == [second]
     docks.analyze.layer_box.setCurrentText(first.name)
