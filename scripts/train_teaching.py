@@ -43,8 +43,7 @@ UNSEEN = (0, 201, 202)
 BITS = 10
 FLAGGED = 0.05  # of a drawn slide's tiles that may be called unfamiliar
 SUMMARY = (
-    "For the drawn teaching slide of the demo only: attention and head learned from drawn tissue, on the trunk of "
-    f"{DEFAULT}. It means nothing on real tissue."
+    "For the drawn teaching slide of the demo only, and learned from drawn tissue. It means nothing on real tissue."
 )
 
 

@@ -78,7 +78,7 @@ def test_figures_and_notes(qapp: Any, qtbot: Any) -> None:
     qtbot.addWidget(panel)
     panel.show_report(_report())
     _assert_plain(panel, 3)
-    assert [f"{IMAGE} tiles found", "1 of 2 <small>(40–60 %)</small>"] == panel.texts()[1][:2]
+    assert [f"{IMAGE} tiles found", "1 of 2<br><small>(40–60 %)</small>"] == panel.texts()[1][:2]
     shown = " ".join(text for row in panel.texts() for text in row)
     assert not any(name in shown for name in ("GMean", "F1", "IBA")), "these are for who asks for more"
     panel.more_figures.open(True)

@@ -146,7 +146,7 @@ def test_learn_discard_learn_again_and_accept(
     assert more.itemAtPosition(1, 2).widget().text().startswith(f"{report['after']['scores']['gmean']['value']:.2f}")
     (found, missed), _ = report["before"]["confusion"]
     assert list(rows)[1] == "benign tiles found", "what was found of each class leads"
-    assert rows["benign tiles found"][0].split(" <")[0] == f"{found} of {found + missed}"
+    assert rows["benign tiles found"][0].split("<")[0] == f"{found} of {found + missed}"
     assert rows["Right on earlier tiles"] == [percent(report["replay"][key]) for key in ("before", "after")]
 
     # How good it is, tile by tile.

@@ -253,10 +253,10 @@ def test_accept_never_comes_where_cancel_was(viewer: Viewer, qtbot: Any, small_s
     learn = dock.learn
     learn.learning.status = Status.RUNNING
     learn.learning.changed.emit()
-    qtbot.wait(100)
     content = learn.window()
     cancel = learn.job.cancel_button
-    assert cancel.isVisible()
+    qtbot.waitUntil(cancel.isVisible)
+    qtbot.wait(500)  # all is laid out
     at = cancel.mapTo(content, QPoint(0, 0))
     learn.learning.status = Status.DONE
     learn.learning.changed.emit()

@@ -141,7 +141,7 @@ def _estimate(table: Mapping[str, Any] | None, key: str, say: Callable[[float], 
 def _interval(found: Mapping[str, Any] | None, say: Callable[[float], str]) -> str:
     if not found or found["low"] is None:
         return ""
-    return f" <small>({say(found['low']).removesuffix(' %')}–{say(found['high'])})</small>"
+    return f"<br><small>({say(found['low']).removesuffix(' %')}–{say(found['high'])})</small>"
 
 
 def _decimal(value: float) -> str:

@@ -92,7 +92,7 @@ class LearnPanel(QWidget):
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.addRow("How", self.mode_box)
         form.addRow(self.mode_text)
-        form.addRow("From model", self.model_box.with_card())
+        form.addRow("From model", self.model_box.with_card(models=False))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(QLabel("<b>Learn from</b>"))

@@ -73,20 +73,21 @@ class ModelBox(QComboBox):
         with signals_blocked(self):
             self.setCurrentIndex(self.entries.index(entry))
 
-    def with_card(self) -> QHBoxLayout:
-        """Return a row of this list and a button that shows the chosen model's card."""
+    def with_card(self, models: bool = True) -> QHBoxLayout:
+        """Return a row of this list, a button that shows the chosen model's card and, if so, one for all models."""
         button = QToolButton()
         button.setText("Card…")
         button.setToolTip("What the model was trained on, how well it does on patients it never saw, its limits")
         button.clicked.connect(self._show_card)
-        models = QToolButton()
-        models.setText("Models…")
-        models.setToolTip("Rename and remove your own models, and see how good they are")
-        models.clicked.connect(self._show_models)
         row = QHBoxLayout()
         row.addWidget(self, stretch=1)
         row.addWidget(button)
-        row.addWidget(models)
+        if models:
+            all_models = QToolButton()
+            all_models.setText("Models…")
+            all_models.setToolTip("Rename and remove your own models, and see how good they are")
+            all_models.clicked.connect(self._show_models)
+            row.addWidget(all_models)
         return row
 
     def _show_models(self) -> None:

@@ -57,7 +57,9 @@ void edge() {
     vec2 right = dFdx(at) * $scale;
     vec2 down = dFdy(at) * $scale;
     if ($level < 1.0 && $crosses(at, 2.5 * right, 2.5 * down) > 0.5) {
-        gl_FragColor = $crosses(at, right, down) > 0.5 ? vec4(0.05, 0.05, 0.15, 1.0) : vec4(1.0, 1.0, 1.0, 0.8);
+        bool thin = $crosses(at, right, down) > 0.5;
+        if (thin) { gl_FragColor = vec4(0.05, 0.05, 0.15, 1.0); }
+        else if (length(right) < 0.12) { gl_FragColor = vec4(1.0, 1.0, 1.0, 0.8); }  // else lines would hide all
     }
 }
 """

@@ -61,7 +61,7 @@ def _ramp(name: str, colors: Sequence[str], alpha: NDArray[np.float64], opacity:
 
 _VALUE = np.linspace(0, 1, 256)
 
-PROBABILITY = _ramp("dala-probability", ("00a000", "ffff00"), np.clip(_VALUE / 0.75, 0, 1) ** 1.3, 0.5)
+PROBABILITY = _ramp("dala-probability", ("00a000", "ffff00"), np.clip(_VALUE / 0.75, 0, 1) ** 1.3, 0.42)
 """Of a class: clear, then green, then yellow."""
-GRAD_CAM = _ramp("dala-grad-cam", ("0078ff", "0000ff"), _VALUE**0.6, 0.6)
+GRAD_CAM = _ramp("dala-grad-cam", ("0078ff", "0000ff"), _VALUE**0.6, 0.55)
 """Evidence for a class: from pale to deep blue, seen from the least that the dynamic threshold keeps."""
