@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import shapely
 import tifffile
 from skimage.data import immunohistochemistry
 
 from napari_dala.analysis.plan import artefact_tiles, tissue_tiles
-from napari_dala.annotations.artefacts import artefact_regions
+from napari_dala.annotations.artefacts import BLUR, INK, artefact_regions
+from napari_dala.annotations.document import Annotation
+from napari_dala.annotations.files import write_annotations
 from napari_dala.results.report.export import write_tiles
 from napari_dala.results.request import AnalysisRequest
 from napari_dala.results.tile_results import TileStatus
@@ -46,6 +50,30 @@ def test_without_artefacts_none_is_left_out(tmp_path: Path) -> None:
         assert not artefact_tiles(slide, grid_of(slide)).any()
         assert not artefact_regions(slide).annotations
         assert tissue_tiles(slide, grid_of(slide))[4:12, 4:12].all()
+
+
+def test_what_is_outlined_by_hand_counts_instead_of_what_is_found(tmp_path: Path) -> None:
+    with open_slide(written(tmp_path / "pen.tiff", (60, 80, 200))) as slide:
+        grid, path = grid_of(slide), tmp_path / "drawn.geojson"
+        assert (artefact_tiles(slide, grid, path) == artefact_tiles(slide, grid)).all(), "nothing is drawn"
+        found = artefact_regions(slide)
+        smaller = replace(
+            found,
+            classes=(INK, BLUR),
+            annotations=(
+                Annotation.drawn(shapely.box(128, 896, 1024, 1152), INK.name),
+                Annotation.drawn(shapely.box(0, 0, 256, 256), BLUR.name),
+            ),
+        )
+        write_annotations(smaller, path)
+        drawn = artefact_tiles(slide, grid, path)
+        assert (drawn[7:9, 1:8] == TileStatus.INK).all()
+        assert not drawn[7:9, 9:].any(), "the user has cut that off"
+        assert (drawn[:2, :2] == TileStatus.BLUR).all()
+        write_annotations(replace(smaller, annotations=()), path)
+        assert not artefact_tiles(slide, grid, path).any(), "all were removed"
+        path.write_text("{")
+        assert (artefact_tiles(slide, grid, path) == artefact_tiles(slide, grid)).all(), "damaged: as without"
 
 
 @pytest.mark.parametrize("ink", [(60, 80, 200), (40, 50, 140), (240, 140, 30)])

@@ -97,6 +97,11 @@ def test_debug_is_an_option_too(dala: Any, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("DALA_DEBUG", "")
     assert "Traceback" not in dala("info", tmp_path / "gone.png")[2]
     assert "Traceback" in dala("--debug", "info", tmp_path / "gone.png")[2]
+    slides = [tmp_path / name for name in ("one.svs", "two.svs")]
+    for slide in slides:
+        slide.write_bytes(b"no slide")
+    failed = dala("--debug", "analyze", *slides, "--out", tmp_path / "out")[2]
+    assert failed.count("Traceback") == 2, "of each of several slides"
 
 
 def test_names_are_printed_escaped(dala: Any, picture: Path, tmp_path: Path) -> None:

@@ -11,9 +11,12 @@ import pytest
 
 from napari_dala.analysis.engine import analyze
 from napari_dala.errors import DalaError
+from napari_dala.model.card import UNTRAINED_CARD
 from napari_dala.results.analysis import Analysis
-from napari_dala.results.opening import open_store
+from napari_dala.results.opening import create_store, open_store
+from napari_dala.results.store import Setting
 from napari_dala.slide import open_slide
+from napari_dala.slide.tiles import TileGrid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -188,3 +191,15 @@ def test_a_setting_of_another_kind_is_refused(seen: Path, tmp_path: Path, damage
         header.write_text(json.dumps(held))
         with pytest.raises(DalaError, match="not an analysis by napari-dala"):
             open_store(folder / "analysis.zarr")
+
+
+def test_another_models_damaged_header_stops_nothing(tmp_path: Path) -> None:
+    card = UNTRAINED_CARD.model_dump(mode="json")
+    setting = Setting("f" * 32, TileGrid((448, 448), 224, (1.0, 1.0), 7), "trunk", "fp32")
+    path = tmp_path / "analysis.zarr"
+    for bundle in ("a" * 64, "b" * 64):
+        create_store(path, setting, slide={}, bundle_hash=bundle, card=card)
+    (path / setting.key / ("b" * 12) / "zarr.json").write_text("{")
+    assert open_store(path, "a" * 64).bundle_hash == "a" * 64
+    with pytest.raises(DalaError):
+        open_store(path, "b" * 64)

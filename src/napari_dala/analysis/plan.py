@@ -9,6 +9,8 @@ import numpy as np
 
 from napari_dala.analysis.rescore import rescore
 from napari_dala.annotations.adoption import adopt_old_folder
+from napari_dala.annotations.artefacts import drawn_artefacts
+from napari_dala.annotations.files import annotations_path
 from napari_dala.annotations.regions import tiles_in
 from napari_dala.results.opening import create_store
 from napari_dala.results.store import AnalysisStore, Setting
@@ -21,6 +23,7 @@ from napari_dala.workspace import slide_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -89,7 +92,8 @@ def prepare(
     rescore(store, predictor.bundle, control, on_progress)
     grid = store.grid
     tissue = tissue_tiles(slide, grid)
-    artefacts = None if request.keep_artefacts else artefact_tiles(slide, grid)
+    drawn = request.annotations or annotations_path(slide.fingerprint)
+    artefacts = None if request.keep_artefacts else artefact_tiles(slide, grid, drawn)
     if artefacts is not None:
         tissue &= artefacts == 0
     wanted = tissue if request.region is None else tissue & tiles_in(request.region, grid)
@@ -137,15 +141,20 @@ def tissue_tiles(slide: Slide, grid: TileGrid) -> NDArray[np.bool_]:
     return inside & (_part(mask, grid) >= MIN_TISSUE)
 
 
-def artefact_tiles(slide: Slide, grid: TileGrid) -> NDArray[np.uint8]:
+def artefact_tiles(slide: Slide, grid: TileGrid, drawn: Path | None = None) -> NDArray[np.uint8]:
     """Return which tiles are mostly ink or out of focus: `TileStatus.INK`, `BLUR` or 0, (rows, columns).
 
-    Of a photograph, which somebody framed by hand, none is.
+    What somebody has outlined in the annotations `drawn` counts, else what is found. Of a photograph, which somebody
+    framed by hand, nothing is looked for.
     """
     found = np.zeros(grid.shape, np.uint8)
-    if slide.is_photograph:
+    covered = None if drawn is None else drawn_artefacts(drawn, grid)
+    if covered is not None:
+        ink, blur = covered
+    elif slide.is_photograph:
         return found
-    ink, blur = (_part(mask, grid) for mask in artefacts_of(slide, _mask_side(grid)))
+    else:
+        ink, blur = (_part(mask, grid) for mask in artefacts_of(slide, _mask_side(grid)))
     mostly = ink + blur > 0.5
     found[mostly] = np.where(ink >= blur, TileStatus.INK, TileStatus.BLUR)[mostly]
     return found

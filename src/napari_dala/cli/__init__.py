@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import sys
-import traceback
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -14,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from napari_dala.cli.console import CommandStopped, Terminated, line_of, say, saying_what_is_kept
+from napari_dala.cli.console import DEBUG, CommandStopped, Terminated, line_of, say, saying_what_is_kept, show_traceback
 from napari_dala.errors import DalaError, shown
 
 if TYPE_CHECKING:
@@ -33,7 +32,6 @@ _COMMANDS = {
     "bench": "Measure how fast this machine is.",
     "models": "List, show and import model bundles.",
 }
-_DEBUG = "DALA_DEBUG"
 
 
 class _LazyCommands(TyperGroup):
@@ -92,11 +90,11 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Show the version."),
-    debug: bool = typer.Option(False, "--debug", help=f"Show where an error comes from; also with {_DEBUG}=1."),
+    debug: bool = typer.Option(False, "--debug", help=f"Show where an error comes from; also with {DEBUG}=1."),
 ) -> None:
     """Options of `dala` itself."""
     if debug:
-        os.environ[_DEBUG] = "1"  # for the processes that this one starts, too
+        os.environ[DEBUG] = "1"  # for the processes that this one starts, too
 
 
 def main() -> None:
@@ -127,8 +125,7 @@ def main() -> None:
 
 
 def _end(line: str, error: BaseException, code: int) -> NoReturn:
-    if os.environ.get(_DEBUG):
-        traceback.print_exception(error)
+    show_traceback(error)
     say(f"dala: {line}", err=True)
     sys.exit(code)
 

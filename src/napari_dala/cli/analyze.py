@@ -14,6 +14,7 @@ from napari_dala.cli.console import (
     progress_bar,
     report_failures,
     say,
+    show_traceback,
     tell_no_tissue,
     warn_of,
 )
@@ -79,6 +80,7 @@ def analyze_slides(slides: list[Path], request: AnalysisRequest, *, compiled: bo
                 folders.append(folder)
                 incomplete.extend([f"{slide.name}: {warning}"] if warning else [])
             except (DalaError, OSError) as error:
+                show_traceback(error)
                 failures.append(line_of(error))
     report_failures(failures, len(folders), incomplete)
     return folders

@@ -8,6 +8,7 @@ import os
 import shlex
 import signal
 import sys
+import traceback
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from napari_dala.model.card import ModelCard
     from napari_dala.training.epochs import Epoch
 
+DEBUG = "DALA_DEBUG"
+"""Environment variable that is set where tracebacks are wanted."""
 _GOES_ON = {
     "analyze": "what is analysed is kept; the same command goes on from there",
     "demo": "what is analysed is kept; the same command goes on from there",
@@ -75,6 +78,12 @@ def screen(*, stderr: bool = False) -> Console:
             return super().render_str(shown(text), **options)
 
     return Screen(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
+def show_traceback(error: BaseException) -> None:
+    """Print where an error comes from, if `--debug` asks for that."""
+    if os.environ.get(DEBUG):
+        traceback.print_exception(error)
 
 
 def line_of(error: BaseException) -> str:

@@ -17,12 +17,11 @@ from zarr.codecs import Crc32cCodec
 from napari_dala.errors import DalaError
 from napari_dala.files import open_to_read
 from napari_dala.results.chunks import CODECS, codecs_of
-from napari_dala.results.store import CHUNK, FEATURES, AnalysisStore, Setting
+from napari_dala.results.store import ARRAYS, CHUNK, FEATURES, AnalysisStore, Setting, arrays_in
 from napari_dala.slide.tiles import BLOCK, TileGrid
 from napari_dala.validation import parse_json, read_json
 
 SCHEMA = 1
-_ARRAYS = ("status", "features", "layer4", "scored", "exact", "probability", "cam", "unfamiliarity")
 _SEAL = "sealed"  # attribute of a group: what `_seal` gave of it; older stores have none
 MOST_TILES = 2**26  # of a slide; more is no slide, and would take gigabytes to look at
 STORE_FILE = "analysis.zarr"  # in the folder of an analysis
@@ -144,7 +143,7 @@ def _content(path: Path) -> bytes:
 
 
 def _digests(group: Path) -> dict[str, str]:
-    headers = {name: group / name / "zarr.json" for name in _ARRAYS}
+    headers = {name: group / name / "zarr.json" for name in ARRAYS}
     return {name: hashlib.sha256(_content(path)).hexdigest() for name, path in headers.items() if path.is_file()}
 
 
@@ -178,7 +177,7 @@ def _check_seal(group: Path, attributes: dict[str, Any], is_checked: bool) -> No
     if not sealed and not is_checked:
         return
     found = _seal(group, attributes)
-    for name in ("", *_ARRAYS):
+    for name in ("", *ARRAYS):
         if not isinstance(sealed, dict) or sealed.get(name) != found.get(name):
             raise DalaError(f"{group / name / 'zarr.json'}: damaged; run the analysis again, which keeps what is sound")
 
@@ -238,14 +237,15 @@ def open_store(
         if setting is not None and bundle_hash is not None:
             latest = [setting, bundle_hash[:12]]
         elif bundle_hash is not None:
-            settings = [name for name, group in root.groups() if bundle_hash[:12] in group]
+            name = f"*/{bundle_hash[:12]}/zarr.json"
+            settings = sorted(header.parts[-3] for header in Path(path).glob(name))
             latest = [latest[0] if latest and latest[0] in settings else settings[0], bundle_hash[:12]]
         tiles, head = root[latest[0]], root["/".join(latest)]
         rows, columns = Setting.from_attributes(cast("Any", tiles.attrs["setting"])).grid.shape
         if rows * columns > MOST_TILES:
             raise DalaError(f"{path}: says it holds {rows} x {columns} tiles; more than {MOST_TILES} are not read")
         for group in (cast("zarr.Group", tiles), cast("zarr.Group", head)):
-            is_checked = any(Crc32cCodec in codecs_of(array) for _, array in group.arrays())
+            is_checked = any(Crc32cCodec in codecs_of(array) for array in arrays_in(group).values())
             _check_seal(Path(path) / group.path, group.attrs.asdict(), is_checked)
         store = AnalysisStore(Path(path), cast("zarr.Group", tiles), cast("zarr.Group", head))
     except (OSError, LookupError, TypeError, ValueError, RecursionError) as error:

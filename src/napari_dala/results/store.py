@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 TRUNK_VALUES = ("features", "layer4")
+ARRAYS = ("status", *TRUNK_VALUES, "scored", "exact", "probability", "cam", "unfamiliarity")
+"""Of a store: one value, or several, a tile."""
 FEATURES = 2048  # channels of ResNet-50's layer4
 CHUNK = 4 * BLOCK
 """Side, in tiles, of a chunk of what is read of a whole slide at once; for each zarr takes 0.1 ms, be it empty.
@@ -100,6 +102,11 @@ class Setting:
         return cls(values["fingerprint"], TileGrid(**grid), values["trunk_hash"], values["precision"])
 
 
+def arrays_in(group: zarr.Group) -> dict[str, zarr.Array[Any]]:
+    """Return the arrays of a group by name, looking at no other group in it, for that may be damaged."""
+    return {name: cast("zarr.Array[Any]", group[name]) for name in ARRAYS if name in group}
+
+
 class AnalysisStore:
     """One bundle's results for one slide under one setting; see `open_store` and `create_store`."""
 
@@ -112,7 +119,7 @@ class AnalysisStore:
         self.card: dict[str, Any] = about_head["card"]
         self.slide: dict[str, Any] = about_tiles["slide"]
         self._tiles = tiles
-        self._arrays: dict[str, zarr.Array[Any]] = {**dict(tiles.arrays()), **dict(head.arrays())}
+        self._arrays: dict[str, zarr.Array[Any]] = arrays_in(tiles) | arrays_in(head)
         for name in ("status", *TRUNK_VALUES[:1], "scored", "probability", "cam"):
             if name not in self._arrays:
                 raise DalaError(f"{path}: its {name} is missing; run the analysis again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -88,16 +89,14 @@ def find_stored(folder: Path, like: Setting) -> StoredFeatures | None:
         Slide, trunk and the tiles' size and resolution must be these, the precision too unless it is "auto"; the
         tiles may overlap as they like.
     """
-    try:
-        groups = [group for _, group in zarr.open_group(folder / "analysis.zarr", mode="r").groups()]
-        found = [(Setting.from_attributes(cast("Any", group.attrs["setting"])), group) for group in groups]
-        stored = [
-            StoredFeatures(setting, np.asarray(cast("zarr.Array[Any]", group["status"])[:]), group)
-            for setting, group in found
-            if _fits(setting, like)
-        ]
-    except (OSError, KeyError, TypeError, ValueError):  # absent, or no analysis
-        return None
+    stored = []
+    for header in sorted((folder / "analysis.zarr").glob("*/zarr.json")):
+        with suppress(OSError, LookupError, TypeError, ValueError):  # damaged, or of no analysis
+            group = zarr.open_group(header.parent, mode="r")
+            setting = Setting.from_attributes(cast("Any", group.attrs["setting"]))
+            if _fits(setting, like):
+                status = np.asarray(cast("zarr.Array[Any]", group["status"])[:])
+                stored.append(StoredFeatures(setting, status, group))
     return max(stored, key=lambda one: int((one.status == TileStatus.DONE).sum()), default=None)
 
 

@@ -12,6 +12,7 @@ from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 from superqt.utils import create_worker
 
 from napari_dala.annotations.adoption import adopt_old_folder
+from napari_dala.annotations.files import annotations_path
 from napari_dala.plugin.analyze.spinner import hold_spinner
 from napari_dala.plugin.preferences import load_preferences
 from napari_dala.plugin.viewer.slide_layers import file_of, view_of
@@ -302,6 +303,7 @@ def request_for(slide: Slide, model: Path | str, region: Sequence[Polygon] | Non
         mpp=given_mpp(slide),
         model=str(model),
         out=analyses_folder(slide),
+        annotations=annotations_path(slide.fingerprint, preferences.workspace),
         region=region,
         device=preferences.device,
         precision=preferences.precision,
