@@ -265,7 +265,7 @@ class ResultLayers:
             classes_name,
             "class",
             visible=False,
-            **_kinds(*(np.array([*entry.color, 255]) / 255 for entry in card.classes)),
+            **look_of_kinds(*(np.array([*entry.color, 255]) / 255 for entry in card.classes)),
         )
         cam = self._image(
             self.thresholded.map.copy(),
@@ -293,7 +293,7 @@ class ResultLayers:
             without_tags(f"{_LEFT_OUT}{self._whose}"),
             "left out",
             visible=False,
-            **_kinds(_INK, _BLUR),
+            **look_of_kinds(_INK, _BLUR),
         )
 
     def _image(self, data: NDArray[Any], name: str, role: str, **look: Any) -> Image:
@@ -383,7 +383,7 @@ class ResultLayers:
             self.probability.opacity = after
 
 
-def _kinds(*colors: ArrayLike) -> dict[str, Any]:
+def look_of_kinds(*colors: ArrayLike) -> dict[str, Any]:
     """Return the look of a layer of whole numbers: 0 is clear, 1 has the first colour, and so on."""
     table = np.vstack(((0, 0, 0, 0), *colors))
     stops = np.linspace(0, 1, len(table) + 1)

@@ -44,6 +44,7 @@ TOGGLE_KEY = "h"
 NEXT_KEY = "n"
 PREVIOUS_KEY = "shift-n"
 SUGGEST_KEY = "u"  # for unsure; napari has no use of its own for it
+COMPARE_KEY = "j"  # for jump; napari has no use of its own for it
 OUTDATED = " (outdated)"
 """Ends the names of layers whose results were made at another resolution than the slide has now."""
 _KEEP_MS = 300  # after which a threshold that rests is written
@@ -75,6 +76,8 @@ class Session(QObject):
     """A model of this name is in the workspace now, and is the one to go on with."""
     step_asked = Signal(int)
     """A key asks for the next (1) or previous (-1) spot."""
+    difference_asked = Signal()
+    """A key asks for the next tile on which two results differ."""
     suggestion_asked = Signal()
     """A key asks for the next tile to label."""
 
@@ -288,6 +291,10 @@ class Session(QObject):
         """Go to the previous spot."""
         self.step_asked.emit(-1)
 
+    def next_difference(self) -> None:
+        """Go to the next tile on which two results differ."""
+        self.difference_asked.emit()
+
     def suggest(self) -> None:
         """Go to the tile to label next."""
         self.suggestion_asked.emit()
@@ -353,6 +360,7 @@ KEYS: dict[str, Callable[[Session], None]] = {
     NEXT_KEY: Session.next_spot,
     PREVIOUS_KEY: Session.previous_spot,
     SUGGEST_KEY: Session.suggest,
+    COMPARE_KEY: Session.next_difference,
 }
 """What the keys do that belong to no dock."""
 

@@ -64,6 +64,12 @@ void edge() {
 }
 """
 
+_CURTAIN = """
+void curtain() {
+    if ((gl_FragCoord.x - $at) * $side > 0.0) { gl_FragColor.a = 0.0; }
+}
+"""
+
 _WITHIN = """
 void within() {
     vec2 at = $place();
@@ -75,9 +81,10 @@ void within() {
 class _Shading(Filter):  # type: ignore[misc]  # vispy is not typed
     """A function that has the last word on every pixel of an image layer."""
 
+    _node: VisualNode | None = None
+
     def __init__(self, code: str, order: int = 20) -> None:
         super().__init__(fcode=code, fhook="post", fpos=order)
-        self._place = Function(_PLACE)
 
     def draw_in(self, viewer: ViewerModel, layer: Image) -> None:
         """Begin to draw in a layer; without a window, or in a napari that is built otherwise, nothing is drawn."""
@@ -88,19 +95,34 @@ class _Shading(Filter):  # type: ignore[misc]  # vispy is not typed
             node = window._qt_viewer.canvas.layer_to_visual[layer].node
         except (AttributeError, KeyError):
             return
-        self._place["to_pixels"] = node.transforms.get_transform("framebuffer", "visual")
-        self.fshader["place"] = self._place
         self._prepare(node, layer)
         node.attach(self)
+        self._node = node
+
+    def end(self) -> None:
+        """Draw no more."""
+        node, self._node = self._node, None
+        if node is not None:
+            node.detach(self)
 
     def _prepare(self, node: VisualNode, layer: Image) -> None:
         """Give the function what it needs of the layer's picture."""
 
 
-class _Lines(_Shading):
+class _Placed(_Shading):
+    """A function that asks where in the layer's picture it is."""
+
+    def _prepare(self, node: VisualNode, layer: Image) -> None:
+        place = Function(_PLACE)
+        place["to_pixels"] = node.transforms.get_transform("framebuffer", "visual")
+        self.fshader["place"] = self._place = place
+
+
+class _Lines(_Placed):
     """A function that draws lines, as wide on every screen."""
 
     def _prepare(self, node: VisualNode, layer: Image) -> None:
+        super()._prepare(node, layer)
         self.fshader["scale"] = float(node.transforms.pixel_scale)
 
 
@@ -111,12 +133,31 @@ class Hatching(_Lines):
         super().__init__(_HATCH)
 
 
-class Bounds(_Shading):
+class Bounds(_Placed):
     """Leaves out of a layer what lies to the right of a point or below it, (row, column) in the layer's pixels."""
 
     def __init__(self, end: tuple[float, float]) -> None:
         super().__init__(_WITHIN, order=21)  # lines too
         self.fshader["end"] = end[::-1]
+
+
+class Curtain(_Shading):
+    """Leaves of a layer only what is left (side 1) or right (side -1) of a place on the screen."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__(_CURTAIN, order=22)
+        self.fshader["side"] = float(side)
+        self._part = self.fshader["at"] = 0.0
+
+    def draw_to(self, part: float) -> None:
+        """Hang it at a part of the canvas' width, 0 to 1."""
+        self._part = part
+        if self._node is not None:
+            self.fshader["at"] = part * float(self._node.canvas.physical_size[0])
+            self._node.update()
+
+    def _prepare(self, node: VisualNode, layer: Image) -> None:
+        self.fshader["at"] = self._part * float(node.canvas.physical_size[0])
 
 
 class Outlines(_Lines):
