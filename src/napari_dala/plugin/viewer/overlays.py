@@ -57,6 +57,12 @@ class Overlays:
         parts = self.standing, self.preview, self._away
         return tuple(layer for results in parts if results for layer in results.all)
 
+    @property
+    def aside(self) -> tuple[Layer, ...]:
+        """Layers of results that are not looked at, and give way to others."""
+        shown = self.shown
+        return () if shown is None else tuple(layer for layer in self.all if layer not in shown.all)
+
     def show(self, loaded: LoadedAnalysis) -> ResultLayers:
         """Lay results over the slide in place of all there are; how they are shown stays as it was."""
         self.drop()

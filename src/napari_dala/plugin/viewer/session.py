@@ -10,6 +10,7 @@ from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 
 from napari_dala.errors import DalaError, SlideError
 from napari_dala.plugin.preferences import load_preferences
+from napari_dala.plugin.viewer.layer_rows import list_all_but
 from napari_dala.plugin.viewer.overlays import Overlays
 from napari_dala.plugin.viewer.side_by_side import SideBySide
 from napari_dala.plugin.viewer.slide_layers import (
@@ -106,6 +107,7 @@ class Session(QObject):
         layers.selection.events.active.connect(self._on_layers)
         for key, call in KEYS.items():
             viewer.bind_key(key, _of_viewer(call), overwrite=True)
+        self.results_changed.connect(self._tidy_list)
         self._on_layers()
 
     @property
@@ -328,6 +330,10 @@ class Session(QObject):
         self._show_scale_bar()
         self._watch_status()
         self.slides_changed.emit()
+
+    def _tidy_list(self) -> None:
+        aside = {layer for overlays in self._overlays.values() for layer in overlays.aside}
+        list_all_but(self.viewer, aside)
 
     def _show_scale_bar(self) -> None:
         """Show the scale bar with the first slide in micrometres; whoever hides it then has it hidden."""

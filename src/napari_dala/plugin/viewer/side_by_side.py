@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary, ref
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 import numpy as np
 
@@ -43,7 +43,8 @@ class SideBySide:
 
     def __init__(self, viewer: ViewerModel, owner_of: WeakMethod[Callable[[Layer], Layer | None]]) -> None:
         self._viewer, self._owner_of = ref(viewer), owner_of
-        self._was_visible: WeakKeyDictionary[Layer, bool] = WeakKeyDictionary()  # of what is hidden
+        self._was_visible: WeakKeyDictionary[Layer, bool] = WeakKeyDictionary()  # of what lies on hidden slides
+        self._hidden: WeakSet[Image] = WeakSet()  # slides that make room for another
 
     @property
     def _all(self) -> list[Image]:
@@ -77,6 +78,8 @@ class SideBySide:
 
     def welcome(self, layer: Layer) -> None:
         """Place a slide that was opened beside those that are there, and bring it into view."""
+        if shows_slide(layer):
+            layer.events.visible.connect(lambda event: self._carry_along(event.source))
         others = [other for other in self._all if other is not layer]
         is_opened = bool(layer.source.path) or "dala_slide" in layer.metadata
         if why_no_slide(layer) and is_opened and any(map(is_in_um, others)) and not is_in_um(layer):
@@ -105,18 +108,29 @@ class SideBySide:
         bring_into_view(viewer, layer)
 
     def show_alone(self, layer: Image | None) -> None:
-        """Hide the other slides and what lies on them, and show this one as it was; all of them for None."""
-        viewer, owner_of = self._viewer(), self._owner_of()
-        for other in viewer.layers if viewer is not None and owner_of is not None else ():
-            owner = owner_of(other)  # type: ignore[misc]
-            if owner is None or not shows_slide(owner):
-                continue
-            if layer is None or owner is layer:
-                if other in self._was_visible:
-                    other.visible = self._was_visible.pop(other)
-            elif other not in self._was_visible:
-                self._was_visible[other] = other.visible
+        """Hide the other slides and show this one; for None, show all that were hidden so."""
+        for other in self._all:
+            if layer is not None and other is not layer:
+                if other.visible:
+                    self._hidden.add(other)
                 other.visible = False
+            elif other in self._hidden:
+                self._hidden.discard(other)
+                other.visible = True
+
+    def _carry_along(self, layer: Image) -> None:
+        """Hide what belongs to a slide that is hidden, and show it as it was with the slide."""
+        viewer, owner_of = self._viewer(), self._owner_of()
+        if viewer is None or owner_of is None:
+            return
+        for other in viewer.layers:
+            if other is layer or owner_of(other) is not layer:
+                continue
+            if not layer.visible:
+                self._was_visible.setdefault(other, other.visible)
+                other.visible = False
+            elif other in self._was_visible:
+                other.visible = self._was_visible.pop(other)
 
     def _agree(self, layer: Image) -> None:
         viewer = self._viewer()
