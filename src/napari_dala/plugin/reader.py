@@ -14,7 +14,7 @@ from superqt.utils import ensure_main_thread
 
 from napari_dala.errors import SlideError
 from napari_dala.plugin.viewer.plain_text import without_tags
-from napari_dala.plugin.viewer.session import session_of
+from napari_dala.plugin.viewer.scale_bar import show_scale_bar
 from napari_dala.slide.backends.dicom import dicom_files
 from napari_dala.slide.open import OPENSLIDE_SUFFIXES, open_slide
 from napari_dala.slide.pyramid import pyramid
@@ -102,7 +102,13 @@ def _beside_others(slide: Slide) -> LayerData:
     """Return a slide's layer in the units of the slides in the window, which has a session from now on."""
     pixels, attributes, kind = slide_layer(slide)
     viewer = napari.current_viewer()
-    if viewer is not None:
+    if viewer is None:
+        return pixels, attributes, kind
+    if slide.mpp is not None:
+        show_scale_bar(viewer)
+    if len(viewer.layers):  # else it is alone, and need not wait for all that a session imports
+        from napari_dala.plugin.viewer.session import session_of
+
         units = session_of(viewer).slides.units_for(slide)
         attributes |= units | {"metadata": attributes["metadata"] | units.get("metadata", {})}
     return pixels, attributes, kind

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from pydantic import ValidationError
 
 from napari_dala.errors import DalaError
 from napari_dala.model.card import ModelCard
 from napari_dala.results.store import Setting
+from napari_dala.slide.resolution import is_at
 from napari_dala.validation import read_json
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_dala.model.catalog import ModelEntry
-
-_SAME_MPP = 1e-3  # of um per pixel, relative: what rounding makes of a number that was typed
 
 
 @dataclass(frozen=True)
@@ -40,11 +38,6 @@ class ModelResults:
     setting: str
     card: ModelCard
     mpp: tuple[float, float]
-
-
-def is_at(mpp: tuple[float, float], other: tuple[float, float]) -> bool:
-    """Return whether two resolutions, um per px (x, y), are the same but for rounding."""
-    return bool(np.allclose(mpp, other, rtol=_SAME_MPP, atol=0))
 
 
 def results_by(entry: ModelEntry, path: Path, mpp: tuple[float, float]) -> ModelResults | None:

@@ -249,19 +249,6 @@ def test_a_picture_without_file_or_resolution(qtbot: Any, docks: Any, small_slid
     np.testing.assert_array_equal(open_slide(written[0]).read(0, 0, 500, 460), pixels)
 
 
-def test_a_resolution_is_never_carried_over(qtbot: Any, docks: Any, small_slide: Path) -> None:
-    viewer, dock = docks.viewer, docks.analyze
-    pixels = open_slide(small_slide).read(200, 200, 500, 460)
-    viewer.add_image(pixels, rgb=True, name="first")
-    qtbot.mouseClick(dock.resolution.usual["20×"], Qt.MouseButton.LeftButton)
-    assert dock.mpp_box.value() == 0.5, "one of the usual values"
-    viewer.add_image(pixels[:300], rgb=True, name="second")
-    assert dock.layer_box.currentText() == "second"
-    assert dock.mpp_box.value() == 0
-    assert not dock.run_button.isEnabled()
-    assert viewer.canvas.overlays.scale_bar.visible
-
-
 def test_the_resolution_of_one_slide_is_not_taken_for_that_of_another(docks: Any, small_slide: Path) -> None:
     viewer, session = docks.viewer, docks.analyze._session
     pixels = open_slide(small_slide).read(200, 200, 500, 460)

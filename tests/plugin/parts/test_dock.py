@@ -271,15 +271,14 @@ def test_accept_never_comes_where_cancel_was(viewer: Viewer, qtbot: Any, small_s
 # The scale bar
 
 
-def test_a_scale_bar_comes_with_the_first_slide_in_micrometres(
-    viewer: Viewer, small_slide: Path, tmp_path: Path
-) -> None:
+def test_a_scale_bar_comes_with_the_first_slide_in_micrometres(viewer: Viewer, qtbot: Any, small_slide: Path) -> None:
     bar = viewer.canvas.overlays.scale_bar
     assert not bar.visible
     viewer.open(small_slide, plugin="napari-dala")
-    assert bar.visible
+    qtbot.waitUntil(lambda: bar.visible)
     bar.visible = False
     viewer.open(small_slide, plugin="napari-dala")
+    qtbot.wait(500)
     assert not bar.visible
     assert session_of(viewer).slide_layers
     QTest.qWait(10)

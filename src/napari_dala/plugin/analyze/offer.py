@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_dala.results.by_model import is_at
+from napari_dala.slide.resolution import is_at
 
 if TYPE_CHECKING:
     from napari_dala.model.catalog import ModelEntry

@@ -11,7 +11,7 @@ from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 from napari_dala.errors import DalaError, SlideError
 from napari_dala.plugin.preferences import load_preferences
 from napari_dala.plugin.viewer.layer_rows import list_all_but
-from napari_dala.plugin.viewer.overlays import Overlays
+from napari_dala.plugin.viewer.scale_bar import show_scale_bar
 from napari_dala.plugin.viewer.side_by_side import SideBySide
 from napari_dala.plugin.viewer.slide_layers import (
     bring_into_view,
@@ -24,8 +24,8 @@ from napari_dala.plugin.viewer.slide_layers import (
     why_no_slide,
 )
 from napari_dala.plugin.viewer.status_bar import WithProbability
-from napari_dala.results.by_model import is_at
 from napari_dala.results.thresholds import keep_threshold, stored_threshold
+from napari_dala.slide.resolution import is_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from napari_dala.plugin.analyze.run import AnalysisRun
     from napari_dala.plugin.viewer.cam_picture import CamView
+    from napari_dala.plugin.viewer.overlays import Overlays
     from napari_dala.plugin.viewer.result_layers import ResultLayers
     from napari_dala.results.loaded import LoadedAnalysis, StoredBlock
     from napari_dala.slide import Slide
@@ -87,7 +88,6 @@ class Session(QObject):
         self._viewer = ref(viewer)
         self._overlays: dict[Image, Overlays] = {}
         self._hidden: list[Layer] = []
-        self._has_scale = False
         self._claims: WeakKeyDictionary[Layer, Image] = WeakKeyDictionary()
         self.layer: Image | None = None
         self.problem: str | None = None
@@ -193,7 +193,7 @@ class Session(QObject):
     def put_away(self, layer: Image) -> None:
         """Show no results of a slide layer any more; they stay on disk."""
         self.keep_threshold()
-        self._change(layer, Overlays.put_away)
+        self._change(layer, lambda overlays: overlays.put_away())
 
     def name_models(self, name_of: Callable[[ResultLayers], str | None]) -> None:
         """Call the models of all results as they are called now; None where that is not known."""
@@ -221,6 +221,8 @@ class Session(QObject):
 
         How results are shown stays as it was. A preview ends when it is kept or dropped, or other results are shown.
         """
+        from napari_dala.plugin.viewer.overlays import Overlays  # not before: it takes longer than opening a slide
+
         self.keep_threshold()
         overlays = self._overlays.setdefault(layer, Overlays(self.viewer.layers, layer))
         before = overlays.standing
@@ -240,11 +242,11 @@ class Session(QObject):
 
     def keep_preview(self, layer: Image) -> None:
         """Let a preview replace the results beside it."""
-        self._change(layer, Overlays.keep)
+        self._change(layer, lambda overlays: overlays.keep())
 
     def drop_preview(self, layer: Image) -> None:
         """Remove a preview; what it hid is visible again, as it was."""
-        self._change(layer, Overlays.drop)
+        self._change(layer, lambda overlays: overlays.drop())
 
     def show_before(self, layer: Image, before: bool) -> None:
         """Look at what a preview hides, or at the preview again."""
@@ -336,9 +338,8 @@ class Session(QObject):
         list_all_but(self.viewer, aside)
 
     def _show_scale_bar(self) -> None:
-        """Show the scale bar with the first slide in micrometres; whoever hides it then has it hidden."""
-        if self.layer is not None and is_in_um(self.layer) and not self._has_scale:
-            self._has_scale = self.viewer.canvas.overlays.scale_bar.visible = True
+        if self.layer is not None and is_in_um(self.layer):
+            show_scale_bar(self.viewer)
 
     def _watch_status(self) -> None:
         """Let the status bar say class and probability under the cursor, whichever layer is selected."""

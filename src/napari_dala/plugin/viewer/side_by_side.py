@@ -123,10 +123,11 @@ class SideBySide:
         viewer, owner_of = self._viewer(), self._owner_of()
         if viewer is None or owner_of is None:
             return
+        is_hidden = not layer.visible
         for other in viewer.layers:
             if other is layer or owner_of(other) is not layer:
                 continue
-            if not layer.visible:
+            if is_hidden:
                 self._was_visible.setdefault(other, other.visible)
                 other.visible = False
             elif other in self._was_visible:

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 
-def in_turns(viewer: ViewerModel, steps: Iterable[Callable[[], object]]) -> None:
+def in_turns(viewer: ViewerModel, steps: Iterable[Callable[[], object]], rest_ms: int = 0) -> None:
     """Take steps in order: each in a turn of its own of the window's event loop; without a window all now.
 
-    What is left when the window closes is not done.
+    Before each it rests for `rest_ms`. What is left when the window closes is not done.
     """
     window = getattr(viewer, "window", None)
     if window is None:
@@ -34,4 +34,4 @@ def in_turns(viewer: ViewerModel, steps: Iterable[Callable[[], object]]) -> None
             timer.deleteLater()
 
     timer.timeout.connect(turn)
-    timer.start(0)
+    timer.start(rest_ms)
