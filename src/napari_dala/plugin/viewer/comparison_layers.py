@@ -8,8 +8,8 @@ import numpy as np
 from napari.layers import Image
 from napari.utils.colormaps import Colormap
 
+from napari_dala.plugin.viewer.looks import look_of_kinds
 from napari_dala.plugin.viewer.plain_text import without_tags
-from napari_dala.plugin.viewer.result_layers import look_of_kinds
 from napari_dala.plugin.viewer.shading import Curtain
 from napari_dala.plugin.viewer.slide_layers import place_over
 from napari_dala.results.report.ramps import PROBABILITY

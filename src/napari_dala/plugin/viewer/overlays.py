@@ -67,9 +67,7 @@ class Overlays:
         """Lay results over the slide in place of all there are; how they are shown stays as it was."""
         self.drop()
         before, self.standing = self.standing or self._take_back(), None
-        if before is not None:
-            before.remove()  # first, for napari numbers layers whose name is taken
-        results = ResultLayers(self._layers, self._slide_layer, loaded, at_once=False)
+        results = ResultLayers(self._layers, self._slide_layer, loaded, at_once=False, instead_of=before)
         if before is not None:
             _look_alike(before, results)
         self.standing = results

@@ -12,6 +12,7 @@ from psygnal import Signal
 
 from napari_dala.model.threshold import FAINTEST
 from napari_dala.plugin.viewer.cam_picture import CamPainter, CamView, tiles_in_view
+from napari_dala.plugin.viewer.looks import look_of_kinds
 from napari_dala.plugin.viewer.plain_text import without_tags
 from napari_dala.plugin.viewer.shading import Bounds, Hatching, Outlines
 from napari_dala.plugin.viewer.slide_layers import PLACEMENT, place_over, to_slide
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from napari_dala.model.threshold import ThresholdedMap
     from napari_dala.results.loaded import LoadedAnalysis, StoredBlock
 
-DIMMED = 0.15
+DIMMED = 0.12
 """Opacity of the probability while a Grad-CAM lies over it: one map at a time."""
 _LINES = (0.1, 0.1, 0.1, 1.0)
 _LEFT_OUT, _INK, _BLUR = "Ink and blur", (0.1, 0.3, 0.9, 1.0), (0.9, 0.7, 0.1, 1.0)
@@ -55,6 +56,8 @@ class ResultLayers:
         Of the layers' names.
     at_once
         All layers are laid now; else the probability alone, and the others by `enter`.
+    instead_of
+        Results whose layers these take over: napari takes 0.2 s for each layer that goes. They are done with then.
 
     Attributes
     ----------
@@ -80,7 +83,9 @@ class ResultLayers:
         ending: str = "",
         *,
         at_once: bool = True,
+        instead_of: ResultLayers | None = None,
     ) -> None:
+        self._taken_over = {} if instead_of is None else instead_of.give_up()
         self.analysis = loaded.analysis
         self._ending = ending
         self.slide_layer = slide_layer
@@ -94,6 +99,7 @@ class ResultLayers:
         self._explainer.made.connect(self._show_cam)
         self._outlines = Outlines()
         self._lines = {"cam": self._outlines, "unfamiliar": Hatching()}
+        self._bounds: list[Bounds] = []
         self.left_out: Image | None = None
         self.probability, self.classes, self.cam = self._create()
         self._outline()
@@ -106,16 +112,16 @@ class ResultLayers:
         for name in PLACEMENT:
             getattr(slide_layer.events, name).connect(self._place)
         slide_layer.events.name.connect(self._rename)
-        *waiting, first = self.all
-        self._insert(first)
-        self._waiting = waiting
+        for layer in self._taken_over.values():
+            layers.remove(layer)
+        self._insert(self.probability)
+        self._waiting = list(self.all)
         if at_once:
             while self._waiting:
                 self._insert(self._waiting.pop(0))
 
     def enter(self, viewer: ViewerModel) -> None:
         """Lay the layers that wait, in a window one in each turn of its event loop: napari takes 0.1 s for each."""
-        self._cut(viewer, self.probability)
         in_turns(viewer, [partial(self._enter_next, viewer)] * len(self._waiting))
 
     def _enter_next(self, viewer: ViewerModel) -> None:
@@ -130,10 +136,13 @@ class ResultLayers:
         """Draw nothing of a layer beyond the slide: its pixels are all of one size, and the last ones reach out."""
         corner = self.slide_layer.data_to_world(np.subtract(self.analysis.grid.slide_size[::-1], 0.5))
         row, column = np.add(layer.world_to_data(corner), 0.5).tolist()
-        Bounds((row, column)).draw_in(viewer, layer)
+        self._bounds.append(Bounds((row, column)))
+        self._bounds[-1].draw_in(viewer, layer)
 
     def _insert(self, layer: Layer) -> None:
         """Lay a layer over the probability, or where that is not there over the slide; what is selected stays so."""
+        if layer in self._layers:
+            return
         selection = set(self._layers.selection) or {self.slide_layer}
         below = self.probability if self.probability in self._layers else self.slide_layer
         self._layers.insert(self._layers.index(below) + 1, layer)
@@ -150,13 +159,20 @@ class ResultLayers:
         """Those that the user has not removed."""
         return [layer for layer in self.all if layer in self._layers]
 
-    def remove(self) -> None:
-        """Take the layers out of the viewer."""
+    def give_up(self) -> dict[str, Layer]:
+        """Care for the layers no more; return those that are there by their role."""
         self._waiting.clear()
+        self.cam.events.visible.disconnect(self._on_cam_visible)
+        for shading in (*self._lines.values(), *self._bounds):
+            shading.end()
         for name in PLACEMENT:
             getattr(self.slide_layer.events, name).disconnect(self._place)
         self.slide_layer.events.name.disconnect(self._rename)
-        for layer in self.present:
+        return {layer.metadata["dala_role"]: layer for layer in self.present}
+
+    def remove(self) -> None:
+        """Take the layers out of the viewer."""
+        for layer in self.give_up().values():
             self._layers.remove(layer)
 
     def add(self, blocks: Iterable[StoredBlock]) -> None:
@@ -301,7 +317,12 @@ class ResultLayers:
         fixed: dict[str, Any] = {"blending": "translucent", "rgb": False, "multiscale": False}
         look = {"contrast_limits": (0, 1), "opacity": 0.5} | fixed | look
         metadata = {"dala_analysis": self.analysis, "dala_role": role, "dala_threshold": self.threshold}
-        return Image(data, name=name, metadata=metadata, **look)
+        layer = self._taken_over.pop(role, None)
+        if layer is None:
+            return Image(data, name=name, metadata=metadata, **look)
+        layer.data, layer.name, layer.metadata = data, name, metadata
+        layer.colormap, layer.contrast_limits = look["colormap"], look["contrast_limits"]
+        return layer
 
     @property
     def _is_left_out(self) -> NDArray[np.uint8]:
@@ -381,11 +402,3 @@ class ResultLayers:
             before, after = after, before
         if self.probability.opacity == before:
             self.probability.opacity = after
-
-
-def look_of_kinds(*colors: ArrayLike) -> dict[str, Any]:
-    """Return the look of a layer of whole numbers: 0 is clear, 1 has the first colour, and so on."""
-    table = np.vstack(((0, 0, 0, 0), *colors))
-    stops = np.linspace(0, 1, len(table) + 1)
-    limits = (-0.5, len(table) - 0.5)
-    return {"colormap": Colormap(table, controls=stops, interpolation="zero"), "contrast_limits": limits}

@@ -108,6 +108,7 @@ class Session(QObject):
         for key, call in KEYS.items():
             viewer.bind_key(key, _of_viewer(call), overwrite=True)
         self.results_changed.connect(self._tidy_list)
+        self.slides_changed.connect(self._tidy_list)
         self._on_layers()
 
     @property
