@@ -32,18 +32,17 @@ def test_a_preview_takes_the_place_of_what_it_hides(viewer: Viewer, qtbot: Any, 
     folder = analyses_folder(slide_of(session.layer))
     for _ in range(2):
         session.show(session.layer, load(folder, "a" * 64))
-        qtbot.wait(100)
+        qtbot.waitUntil(lambda: len(listed(viewer)) == 4)
         first = listed(viewer)
         session.show(session.layer, load(folder, "b" * 64), preview=True)
-        qtbot.wait(100)
-        assert len(listed(viewer)) == len(first)
+        qtbot.waitUntil(lambda: len(viewer.layers) == 7)
+        qtbot.waitUntil(lambda: len(listed(viewer)) == 4)
         assert all("(preview)" in name for name in listed(viewer)[:-1])
         session.show_before(session.layer, True)
         assert listed(viewer) == first
         session.show_before(session.layer, False)
         session.keep_preview(session.layer)
-        qtbot.wait(100)
-        assert len(listed(viewer)) == len(first) == len(viewer.layers)
+        qtbot.waitUntil(lambda: len(listed(viewer)) == 4 == len(viewer.layers))
 
 
 def test_a_hidden_slide_hides_what_lies_on_it_and_shows_it_as_it_was(

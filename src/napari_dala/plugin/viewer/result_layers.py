@@ -40,9 +40,8 @@ _NO_LEVEL = 2.0
 class ResultLayers:
     """Creates layers above a slide layer and keeps them up to date.
 
-    Probability, and hidden at first predicted class and Grad-CAM, which dims the probability when it is shown; where
-    the bundle knows what it was trained on, also hatching over tissue unlike that. Where tiles were left out for ink
-    or blur, a hidden layer of those.
+    Probability, hidden at first predicted class and Grad-CAM, which dims the probability; where the bundle knows what
+    it was trained on, hatching over tissue unlike that; hidden, what was left out for ink or blur.
 
     Parameters
     ----------
@@ -116,9 +115,8 @@ class ResultLayers:
             layers.remove(layer)
         self._insert(self.probability)
         self._waiting = list(self.all)
-        if at_once:
-            while self._waiting:
-                self._insert(self._waiting.pop(0))
+        while at_once and self._waiting:
+            self._insert(self._waiting.pop(0))
 
     def enter(self, viewer: ViewerModel) -> None:
         """Lay the layers that wait, in a window one in each turn of its event loop: napari takes 0.1 s for each."""
@@ -255,8 +253,7 @@ class ResultLayers:
         tile = self.tile_at(world)
         if tile is None:
             return ""
-        card, values = self.analysis.card, self.analysis.probability[:, tile[0], tile[1]]
-        called = self.class_at(*tile)
+        card, values, called = self.analysis.card, self.analysis.probability[:, *tile], self.class_at(*tile)
         name = NOT_JUDGED if called is None else card.class_names[called]
         shares = ", ".join(f"{other} {value:.0%}" for other, value in zip(card.class_names, values, strict=True))
         return without_tags(f"{name}{'' if card.trained else ' (untrained)'}: {shares}")
@@ -357,11 +354,10 @@ class ResultLayers:
 
     def _rename(self) -> None:
         """Rename layers that are to be called otherwise than before; a name that the user gave stays as long."""
-        names = self._names
-        for layer, before, name in zip(self.all, self._named, names, strict=True):
-            if name != before:
+        before, self._named = self._named, self._names
+        for layer, old, name in zip(self.all, before, self._named, strict=True):
+            if name != old:
                 layer.name = name
-        self._named = names
 
     def _place(self) -> None:
         """Lay every layer where its grid lies on the slide layer, however that is scaled, moved or turned."""
