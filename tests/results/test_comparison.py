@@ -15,7 +15,7 @@ from napari_dala.annotations.document import Annotation, AnnotationClass, Annota
 from napari_dala.errors import DalaError
 from napari_dala.model.card import UNTRAINED_CARD
 from napari_dala.results.analysis import Analysis
-from napari_dala.results.comparison import Comparison, compare
+from napari_dala.results.comparison import ResultPair, compare
 from napari_dala.results.opening import create_store
 from napari_dala.results.store import Setting
 from napari_dala.results.tile_results import TileStatus
@@ -53,7 +53,7 @@ def test_kappa_is_sklearns(pairs: list[tuple[bool, bool]]) -> None:
     called = np.array(pairs, bool).T[:, None]
     probability = np.where(called, 0.9, 0.1).astype(np.float32)
     grid = TileGrid((224 * called.shape[2], 224), 224, (1.0, 1.0), 7)
-    found = Comparison(grid, "malignant", probability, called, grid.areas())
+    found = ResultPair(grid, "malignant", probability, called, grid.areas())
     assert found.agreement == pytest.approx((called[0] == called[1]).mean())
     if len(np.unique(called)) > 1:
         assert found.kappa == pytest.approx(cohen_kappa_score(called[0].ravel(), called[1].ravel()))

@@ -23,7 +23,7 @@ from napari_dala.plugin.viewer.plain_text import PlainLabel
 from napari_dala.plugin.viewer.session import COMPARE_KEY
 from napari_dala.plugin.viewer.tile_mark import TileMark
 from napari_dala.results.by_model import results_in
-from napari_dala.results.comparison import Comparison, compare
+from napari_dala.results.comparison import ResultPair, compare
 from napari_dala.results.loaded import load
 from napari_dala.results.opening import STORE_FILE
 from napari_dala.results.thresholds import stored_threshold
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 _NOTHING = "Two results of one slide are needed: analyse it with two models."
 _MIDDLE = 50
 
-Found = tuple["LoadedAnalysis", "LoadedAnalysis", Comparison, list["ScoreTable | None"]]
+Found = tuple["LoadedAnalysis", "LoadedAnalysis", ResultPair, list["ScoreTable | None"]]
 
 
 class CompareWidget(Dock):
@@ -222,7 +222,7 @@ def _named(one: ModelResults, others: list[ModelResults]) -> str:
     return one.card.name + (f" ({one.mpp[0]:.4g} µm per pixel, {one.setting[:4]})" if again else "")
 
 
-def _said(found: Comparison, mpp: tuple[float, float]) -> str:
+def _said(found: ResultPair, mpp: tuple[float, float]) -> str:
     differing = float(found.area[found.differs].sum()) * mpp[0] * mpp[1] / 1e6
     kappa = "" if math.isnan(found.kappa) else f" Cohen's kappa is {found.kappa:.2f}: 1 is full agreement, 0 is chance."
     if math.isnan(found.agreement):

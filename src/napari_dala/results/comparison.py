@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class ResultPair:
     """What two results say of the tiles of the first one's grid.
 
     Attributes
@@ -90,7 +90,7 @@ class Comparison:
 
 def compare(
     first: Analysis, second: Analysis, thresholds: tuple[float | None, float | None] = (None, None)
-) -> Comparison:
+) -> ResultPair:
     """Compare two results of one slide tile by tile, each at its operating threshold.
 
     Where their tiles are not the same, a tile of the first is compared with that tile of the second in whose place its
@@ -121,7 +121,7 @@ def compare(
             of_tile, is_target = of_tile[np.ix_(rows, columns)], is_target[np.ix_(rows, columns)]
         probability.append(of_tile)
         called.append(is_target)
-    return Comparison(first.grid, names[0], np.stack(probability), np.stack(called), first.grid.areas())
+    return ResultPair(first.grid, names[0], np.stack(probability), np.stack(called), first.grid.areas())
 
 
 def _places(grid: TileGrid, other: TileGrid) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

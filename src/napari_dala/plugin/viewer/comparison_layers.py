@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari_dala.plugin.viewer.result_layers import ResultLayers
     from napari_dala.plugin.viewer.session import Session
     from napari_dala.results.analysis import Analysis
-    from napari_dala.results.comparison import Comparison
+    from napari_dala.results.comparison import ResultPair
 
 FIRST_ONLY, SECOND_ONLY = (0.85, 0.0, 0.55, 1.0), (0.0, 0.45, 0.85, 1.0)
 """Colours of tiles that the first, or the second, alone calls of the class in question."""
@@ -39,7 +39,7 @@ class ComparisonLayers:
         Of the two.
     """
 
-    def __init__(self, session: Session, first: ResultLayers, second: Analysis, found: Comparison) -> None:
+    def __init__(self, session: Session, first: ResultLayers, second: Analysis, found: ResultPair) -> None:
         self._session, self.first = session, first
         whose = f" · {first.slide_layer.name} · "
         of_target = np.where(second.judged, second.probability[second.card.target_class], np.nan).astype(np.float32)
