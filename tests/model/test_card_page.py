@@ -30,7 +30,7 @@ def test_what_it_finds_leads() -> None:
         }
     )
     assert card_in_short(card) == (
-        "Of tiles. No expert. On tiles that were kept apart from learning (same slide, optimistic) it finds "
+        "Of tiles. No expert. On tiles that were kept apart from learning (same slide, optimistic), it finds "
         "7 of 10 benign tiles (70 %) and 9 of 10 malignant tiles (90 %)."
     )
     assert "9 of 10 malignant tiles (90 %)" in card_page(card)

@@ -23,7 +23,7 @@ _FIGURES = re.compile(r"\b(GMean|F1|IBA|AUROC)\b")
 def card_in_short(card: ModelCard) -> str:
     """Return what to know of a model in two or three sentences: what it found, without figures to be explained."""
     sentences = [text for text in re.split(r"(?<=[.!?])\s+", card.summary) if not _FIGURES.search(text)]
-    measured = [f"On {where} it finds {_listed(found)}." for where, found in _measured(card)[:1]]
+    measured = [f"On {where}, it finds {_listed(found)}." for where, found in _measured(card)[:1]]
     return " ".join((*sentences, *measured))
 
 
@@ -40,7 +40,7 @@ def card_page(card: ModelCard) -> str:
         "What it is for": [escape(card.intended_use), looks],
         "What it was trained on": [escape(card.data), *_training(card)],
         "How good it is": [
-            f"On {where} it finds<ul>{''.join(f'<li>{escape(text)}</li>' for text in found)}</ul>"
+            f"On {where}, it finds<ul>{''.join(f'<li>{escape(text)}</li>' for text in found)}</ul>"
             for where, found in _measured(card)
         ]
         or ["Nobody has measured it yet, or the card does not say so in counts."],
