@@ -10,7 +10,6 @@ from napari_dala.plugin.viewer.turns import in_turns
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-
 _LATER_MS = 300  # the slide comes first: the bar's font takes a tenth of a second
 
 _with_scale_bar: WeakSet[ViewerModel] = WeakSet()
