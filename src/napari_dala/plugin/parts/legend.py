@@ -30,21 +30,31 @@ class Legend(QWidget):
         self._pixels: NDArray[np.uint8] = np.zeros((1, 1, 3), np.uint8)
         self._title, self._ends = "", ("", "")
         self._mark: float | None = None
+        self._doubt = 0.0
         self._lowest = 0.0
         self._layer: Image | None = None
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
     def show_layer(
-        self, layer: Image, title: str, ends: tuple[str, str], mark: float | None = None, lowest: float = 0.0
+        self,
+        layer: Image,
+        title: str,
+        ends: tuple[str, str],
+        mark: float | None = None,
+        lowest: float = 0.0,
+        doubt: float = 0.0,
     ) -> None:
-        """Show a layer's colours from its lowest value to 1, also when they change, and a line at the threshold."""
+        """Show a layer's colours from its lowest value to 1, also when they change, and a line at the threshold.
+
+        A band of doubt around it, so wide to either side, is framed.
+        """
         if layer is not self._layer:
             for name in ("opacity", "colormap"):
                 if self._layer is not None:
                     getattr(self._layer.events, name).disconnect(self._color)
                 getattr(layer.events, name).connect(self._color)
             self._layer = layer
-        self._title, self._ends, self._mark, self._lowest = title, ends, mark, lowest
+        self._title, self._ends, self._mark, self._lowest, self._doubt = title, ends, mark, lowest, doubt
         self.setToolTip(plain_tip(title))
         self._color()
 
@@ -77,9 +87,12 @@ class Legend(QWidget):
         if self._mark is not None:
             x = self._mark * self.width()
             painter.setPen(QPen(QColor("black"), 2))
+            if self._doubt:
+                low, high = (min(max(self._mark + s * self._doubt, 0.0), 1.0) * self.width() for s in (-1, 1))
+                painter.drawRect(QRectF(low, bar.top() + 1, high - low, bar.height() - 2))
             painter.drawLine(round(x), round(bar.top()) - 2, round(x), round(bar.bottom()) + 2)
             painter.setPen(text)
-            caption = f"threshold {self._mark:.2f}"
+            caption = f"threshold {self._mark:.2f}" + (f" ± {self._doubt:.2f}" if self._doubt else "")
             half = self.fontMetrics().horizontalAdvance(caption) / 2 + 2
             middle = min(max(x, half + 16), self.width() - half - 16)
             painter.drawText(QRectF(middle - half, below.top(), 2 * half, line), Qt.AlignmentFlag.AlignCenter, caption)

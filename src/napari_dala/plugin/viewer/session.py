@@ -24,7 +24,7 @@ from napari_dala.plugin.viewer.slide_layers import (
 )
 from napari_dala.plugin.viewer.status_bar import WithProbability
 from napari_dala.results.by_model import is_at
-from napari_dala.results.thresholds import keep_threshold, stored_threshold
+from napari_dala.results.thresholds import OperatingPoint, keep_threshold, stored_threshold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -157,10 +157,10 @@ class Session(QObject):
         if results is self.results:
             self.results_changed.emit()
 
-    def set_threshold(self, threshold: float) -> None:
-        """Give the current results another operating threshold; it is kept for this slide and model."""
+    def set_threshold(self, threshold: float, doubt: float | None = None) -> None:
+        """Give the current results another operating threshold, or band of doubt; kept for this slide and model."""
         if self.results is not None:
-            self.results.set_threshold(threshold)
+            self.results.set_threshold(threshold, doubt)
             if self._unkept is not self.results:
                 self.keep_threshold()
             self._unkept = self.results
@@ -173,7 +173,7 @@ class Session(QObject):
         results, self._unkept = self._unkept, None
         if results is not None:
             with suppress(DalaError):  # it holds as long as the window is open
-                keep_threshold(results.analysis.store, results.threshold)
+                keep_threshold(results.analysis.store, results.threshold, results.analysis.doubt)
 
     def set_resolution(self, layer: Image, mpp: float) -> None:
         """Give a slide its um per pixel; what lies on it follows, other slides stay as they are."""
@@ -226,9 +226,9 @@ class Session(QObject):
         kept = stored_threshold(store)
         is_other = before is None or before.analysis.store.bundle_hash != store.bundle_hash
         if kept is None and is_other and not preview:
-            kept = results.analysis.card.operating_threshold  # of two models, each has its own
+            kept = OperatingPoint(threshold=results.analysis.card.operating_threshold)  # each model has its own
         if kept is not None:
-            results.set_threshold(kept)
+            results.set_threshold(kept.threshold, kept.doubt)
         self._watch_status()
         self.results_changed.emit()
         return results

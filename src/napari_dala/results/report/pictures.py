@@ -55,12 +55,12 @@ def overview(slide: Slide, analysis: Analysis, max_side: int = 1600, threshold: 
     Parameters
     ----------
     threshold
-        The operating threshold marked in the legend; by default the bundle's.
+        The operating threshold marked in the legend; by default the analysis' own.
     """
     card = analysis.card
     tissue = Image.fromarray(slide.thumbnail(max_side))
     laid = _laid(probability_rgba(analysis, card.target_class), analysis, tissue.size)
-    mark = card.operating_threshold if threshold is None else threshold
+    mark = analysis.threshold if threshold is None else threshold
     title = f"Probability of {card.class_names[card.target_class]}"
     return _with_legend(_over(tissue, laid), analysis, PROBABILITY, title, ("0", "1"), mark)
 
@@ -217,7 +217,8 @@ def _with_legend(
     draw.text(at(316, 64), ends[1], INK, small, anchor="ra")
     if mark is not None:
         draw.line((*at(16 + 300 * mark, 38), *at(16 + 300 * mark, 65)), INK, round(3 * unit))
-        draw.text(at(16 + min(max(300 * mark, 80), 220), 64), f"threshold {mark:.2f}", INK, small, anchor="ma")
+        doubt = f" ± {analysis.doubt:.2f}" if analysis.doubt else ""
+        draw.text(at(16 + min(max(300 * mark, 80), 220), 64), f"threshold {mark:.2f}{doubt}", INK, small, anchor="ma")
     if unreadable:
         _cross(draw, (*at(340, 40), *at(358, 58)))
         draw.text(at(368, 40), f"unreadable ({unreadable})", INK, small)
