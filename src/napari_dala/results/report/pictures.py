@@ -146,7 +146,7 @@ def explain_figure(
         (heat(patch, thresholded.map, thresholded.contours()), "DT Grad-CAM", cut_of(thresholded)),
     )
     gap, font = 16, ImageFont.load_default(17)
-    notes = _wrapped(warnings, 17, 3 * patch.width + 2 * gap)
+    notes = wrapped(warnings, 17, 3 * patch.width + 2 * gap)
     figure = Image.new(
         "RGB", (3 * patch.width + 4 * gap, patch.height + 84 + 24 * len(notes) + (8 if notes else 0)), "white"
     )
@@ -198,7 +198,7 @@ def _with_legend(
     width = max(picture.width, _LEGEND_WIDTH)
     unit = max(1.0, width / 1000)  # letters grow with the picture, for a page shrinks it to its width
     font, small = ImageFont.load_default(19 * unit), ImageFont.load_default(16 * unit)
-    notes = _wrapped(analysis.warnings, 16 * unit, width - 32 * unit)
+    notes = wrapped(analysis.warnings, 16 * unit, width - 32 * unit)
     figure = Image.new("RGB", (width, picture.height + round((92 + 24 * len(notes)) * unit)), "white")
     picture, todo, unreadable = _with_gaps(_hatched(picture, analysis), analysis)
     figure.paste(picture)
@@ -229,7 +229,7 @@ def _with_legend(
         _hatch(draw, (*at(520, 40), *at(538, 58)))
         draw.text(at(548, 40), f"unfamiliar ({unfamiliar})", INK, small)
     mm_per_px = analysis.grid.slide_size[0] / picture.width * analysis.mpp[0] / 1000
-    length = _round_length(0.22 * picture.width * mm_per_px)
+    length = round_length(0.22 * picture.width * mm_per_px)
     right = picture.width - 16 * unit
     draw.rectangle((right - length / mm_per_px, at(0, 42)[1], right, at(0, 48)[1]), fill=INK)
     draw.text((right, at(0, 54)[1]), f"{length:g} mm", INK, small, anchor="ra")
@@ -282,12 +282,12 @@ def _cross(draw: ImageDraw.ImageDraw, box: tuple[float, float, float, float]) ->
         draw.line((left, bottom, right, top), color, width)
 
 
-def _round_length(most: float) -> float:
+def round_length(most: float) -> float:
     """Return the largest of 1, 2, 5, 10, ... that is not above `most`."""
     power = 10.0 ** floor(log10(most))
     return float(max(part * power for part in (1, 2, 5) if part * power <= most * 1.000001))
 
 
-def _wrapped(lines: Sequence[str], letter: float, width: float) -> list[str]:
+def wrapped(lines: Sequence[str], letter: float, width: float) -> list[str]:
     """Break lines between words so that each fits `width` px, for letters of the default font `letter` px high."""
     return [part for line in lines for part in wrap(line, max(20, int(width / (0.55 * letter))))]
