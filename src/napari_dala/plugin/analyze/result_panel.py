@@ -18,6 +18,9 @@ from qtpy.QtWidgets import (
 from superqt import QLabeledDoubleSlider
 from superqt.utils import QSignalThrottler, signals_blocked
 
+from napari_dala.plugin.analyze.region_panel import RegionPanel
+from napari_dala.plugin.analyze.save_panel import SavePanel
+from napari_dala.plugin.parts.fold import Fold
 from napari_dala.plugin.parts.legend import Legend, swatch
 from napari_dala.plugin.parts.notes import Note
 from napari_dala.plugin.viewer.plain_text import PlainLabel
@@ -68,6 +71,8 @@ class ResultPanel(QWidget):
         self.previous_button, self.next_button = QPushButton("◀ Previous"), QPushButton("Next ▶")
         self.keys = QLabel("H hides and shows the colours. N and Shift+N go from spot to spot.")
         self.keys.setWordWrap(True)
+        self.saving, self.regions = SavePanel(session), RegionPanel(session)
+        self.regions_fold = Fold("Regions", self.regions)
         self._arrange()
         self.threshold.valueChanged.connect(self._session.set_threshold)
         self.doubt.valueChanged.connect(self._set_doubt)
@@ -104,6 +109,8 @@ class ResultPanel(QWidget):
         layout.addWidget(self.spots, 1)
         layout.addLayout(steps)
         layout.addWidget(self.keys)
+        layout.addWidget(self.regions_fold)
+        layout.addWidget(self.saving)
 
     def _set_doubt(self, doubt: float) -> None:
         if self._session.results is not None:

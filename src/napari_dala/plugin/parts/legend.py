@@ -60,9 +60,7 @@ class Legend(QWidget):
 
     def _color(self) -> None:
         if self._layer is not None:
-            rgba = self._layer.colormap.map(np.linspace(self._lowest, 1, 256))
-            alpha = rgba[:, 3:] * self._layer.opacity
-            self._pixels = np.round((rgba[:, :3] * alpha + EOSIN * (1 - alpha)) * 255).astype(np.uint8)[None]
+            self._pixels = colors_over_tissue(self._layer, self._lowest)[None]
             self.update()
 
     def sizeHint(self) -> QSize:  # noqa: D102
@@ -100,6 +98,13 @@ class Legend(QWidget):
 
     def _fitting(self, text: str, width: int) -> str:
         return self.fontMetrics().elidedText(text, Qt.TextElideMode.ElideRight, width)
+
+
+def colors_over_tissue(layer: Image, lowest: float = 0.0) -> NDArray[np.uint8]:
+    """Return a layer's colours from its lowest value to 1 as they are seen over pale tissue, (256, 3)."""
+    rgba = layer.colormap.map(np.linspace(lowest, 1, 256))
+    alpha = rgba[:, 3:] * layer.opacity
+    return np.asarray(np.round((rgba[:, :3] * alpha + EOSIN * (1 - alpha)) * 255), np.uint8)
 
 
 def swatch(color: Color, side: int = 12) -> QPixmap:

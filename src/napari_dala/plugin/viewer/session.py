@@ -16,6 +16,7 @@ from napari_dala.plugin.viewer.slide_layers import (
     bring_into_view,
     is_in_um,
     set_mpp,
+    show_box,
     shows_slide,
     slide_of,
     to_world,
@@ -263,6 +264,11 @@ class Session(QObject):
         side = max(abs(bottom - top), abs(right - left))
         camera.zoom = max(camera.zoom, min(canvas.size) / side / _SPOT_TILES)
         camera.center = (0.0, *to_world(self.layer, x, y))
+
+    def show_box(self, bounds: tuple[float, float, float, float], least: tuple[float, float]) -> None:
+        """Move the camera to a box on the current slide, and away from it as far as it needs; see `show_box`."""
+        if self.layer is not None:
+            show_box(self.viewer, self.layer, bounds, least)
 
     def follow_slide(self, layer: Layer, slide_layer: Image) -> None:
         """Let a layer that shows no results stand for a slide's when it is selected."""

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from napari_dala.errors import DalaError
 from napari_dala.files import replacing, write_json
 from napari_dala.results.report.export import write_regions, write_tiles
 from napari_dala.results.report.maps import write_maps
@@ -81,3 +82,34 @@ def write_outputs(
     write_report(analysis, slide, folder / "report.html", run, rule=rule)
     write_json(folder / "run.json", run)
     return run
+
+
+def save_results(
+    analysis: Analysis, slide: Slide, out: Path, *, anonymous: bool = False, maps: bool = False, rule: DynamicThreshold
+) -> Path:
+    """Write what `write_outputs` writes of results that are shown into a folder in `out`, and return that.
+
+    Parameters
+    ----------
+    analysis
+        Read again from its store: a copy, where others show it.
+
+    Raises
+    ------
+    DalaError
+        When the folder cannot be written to.
+    """
+    analysis.refresh()
+    folder, setting = output_folder(out, slide, anonymous=anonymous), analysis.store.setting
+    settings = {
+        "precision": setting.precision,
+        "overlap": round(1 - setting.grid.stride_cells / setting.grid.cells, 3),
+        "saved_from": "napari",
+    }
+    try:
+        write_outputs(analysis, slide, folder, settings, anonymous=anonymous, maps=maps, rule=rule)
+    except OSError as error:
+        raise DalaError(
+            f"{folder}: cannot be written ({error.strerror or error}); free some space or choose another folder"
+        ) from error
+    return folder
