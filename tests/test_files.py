@@ -218,6 +218,12 @@ def test_leftovers_of_the_dead_are_swept_and_of_the_living_are_not(tmp_path: Pat
     sweep(tmp_path)  # nothing to do
 
 
+def half_a_folder(path: Path) -> None:
+    with replacing_folder(path) as temporary:
+        (temporary / "half").write_text("half")
+        (temporary / "none" / "more").write_text("more")
+
+
 def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "folder"
     for text in ("old", "new"):
@@ -225,8 +231,7 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
             (temporary / "deep").mkdir()
             (temporary / "deep" / "file").write_text(text)
     assert (path / "deep" / "file").read_text() == "new"
-    with pytest.raises(NotADirectoryError), replacing_folder(path) as temporary:
-        (temporary / "half").write_text("half")
-        (temporary / "half" / "more").write_text("more")
+    with pytest.raises(FileNotFoundError):
+        half_a_folder(path)
     assert (path / "deep" / "file").read_text() == "new"
     assert [one.name for one in tmp_path.iterdir()] == ["folder"]
