@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import QSignalThrottler, create_worker
 
-from napari_dala.annotations.files import load_for
+from napari_dala.annotations.files import annotations_path, load_for
 from napari_dala.errors import DalaError
 from napari_dala.plugin.parts.legend import swatch
 from napari_dala.plugin.preferences import load_preferences
@@ -27,7 +28,6 @@ from napari_dala.plugin.viewer.plain_text import PlainLabel, plain_tip
 from napari_dala.plugin.viewer.tile_mark import TileMark
 from napari_dala.results.report.region_table import DrawnRegion, RegionRow, as_tab_text, region_rows
 from napari_dala.words import counted
-from napari_dala.workspace import slide_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from napari_dala.results.analysis import Analysis
 
 _SETTLED_MS = 500  # after which a change is followed
+_REST = 9  # times as long as the last table took, between two tables of a map that grows: a tenth of a core
 _ROWS_SHOWN = 8
 _NO_CLASS = (128, 128, 128)
 _TILES_AROUND = 6  # of a small region's surroundings, across
@@ -98,7 +99,7 @@ class RegionModel(QAbstractTableModel):
         row, column = self.rows[index.row()], _COLUMNS[index.column()]
         value = getattr(row, column)
         if role == Qt.ItemDataRole.UserRole:
-            return value.casefold() if column == "name" else -1.0 if value != value else value
+            return value.casefold() if column == "name" else -1.0 if value is None else value
         if role == Qt.ItemDataRole.DisplayRole:
             return _shown(column, value)
         if role == Qt.ItemDataRole.DecorationRole and column == "name":
@@ -117,7 +118,7 @@ class RegionModel(QAbstractTableModel):
 def _shown(column: str, value: Any) -> str:
     if column in ("name", "foci"):
         return str(value)
-    if value != value:
+    if value is None:
         return "–"
     return f"{value:.3f}" if column == "area_mm2" else f"{value:.0%}"
 
@@ -135,6 +136,8 @@ class RegionPanel(QWidget):
         super().__init__()
         self._session = session
         self._is_busy = self._is_stale = False
+        self._shown: tuple[object, ...] = ()  # what the rows were made of
+        self._begun = 0.0
         self.model, self.sorted = RegionModel(self), QSortFilterProxyModel(self)
         self.sorted.setSourceModel(self.model)
         self.sorted.setSortRole(Qt.ItemDataRole.UserRole)
@@ -196,6 +199,8 @@ class RegionPanel(QWidget):
         """Read the regions again soon, where they are in sight."""
         if self._session.results is None:
             self.model.show([], "")
+            self.count.setText("")
+            self._shown = ()
             self._mark.hide()
         elif self.isVisible():
             self._later.throttle()
@@ -204,22 +209,25 @@ class RegionPanel(QWidget):
         results, slide = self._session.results, self._session.open_slide()
         if results is None or slide is None:
             return
-        if self._is_busy:
-            self._is_stale = True
+        analysis, workspace = results.analysis, load_preferences().workspace
+        path = annotations_path(slide.fingerprint, workspace)
+        drawn = path.stat().st_mtime_ns if path.exists() else None
+        made_of = (analysis, analysis.threshold, analysis.doubt, int(analysis.analysed.sum()), drawn)
+        self._is_stale = self._is_busy
+        if self._is_busy or made_of == self._shown:
             return
-        self._is_busy, self._is_stale = True, False
-        workspace = load_preferences().workspace
-        folder = str(slide_folder(slide.fingerprint, workspace))
+        self._is_busy, self._shown, self._begun = True, made_of, time.perf_counter()
+        folder = str(path.parent)
         if self._watch.directories() != [folder]:
             self._watch.removePaths(self._watch.directories())
             self._watch.addPath(folder)
         create_worker(
             regions_now,
-            copy(results.analysis),  # at the threshold that is set now
+            copy(analysis),  # at the threshold that is set now
             slide.fingerprint,
             workspace,
             _connect={
-                "returned": lambda rows: self._show(rows, results.analysis),
+                "returned": lambda rows: self._show(rows, analysis),
                 "finished": self._on_read,
             },
         )
@@ -235,6 +243,9 @@ class RegionPanel(QWidget):
 
     def _on_read(self) -> None:
         self._is_busy = False
+        is_running = any(run.layer is self._session.layer for run in self._session.runs)
+        rest_ms = 1000 * _REST * (time.perf_counter() - self._begun) if is_running else 0
+        self._later.setTimeout(max(_SETTLED_MS, round(rest_ms)))
         if self._is_stale:
             self._later.throttle()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isnan
+from math import isfinite
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
@@ -32,7 +32,7 @@ class DrawnRegion(NamedTuple):
 
 
 class RegionRow(NamedTuple):
-    """A region and its figures; what is not known is NaN.
+    """A region and its figures; what is not known is None.
 
     Attributes
     ----------
@@ -60,10 +60,10 @@ class RegionRow(NamedTuple):
     color: Color
     is_drawn: bool
     area_mm2: float
-    mean: float
-    highest: float
-    unfamiliar: float
-    not_judged: float
+    mean: float | None
+    highest: float | None
+    unfamiliar: float | None
+    not_judged: float | None
     foci: int
     bounds: tuple[float, float, float, float]
 
@@ -109,10 +109,7 @@ def region_rows(analysis: Analysis, drawn: Sequence[DrawnRegion] = ()) -> list[R
     kinds = [*((one.class_name or "", one.color) for one in drawn), *((entry.name, entry.color) for entry in entries)]
     figures = zip(
         mm2.tolist(),
-        mean.tolist(),
-        np.where(tiles, highest, np.nan).tolist(),
-        unfamiliar.tolist(),
-        not_judged.tolist(),
+        *map(_known, (mean, highest, unfamiliar, not_judged)),
         np.bincount(foci, minlength=count).tolist(),
         map(tuple, shapely.bounds(areas).tolist()),
         strict=True,
@@ -135,13 +132,17 @@ def as_tab_text(rows: Sequence[RegionRow], target: str) -> str:
             row.class_name,
             "drawn" if row.is_drawn else "found",
             f"{row.area_mm2:.6f}",
-            *("" if isnan(value) else f"{value:.4f}" for value in row[5:9]),
+            *("" if value is None else f"{value:.4f}" for value in row[5:9]),
             str(row.foci),
             *(f"{edge:.0f}" for edge in row.bounds),
         )
         for row in rows
     ]
     return "".join("\t".join(_one_cell(text) for text in line) + "\n" for line in (head, *lines))
+
+
+def _known(values: NDArray[np.float64]) -> list[float | None]:
+    return [float(value) if isfinite(value) else None for value in values]
 
 
 def _one_cell(text: str) -> str:
