@@ -76,14 +76,13 @@ def with_legend(
         Lines in small letters; that it is for research follows by itself.
     """
     picture = Image.fromarray(view)
-    letters, small = ImageFont.load_default(17 * times), ImageFont.load_default(14 * times)
+    letters, small = (_font(size * times) for size in (16, 13))
     gap, width = 14 * times, picture.width
     room = width - 2 * gap
     bar_width = min(_BAR[0] * times, room)
-    lines = [part for note in (*notes, NOTICE) for part in wrapped([note], 14 * times, room)]
-    titles = wrapped([title], 17 * times, room)
+    lines, titles = wrapped([*notes, NOTICE], 16 * times, room), wrapped([title], 19 * times, room)
     places = _flow([bar_width] * len(bars), room, gap)
-    row_high = _BAR[1] * times + 44 * times
+    row_high = _BAR[1] * times + 50 * times
     names = _flow([round(small.getlength(name)) + 22 * times for name, _ in swatches], room, gap)
     bars_high = (places[-1][1] + 1) * row_high if places else 0
     names_high = (names[-1][1] + 1) * 22 * times + 6 * times if names else 0
@@ -129,6 +128,13 @@ def save_picture(figure: Image.Image, base: Path, *, title: str, times: int = 1)
     return paths
 
 
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """Return a font with µ and most alphabets, which Pillow's own lacks."""
+    import matplotlib  # 0.1 s that opening the dock need not wait for
+
+    return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)
+
+
 def _flow(widths: Sequence[int], room: int, gap: int) -> list[tuple[int, int]]:
     """Return where things of these widths come, one beside the other: x and row, a new row where there is no room."""
     places, x, row = [], 0, 0
@@ -145,7 +151,7 @@ def _draw_bar(
     bar: ColorBar,
     at: tuple[int, int],
     width: int,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    font: ImageFont.FreeTypeFont,
     times: int,
 ) -> None:
     draw, (x, y), high = ImageDraw.Draw(figure), at, _BAR[1] * times
@@ -168,7 +174,7 @@ def _draw_scale(
     draw: ImageDraw.ImageDraw,
     size: tuple[int, int],
     um_per_px: float,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    font: ImageFont.FreeTypeFont,
     times: int,
 ) -> None:
     """Draw a scale bar on a white plate into the lower right corner."""
