@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from copy import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from napari.utils.history import get_save_history, update_save_history
 from qtpy.QtCore import QUrl
@@ -103,11 +103,11 @@ class SavePanel(QWidget):
         results, slide, base = self._session.results, self._session.open_slide(), dialog.chosen_path
         if results is None or slide is None or base is None:
             return
-        times, viewer = dialog.times, self._session.viewer
+        times = dialog.times
         title = slide.fingerprint[:8] if dialog.anonymous.isChecked() else slide.name
         dialog.hide()
         self._begin("Drawing…")
-        view = take_view(_with_window(viewer), times)
+        view = take_view(cast("Viewer", self._session.viewer), times)
         self._work(
             _write_picture,
             view,
@@ -153,12 +153,6 @@ class SavePanel(QWidget):
 def _picture_path(slide: Slide, *, anonymous: bool) -> Path:
     """Return where a picture of a slide goes, without its ending."""
     return output_folder(Path(get_save_history()[0]), slide, anonymous=anonymous)
-
-
-def _with_window(viewer: Any) -> Viewer:
-    """Return a viewer as one that has a window, as docks do."""
-    found: Viewer = viewer
-    return found
 
 
 def _write_picture(view: NDArray[Any], base: Path, *, title: str, times: int, **legend: Any) -> Path:
