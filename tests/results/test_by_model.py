@@ -8,11 +8,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from napari_dala.model.catalog import ModelEntry
+from napari_dala.results.analysis import Analysis
 from napari_dala.results.by_model import last_results, results_by
 from napari_dala.results.loaded import load
 from napari_dala.results.opening import create_store, open_store
 from napari_dala.results.store import Setting
-from napari_dala.results.thresholds import THRESHOLDS_FILE, OperatingPoint, keep_threshold, stored_threshold
+from napari_dala.results.thresholds import (
+    THRESHOLDS_FILE,
+    OperatingPoint,
+    keep_threshold,
+    stored_point,
+    stored_threshold,
+)
 from napari_dala.slide.tiles import TileGrid
 
 if TYPE_CHECKING:
@@ -99,14 +106,17 @@ def test_a_threshold_is_kept_for_each_model(run: Any) -> None:
     keep_threshold(first, 0.62)
     keep_threshold(second, 0.1)
     keep_threshold(first, 0.7, 0.05)
-    assert stored_threshold(first) == OperatingPoint(threshold=0.7, doubt=0.05)
-    assert stored_threshold(second) == OperatingPoint(threshold=0.1)
+    assert stored_point(first) == OperatingPoint(threshold=0.7, doubt=0.05)
+    assert stored_point(second) == OperatingPoint(threshold=0.1)
+    assert (stored_threshold(first), stored_threshold(second)) == (0.7, 0.1)
+    opened = Analysis.open(first.path, first.bundle_hash)
+    assert (opened.threshold, opened.doubt) == (0.7, 0.05), "whoever opens it says the same as the window"
 
 
 def test_a_threshold_of_before_there_was_a_band_of_doubt_is_read(run: Any) -> None:
     store = run("one", "a" * 64)
     (store.path.parent / THRESHOLDS_FILE).write_text(json.dumps({store.bundle_hash: 0.62}))
-    assert stored_threshold(store) == OperatingPoint(threshold=0.62)
+    assert stored_point(store) == OperatingPoint(threshold=0.62)
 
 
 @pytest.mark.parametrize(
@@ -117,4 +127,4 @@ def test_a_damaged_threshold_is_none_and_can_be_kept_again(run: Any, text: str) 
     (store.path.parent / THRESHOLDS_FILE).write_text(text)
     assert stored_threshold(store) is None
     keep_threshold(store, 0.4)
-    assert stored_threshold(store) == OperatingPoint(threshold=0.4)
+    assert stored_threshold(store) == 0.4

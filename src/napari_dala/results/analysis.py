@@ -12,6 +12,7 @@ import numpy as np
 from napari_dala.errors import DalaError
 from napari_dala.model.card import ModelCard
 from napari_dala.results.opening import open_store, store_in
+from napari_dala.results.thresholds import OperatingPoint, stored_point
 from napari_dala.results.tile_results import LEFT_OUT, TileArrays, TileStatus
 from napari_dala.validation import conforming
 from napari_dala.words import counted
@@ -110,12 +111,13 @@ class Analysis:
     tiles
         What the store holds, where it was read already.
     doubt
-        See below.
+        See below; by default what the user left these results with, else 0.
 
     Attributes
     ----------
     threshold
-        Probability of the target class, 0 to 1, from which a tile counts as that class; the bundle's, unless set.
+        Probability of the target class, 0 to 1, from which a tile counts as that class: what the user left these
+        results with, else the bundle's.
     doubt
         Half the width of a band around it, 0 to 0.5: tiles whose probability lies within are not judged.
     probability, status, approximate, unfamiliar
@@ -127,10 +129,11 @@ class Analysis:
     approximate: NDArray[np.bool_]
     unfamiliar: NDArray[np.bool_]
 
-    def __init__(self, store: AnalysisStore, tiles: TileArrays | None = None, *, doubt: float = 0.0) -> None:
+    def __init__(self, store: AnalysisStore, tiles: TileArrays | None = None, *, doubt: float | None = None) -> None:
         self.store = store
         self.card = conforming(ModelCard, store.card, f"{store.path}: its model card", DalaError)
-        self.threshold, self.doubt = self.card.operating_threshold, doubt
+        point = stored_point(store) or OperatingPoint(threshold=self.card.operating_threshold)
+        self.threshold, self.doubt = point.threshold, point.doubt if doubt is None else doubt
         self.slide: dict[str, Any] = store.slide
         self._take(tiles or store.read_tiles())
 

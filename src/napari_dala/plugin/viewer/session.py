@@ -25,7 +25,7 @@ from napari_dala.plugin.viewer.slide_layers import (
 )
 from napari_dala.plugin.viewer.status_bar import WithProbability
 from napari_dala.results.by_model import is_at
-from napari_dala.results.thresholds import OperatingPoint, keep_threshold, stored_threshold
+from napari_dala.results.thresholds import OperatingPoint, keep_threshold, stored_point
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -224,7 +224,7 @@ class Session(QObject):
         results.enter(self.viewer)
         results.explained.connect(self._on_explained)
         store = results.analysis.store
-        kept = stored_threshold(store)
+        kept = stored_point(store)
         is_other = before is None or before.analysis.store.bundle_hash != store.bundle_hash
         if kept is None and is_other and not preview:
             kept = OperatingPoint(threshold=results.analysis.card.operating_threshold)  # each model has its own
