@@ -98,7 +98,7 @@ def test_rows_are_copied_for_a_spreadsheet(qtbot: Any, graded: Any, panel: Any) 
 def test_the_table_follows_the_threshold_and_the_band(qtbot: Any, graded: Any, panel: Any) -> None:
     results = graded.analyze.panel
     results.doubt.setValue(0.2)
-    qtbot.waitUntil(lambda: panel.rows[0].area_mm2 < 0.08, timeout=10_000)
+    qtbot.waitUntil(lambda: panel.rows[0].area_mm2 < 0.1, timeout=10_000)
     analysis = graded.analyze._session.results.analysis
     assert sum(row.area_mm2 for row in panel.rows) == pytest.approx(analysis.summary().judged_mm2)
     results.threshold.setValue(0.99)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from PIL import Image
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QPoint, Qt
 from qtpy.QtGui import QDesktopServices
 
 from napari_dala.plugin.analyze.save_dialogs import PictureDialog, ResultsDialog
@@ -23,6 +23,10 @@ PATIENCE_MS = 60_000
 def click(qtbot: Any, button: Any) -> None:
     assert button.isEnabled()
     qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def tick(qtbot: Any, box: Any) -> None:
+    qtbot.mouseClick(box, Qt.MouseButton.LeftButton, pos=QPoint(8, box.height() // 2))
 
 
 def asked(qtbot: Any, panel: Any, button: Any, kind: type[Any], path: Path) -> Any:
@@ -68,7 +72,8 @@ def test_what_cannot_be_saved_is_one_line(qtbot: Any, graded: Any, tmp_path: Pat
     (tmp_path / "file").write_text("")
     saving = graded.analyze.panel.saving
     dialog = asked(qtbot, saving, saving.save_button, ResultsDialog, tmp_path / "file")
-    click(qtbot, dialog.maps)
+    tick(qtbot, dialog.maps)
+    assert not dialog.maps.isChecked()
     click(qtbot, dialog.save_button)
     wait_saved(qtbot, saving)
     assert "choose another folder" in saving.error.text()
@@ -102,7 +107,8 @@ def test_a_picture_without_the_slide_s_name(qtbot: Any, graded: Any, tmp_path: P
     click(qtbot, saving.picture_button)
     (dialog,) = saving.findChildren(PictureDialog)
     assert "small" in dialog.path.text()
-    click(qtbot, dialog.anonymous)
+    qtbot.waitExposed(dialog)
+    tick(qtbot, dialog.anonymous)
     assert "small" not in dialog.path.text(), "the name that is offered says it neither"
     dialog.path.setText(str(tmp_path / "view"))
     click(qtbot, dialog.save_button)

@@ -6,8 +6,15 @@ import time
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QAbstractTableModel, QFileSystemWatcher, QModelIndex, QSortFilterProxyModel, Qt
-from qtpy.QtGui import QKeySequence, QShortcut
+from qtpy.QtCore import (  # type: ignore[attr-defined]
+    QAbstractTableModel,
+    QFileSystemWatcher,
+    QModelIndex,
+    QSortFilterProxyModel,
+    Qt,
+    Signal,
+)
+from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QApplication,
@@ -32,7 +39,7 @@ from napari_dala.words import counted
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from qtpy.QtGui import QShowEvent
+    from qtpy.QtGui import QKeyEvent, QShowEvent
 
     from napari_dala.plugin.viewer.session import Session
     from napari_dala.results.analysis import Analysis
@@ -123,6 +130,18 @@ def _shown(column: str, value: Any) -> str:
     return f"{value:.3f}" if column == "area_mm2" else f"{value:.0%}"
 
 
+class _Table(QTableView):
+    """A table whose rows are copied whole; Qt's own copies one cell."""
+
+    copy_asked = Signal()
+
+    def keyPressEvent(self, event: QKeyEvent | None) -> None:
+        if event is not None and event.matches(QKeySequence.StandardKey.Copy):
+            self.copy_asked.emit()
+        else:
+            super().keyPressEvent(event)
+
+
 class RegionPanel(QWidget):
     """Regions of the slide in hand, read in a thread while the table is in sight.
 
@@ -141,16 +160,14 @@ class RegionPanel(QWidget):
         self.model, self.sorted = RegionModel(self), QSortFilterProxyModel(self)
         self.sorted.setSourceModel(self.model)
         self.sorted.setSortRole(Qt.ItemDataRole.UserRole)
-        self.view, self.count, self.copy_button = QTableView(), PlainLabel(), QPushButton("Copy")
+        self.view, self.count, self.copy_button = _Table(), PlainLabel(), QPushButton("Copy")
         self.copy_button.setToolTip("Copy the chosen rows, or all, for a spreadsheet (Ctrl+C)")
         self._arrange()
         self._mark = TileMark(session, "Region", "black")
         self.view.clicked.connect(self._go)
         self.view.activated.connect(self._go)
         self.copy_button.clicked.connect(self.copy)
-        copying = QShortcut(QKeySequence(QKeySequence.StandardKey.Copy), self.view)
-        copying.setContext(Qt.ShortcutContext.WidgetShortcut)
-        copying.activated.connect(self.copy)
+        self.view.copy_asked.connect(self.copy)
         self._watch = QFileSystemWatcher(self)
         self._later = QSignalThrottler(parent=self)
         self._later.setTimeout(_SETTLED_MS)
@@ -218,8 +235,10 @@ class RegionPanel(QWidget):
             return
         self._is_busy, self._shown, self._begun = True, made_of, time.perf_counter()
         folder = str(path.parent)
-        if self._watch.directories() != [folder]:
-            self._watch.removePaths(self._watch.directories())
+        watched = self._watch.directories()
+        if watched != [folder]:
+            if watched:
+                self._watch.removePaths(watched)
             self._watch.addPath(folder)
         create_worker(
             regions_now,
