@@ -186,7 +186,6 @@ class RegionPanel(QWidget):
         view.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         view.setShowGrid(False)
         view.setWordWrap(False)
-        view.setAlternatingRowColors(True)
         rows, header = view.verticalHeader(), view.horizontalHeader()
         assert rows is not None
         assert header is not None
@@ -198,8 +197,10 @@ class RegionPanel(QWidget):
         header.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
         header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
         header.setMinimumSectionSize(10)
-        for column in range(1, len(_COLUMNS)):
-            header.resizeSection(column, view.fontMetrics().horizontalAdvance("00.0000") + 8)
+        view.setStyleSheet("QHeaderView::section { padding: 2px; }")
+        for column, name in enumerate(_COLUMNS[1:], 1):
+            widest = "00.000" if name == "area_mm2" else "100%"
+            header.resizeSection(column, view.fontMetrics().horizontalAdvance(widest) + 14)
         below = QHBoxLayout()
         below.addWidget(self.count, 1)
         below.addWidget(self.copy_button)

@@ -105,12 +105,12 @@ class ResultPanel(QWidget):
         layout.addLayout(line)
         layout.addLayout(self.table)
         layout.addWidget(self.counts)
+        layout.addWidget(self.saving)
         layout.addWidget(self.spots_title)
         layout.addWidget(self.spots, 1)
         layout.addLayout(steps)
         layout.addWidget(self.keys)
         layout.addWidget(self.regions_fold)
-        layout.addWidget(self.saving)
 
     def _set_doubt(self, doubt: float) -> None:
         if self._session.results is not None:

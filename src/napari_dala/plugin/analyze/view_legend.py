@@ -28,12 +28,13 @@ _HATCHED = (120, 120, 120)
 
 def take_view(viewer: Viewer, times: int) -> NDArray[np.uint8]:
     """Return what the canvas shows, (h, w, 3), `times` as fine along a side, without napari's own scale bar."""
-    bar = viewer.canvas.overlays.scale_bar
-    was_visible, bar.visible = bar.visible, False
+    bar, camera = viewer.canvas.overlays.scale_bar, viewer.scene.camera
+    was_visible, zoom = bar.visible, camera.zoom
     try:
+        bar.visible, camera.zoom = False, zoom * times  # napari makes the canvas larger, and would show more of it
         return np.ascontiguousarray(viewer.screenshot(canvas_only=True, scale=times, flash=False)[..., :3])
     finally:
-        bar.visible = was_visible
+        bar.visible, camera.zoom = was_visible, zoom
 
 
 def um_per_px_of(session: Session, width: int) -> float | None:

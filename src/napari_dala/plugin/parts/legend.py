@@ -80,8 +80,9 @@ class Legend(QWidget):
         painter.drawImage(bar, QImage(self._pixels.tobytes(), width, 1, 3 * width, QImage.Format.Format_RGB888))
         below = QRectF(0, bar.bottom() + 2, self.width(), line)
         room = self.width() // (2 if self._mark is None else 4)
-        painter.drawText(below, Qt.AlignmentFlag.AlignLeft, self._fitting(self._ends[0], room))
-        painter.drawText(below, Qt.AlignmentFlag.AlignRight, self._fitting(self._ends[1], room))
+        low_end, high_end = (self._fitting(end, room) for end in self._ends)
+        painter.drawText(below, Qt.AlignmentFlag.AlignLeft, low_end)
+        painter.drawText(below, Qt.AlignmentFlag.AlignRight, high_end)
         if self._mark is not None:
             x = self._mark * self.width()
             painter.setPen(QPen(QColor("black"), 2))
@@ -91,8 +92,9 @@ class Legend(QWidget):
             painter.drawLine(round(x), round(bar.top()) - 2, round(x), round(bar.bottom()) + 2)
             painter.setPen(text)
             caption = f"threshold {self._mark:.2f}" + (f" ± {self._doubt:.2f}" if self._doubt else "")
-            half = self.fontMetrics().horizontalAdvance(caption) / 2 + 2
-            middle = min(max(x, half + 16), self.width() - half - 16)
+            left, half, right = (self.fontMetrics().horizontalAdvance(text) for text in (low_end, caption, high_end))
+            half = half // 2 + 6
+            middle = min(max(x, left + half), self.width() - right - half)
             painter.drawText(QRectF(middle - half, below.top(), 2 * half, line), Qt.AlignmentFlag.AlignCenter, caption)
         painter.end()
 
