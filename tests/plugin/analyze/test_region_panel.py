@@ -40,7 +40,7 @@ def test_found_and_drawn_regions_have_their_figures(qtbot: Any, graded: Any, pan
     assert [row.name for row in panel.rows] == ["malignant 1", "benign 1"]
     draw(session, (10, 10, 60, 60), (300, 300, 1000, 1000))
     qtbot.waitUntil(lambda: len(panel.rows) == 4, timeout=10_000)  # without a press
-    assert panel.count.text() == "2 regions found, 2 drawn"
+    assert panel.count.text() == "2 found, 2 drawn (in italics)"
     assert [row.name for row in panel.rows] == ["tumour 1", "tumour 2", "malignant 1", "benign 1"]
     shown = [panel.sorted.index(2, column).data() for column in range(6)]
     malignant = session.results.analysis.probability[1] >= 0.5

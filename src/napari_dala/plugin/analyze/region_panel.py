@@ -186,6 +186,7 @@ class RegionPanel(QWidget):
         view.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         view.setShowGrid(False)
         view.setWordWrap(False)
+        view.setTextElideMode(Qt.TextElideMode.ElideMiddle)  # the number stays
         rows, header = view.verticalHeader(), view.horizontalHeader()
         assert rows is not None
         assert header is not None
@@ -197,10 +198,11 @@ class RegionPanel(QWidget):
         header.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
         header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
         header.setMinimumSectionSize(10)
+        header.setTextElideMode(Qt.TextElideMode.ElideNone)
         view.setStyleSheet("QHeaderView::section { padding: 2px; }")
         for column, name in enumerate(_COLUMNS[1:], 1):
             widest = "00.000" if name == "area_mm2" else "100%"
-            header.resizeSection(column, view.fontMetrics().horizontalAdvance(widest) + 14)
+            header.resizeSection(column, view.fontMetrics().horizontalAdvance(widest) + 12)
         below = QHBoxLayout()
         below.addWidget(self.count, 1)
         below.addWidget(self.copy_button)
@@ -259,7 +261,7 @@ class RegionPanel(QWidget):
         if rows != self.model.rows:
             self.model.show(rows, analysis.card.class_names[analysis.card.target_class])
         drawn = sum(row.is_drawn for row in rows)
-        self.count.setText(f"{counted(len(rows) - drawn, 'region')} found, {drawn} drawn")
+        self.count.setText(f"{len(rows) - drawn} found" + (f", {drawn} drawn (in italics)" if drawn else ""))
 
     def _on_read(self) -> None:
         self._is_busy = False
