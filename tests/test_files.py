@@ -17,7 +17,7 @@ import pytest
 from napari_dala.annotations.document import AnnotationDocument
 from napari_dala.annotations.files import load_for, previous_of, save_for
 from napari_dala.errors import AnnotationError
-from napari_dala.files import open_to_append, open_to_read, replacing, sweep, write_json, write_text
+from napari_dala.files import open_to_append, open_to_read, replacing, replacing_folder, sweep, write_json, write_text
 from napari_dala.jobs.job import PROGRAMS, Job
 from napari_dala.jobs.run import JobRun
 from napari_dala.jobs.state import JobState, Status
@@ -216,3 +216,22 @@ def test_leftovers_of_the_dead_are_swept_and_of_the_living_are_not(tmp_path: Pat
     assert {path.name for path in tmp_path.iterdir()} == others
     shutil.rmtree(tmp_path)
     sweep(tmp_path)  # nothing to do
+
+
+def half_a_folder(path: Path) -> None:
+    with replacing_folder(path) as temporary:
+        (temporary / "half").write_text("half")
+        (temporary / "none" / "more").write_text("more")
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    for text in ("old", "new"):
+        with replacing_folder(path) as temporary:
+            (temporary / "deep").mkdir()
+            (temporary / "deep" / "file").write_text(text)
+    assert (path / "deep" / "file").read_text() == "new"
+    with pytest.raises(FileNotFoundError):
+        half_a_folder(path)
+    assert (path / "deep" / "file").read_text() == "new"
+    assert [one.name for one in tmp_path.iterdir()] == ["folder"]

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import stat
 import sys
 from contextlib import contextmanager, suppress
@@ -99,6 +100,31 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder beside `path`; on success sync its files to disk and rename it to `path`.
+
+    A folder that is there already is removed, but only then; what is made is removed when the body raises.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary, before = temporary_beside(path), temporary_beside(path)
+    temporary.mkdir()
+    try:
+        yield temporary
+        for file in (found for found in temporary.rglob("*") if found.is_file()):
+            with open(os.open(file, os.O_RDWR | _NO_LINK | _SAFELY), "rb") as written:
+                os.fsync(written.fileno())
+        if path.exists():
+            path.rename(before)
+        temporary.rename(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if before.exists() and not path.exists():
+            before.rename(path)
+        raise
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def _mode_of(path: Path, new: int) -> int:

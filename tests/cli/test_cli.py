@@ -121,6 +121,23 @@ def test_anonymous_output_names_no_file(run, tmp_path: Path) -> None:
         assert path.is_dir() or name.encode() not in path.read_bytes(), path
 
 
+def test_maps_and_a_band_of_doubt_on_request(run, tmp_path: Path) -> None:
+    imsave(tmp_path / "field.png", immunohistochemistry()[:300, :300])
+    options = (tmp_path / "field.png", "--out", tmp_path / "out", "--mpp", 0.5, "--model", "untrained")
+    assert run("analyze", *options)[0] == 0
+    (folder,) = (tmp_path / "out").iterdir()
+    assert not [*folder.glob("*.ome.*")]
+    assert "not judged" not in (folder / "tiles.csv").read_text()
+    assert run("analyze", *options, "--maps", "--doubt", 0.5)[0] == 0
+    assert len([*folder.glob("*.ome.tif"), *folder.glob("*.ome.zarr")]) == 4
+    rows = (folder / "tiles.csv").read_text().splitlines()[1:]
+    assert all(",not judged," in row for row in rows)
+    assert json.loads((folder / "run.json").read_text())["doubt"] == 0.5
+    code, _, err = run("analyze", *options, "--doubt", 0.7)
+    assert code == 2
+    assert "--doubt" in err
+
+
 def test_a_slide_without_resolution_asks_for_it(run, shared_data: Path, tmp_path: Path) -> None:
     code, _, err = run("analyze", shared_data / "slides" / "boxes.tiff", "--out", tmp_path)
     assert code == 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -40,8 +40,8 @@ def analysis_of(path: Path, probability: float) -> Analysis:
     return Analysis(store)
 
 
-def result_layers(viewer: Viewer, analysis: Analysis, **more: Any) -> None:
-    metadata = {"dala_analysis": analysis, **more}
+def result_layers(viewer: Viewer, analysis: Analysis) -> None:
+    metadata = {"dala_analysis": analysis}
     viewer.add_image(analysis.probability[1], metadata={**metadata, "dala_role": "probability"})
     viewer.add_labels(analysis.class_map(), metadata={**metadata, "dala_role": "class"})
 
@@ -67,7 +67,9 @@ def test_the_slide_s_own_layer_may_be_saved_along(viewer: Viewer, tmp_path: Path
 
 
 def test_regions_are_those_at_the_threshold_shown(viewer: Viewer, tmp_path: Path) -> None:
-    result_layers(viewer, analysis_of(tmp_path / "analysis.zarr", 0.9), dala_threshold=0.95)
+    analysis = analysis_of(tmp_path / "analysis.zarr", 0.9)
+    analysis.threshold = 0.95
+    result_layers(viewer, analysis)
     viewer.layers.save(tmp_path / "regions.geojson")
     assert classes_in(tmp_path / "regions.geojson") == [UNTRAINED_CARD.class_names[0]]
 

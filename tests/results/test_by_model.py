@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from napari_dala.model.catalog import ModelEntry
+from napari_dala.results.analysis import Analysis
 from napari_dala.results.by_model import last_results, results_by
 from napari_dala.results.loaded import load
 from napari_dala.results.opening import create_store, open_store
 from napari_dala.results.store import Setting
-from napari_dala.results.thresholds import THRESHOLDS_FILE, keep_threshold, stored_threshold
+from napari_dala.results.thresholds import (
+    THRESHOLDS_FILE,
+    OperatingPoint,
+    keep_threshold,
+    stored_point,
+    stored_threshold,
+)
 from napari_dala.slide.tiles import TileGrid
 
 if TYPE_CHECKING:
@@ -21,6 +29,7 @@ if TYPE_CHECKING:
     from napari_dala.results.store import AnalysisStore
 
 MPP = (0.5, 0.5)
+_DOUBT_OF_7 = f'{{"{"a" * 64}": {{"threshold": 0.5, "doubt": 7}}}}'
 
 
 @pytest.fixture
@@ -96,11 +105,23 @@ def test_a_threshold_is_kept_for_each_model(run: Any) -> None:
     assert stored_threshold(first) is None
     keep_threshold(first, 0.62)
     keep_threshold(second, 0.1)
-    keep_threshold(first, 0.7)
+    keep_threshold(first, 0.7, 0.05)
+    assert stored_point(first) == OperatingPoint(threshold=0.7, doubt=0.05)
+    assert stored_point(second) == OperatingPoint(threshold=0.1)
     assert (stored_threshold(first), stored_threshold(second)) == (0.7, 0.1)
+    opened = Analysis.open(first.path, first.bundle_hash)
+    assert (opened.threshold, opened.doubt) == (0.7, 0.05), "whoever opens it says the same as the window"
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", f'{{"{"a" * 64}": "much"}}', f'{{"{"a" * 64}": 7}}', "null"])
+def test_a_threshold_of_before_there_was_a_band_of_doubt_is_read(run: Any) -> None:
+    store = run("one", "a" * 64)
+    (store.path.parent / THRESHOLDS_FILE).write_text(json.dumps({store.bundle_hash: 0.62}))
+    assert stored_point(store) == OperatingPoint(threshold=0.62)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", f'{{"{"a" * 64}": "much"}}', f'{{"{"a" * 64}": 7}}', "null", _DOUBT_OF_7]
+)
 def test_a_damaged_threshold_is_none_and_can_be_kept_again(run: Any, text: str) -> None:
     store = run("one", "a" * 64)
     (store.path.parent / THRESHOLDS_FILE).write_text(text)

@@ -76,7 +76,10 @@ def test_only_what_both_judge_counts_and_the_farthest_apart_comes_first(tmp_path
 def test_each_has_its_own_threshold(tmp_path: Path) -> None:
     one, other = result(tmp_path, 0.4), result(tmp_path, 0.4, bundle="b", operating_threshold=0.3)
     assert compare(one, other).differs.all()
-    assert not compare(one, other, (0.3, None)).differs.any()
+    one.threshold = 0.3
+    assert not compare(one, other).differs.any()
+    one.doubt = 0.2
+    assert not compare(one, other).both.any(), "what is in doubt is not judged"
 
 
 def test_tiles_of_another_size_are_met_by_their_places(tmp_path: Path) -> None:

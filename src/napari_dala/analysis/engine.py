@@ -121,7 +121,7 @@ def carry_out(
     control = control or RunControl()
     work = prepare(slide, predictor, request, on_progress, control)
     run_network(slide, predictor, work, request, on_progress, control)
-    return Analysis(work.store)
+    return Analysis(work.store, doubt=request.doubt)
 
 
 def run_network(

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 _DRAWS = 1000
 
 
-def against_regions(
-    document: AnnotationDocument, analysis: Analysis, threshold: float | None = None
-) -> ScoreTable | None:
+def against_regions(document: AnnotationDocument, analysis: Analysis) -> ScoreTable | None:
     """Return the figures of a result on the labelled tiles that it judges, with intervals by region.
 
     Tiles of one region are alike, so that draws take whole regions. None where no judged tile is labelled.
@@ -27,8 +25,6 @@ def against_regions(
     ----------
     document
         What is drawn on the slide.
-    threshold
-        Operating threshold; None for the model's own.
     """
     names = analysis.card.class_names
     examples = tiles_of(document, analysis.grid, names)
@@ -39,7 +35,7 @@ def against_regions(
     return score(
         examples.label[judged],
         np.asarray(analysis.probability[:, row, column].T, np.float64),
-        threshold=analysis.card.operating_threshold if threshold is None else threshold,
+        threshold=analysis.threshold,
         target=analysis.card.target_class,
         groups=examples.region[judged],
         classes=names,

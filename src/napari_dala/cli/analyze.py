@@ -115,7 +115,7 @@ def _analyze_one(path: Path, predictor: Predictor, request: AnalysisRequest, bar
             tiles_per_s=last.tiles_per_s,
             seconds=time.perf_counter() - start,
         )
-        write_outputs(analysis, slide, folder, run, anonymous=request.anonymous)
+        write_outputs(analysis, slide, folder, run, anonymous=request.anonymous, maps=request.maps)
     if not last.total:
         tell_no_tissue(path)
     damaged = [f"{line}: run it again" for line in analysis.store.damaged]

@@ -26,7 +26,6 @@ from napari_dala.results.by_model import results_in
 from napari_dala.results.comparison import ResultPair, compare
 from napari_dala.results.loaded import load
 from napari_dala.results.opening import STORE_FILE
-from napari_dala.results.thresholds import stored_threshold
 from napari_dala.words import counted, percent
 
 if TYPE_CHECKING:
@@ -180,7 +179,6 @@ class CompareWidget(Dock):
             return
         self.close_comparison()
         results = self._session.show(layer, first)
-        results.set_threshold(_threshold_of(first))
         self._shown = ComparisonLayers(self._session, results, second.analysis, comparison)
         self._spots, self._at = comparison.disagreements(), -1
         self._hang()
@@ -202,18 +200,8 @@ def _read(slide: Slide, chosen: list[ModelResults], document: AnnotationDocument
     """Read two results and compare them, and each with what is drawn."""
     folder = analyses_folder(slide)
     first, second = (load(folder, one.bundle_hash, one.setting) for one in chosen)
-    thresholds = _threshold_of(first), _threshold_of(second)
-    figures = [
-        None if document is None else against_regions(document, one.analysis, threshold)
-        for one, threshold in zip((first, second), thresholds, strict=True)
-    ]
-    return first, second, compare(first.analysis, second.analysis, thresholds), figures
-
-
-def _threshold_of(loaded: LoadedAnalysis) -> float:
-    """Return the threshold that the user left a result with, or the model's own."""
-    kept = stored_threshold(loaded.analysis.store)
-    return loaded.analysis.card.operating_threshold if kept is None else kept
+    figures = [None if document is None else against_regions(document, one.analysis) for one in (first, second)]
+    return first, second, compare(first.analysis, second.analysis), figures
 
 
 def _named(one: ModelResults, others: list[ModelResults]) -> str:

@@ -21,7 +21,7 @@ def write_geojson(path: str, layers: list[LayerData]) -> list[str]:
         The file to write.
     layers
         Any of an analysis' probability, class and Grad-CAM layers; others are passed over. The regions are those
-        at the operating threshold that they show: `metadata["dala_threshold"]`, or the bundle's.
+        at the threshold, and with the band of doubt, that they show.
 
     Returns
     -------
@@ -41,5 +41,5 @@ def write_geojson(path: str, layers: list[LayerData]) -> list[str]:
         problem = "layers of several analyses" if held else "no layer of an analysis"
         raise DalaError(f"{Path(path).name}: {problem} selected; select the probability layer and save again")
     _, metadata = held.popitem()
-    write_regions(metadata["dala_analysis"], Path(path), metadata.get("dala_threshold"))
+    write_regions(metadata["dala_analysis"], Path(path))
     return [path]

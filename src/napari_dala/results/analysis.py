@@ -12,6 +12,7 @@ import numpy as np
 from napari_dala.errors import DalaError
 from napari_dala.model.card import ModelCard
 from napari_dala.results.opening import open_store, store_in
+from napari_dala.results.thresholds import OperatingPoint, stored_point
 from napari_dala.results.tile_results import LEFT_OUT, TileArrays, TileStatus
 from napari_dala.validation import conforming
 from napari_dala.words import counted
@@ -43,21 +44,24 @@ class Summary:
 
     Attributes
     ----------
-    threshold
-        Probability of the target class from which a tile counts as that class.
+    threshold, doubt
+        As in `Analysis`.
     tiles
-        Judged tiles by class name: those done that are not unlike what the model was trained on.
+        Judged tiles by class name: those done that are neither unlike what the model was trained on nor in doubt.
     area_mm2, share
         Their area, and its part of that of all judged tiles, by class name.
     analysed, unreadable, todo
         Tissue tiles done, not decodable, and still to do by this model.
     unfamiliar
         How many of those done are unlike what the model was trained on.
+    in_doubt
+        How many of the others lie in the band of doubt.
     not_judged_mm2
-        Area of the tiles that are left out: unfamiliar or unreadable.
+        Area of the tiles that are left out: unfamiliar, in doubt or unreadable.
     """
 
     threshold: float
+    doubt: float
     tiles: dict[str, int]
     area_mm2: dict[str, float]
     share: dict[str, float]
@@ -65,17 +69,18 @@ class Summary:
     unreadable: int
     todo: int
     unfamiliar: int
+    in_doubt: int
     not_judged_mm2: float
 
     @property
     def judged(self) -> int:
         """Tiles that areas, shares and spots are of."""
-        return self.analysed - self.unfamiliar
+        return self.analysed - self.unfamiliar - self.in_doubt
 
     @property
     def not_judged(self) -> int:
-        """Tiles that are left out of areas, shares and spots: unfamiliar or unreadable."""
-        return self.unfamiliar + self.unreadable
+        """Tiles that are left out of areas, shares and spots: unfamiliar, in doubt or unreadable."""
+        return self.unfamiliar + self.in_doubt + self.unreadable
 
     @property
     def judged_mm2(self) -> float:
@@ -84,8 +89,8 @@ class Summary:
 
     @property
     def why_not_judged(self) -> str:
-        """The two reasons with their numbers, such as "3 unfamiliar, 1 unreadable"; empty where there is none."""
-        reasons = (("unfamiliar", self.unfamiliar), ("unreadable", self.unreadable))
+        """The reasons with their numbers, such as "3 unfamiliar, 1 unreadable"; empty where there is none."""
+        reasons = (("unfamiliar", self.unfamiliar), ("in doubt", self.in_doubt), ("unreadable", self.unreadable))
         return ", ".join(f"{number} {reason}" for reason, number in reasons if number)
 
     @property
@@ -105,9 +110,16 @@ class Analysis:
 
     tiles
         What the store holds, where it was read already.
+    doubt
+        See below; by default what the user left these results with, else 0.
 
     Attributes
     ----------
+    threshold
+        Probability of the target class, 0 to 1, from which a tile counts as that class: what the user left these
+        results with, else the bundle's.
+    doubt
+        Half the width of a band around it, 0 to 0.5: tiles whose probability lies within are not judged.
     probability, status, approximate, unfamiliar
         Read-only; see `TileArrays`.
     """
@@ -117,9 +129,11 @@ class Analysis:
     approximate: NDArray[np.bool_]
     unfamiliar: NDArray[np.bool_]
 
-    def __init__(self, store: AnalysisStore, tiles: TileArrays | None = None) -> None:
+    def __init__(self, store: AnalysisStore, tiles: TileArrays | None = None, *, doubt: float | None = None) -> None:
         self.store = store
         self.card = conforming(ModelCard, store.card, f"{store.path}: its model card", DalaError)
+        point = stored_point(store) or OperatingPoint(threshold=self.card.operating_threshold)
+        self.threshold, self.doubt = point.threshold, point.doubt if doubt is None else doubt
         self.slide: dict[str, Any] = store.slide
         self._take(tiles or store.read_tiles())
 
@@ -214,11 +228,20 @@ class Analysis:
         there: NDArray[np.bool_] = np.isfinite(self.probability[0])
         return there
 
+    def in_doubt(self, threshold: float | None = None) -> NDArray[np.bool_]:
+        """(rows, columns), True where a tile like those that the model was trained on lies in the band of doubt.
+
+        From the upper end on a tile counts as the target class, below the lower end as another.
+        """
+        middle, probability = self._threshold(threshold), self.probability[self.card.target_class]
+        within = (probability >= middle - self.doubt) & (probability < middle + self.doubt)
+        found: NDArray[np.bool_] = within & ~self.unfamiliar
+        return found
+
     @property
     def judged(self) -> NDArray[np.bool_]:
-        """(rows, columns), True where a tile was analysed and is not unlike what the model was trained on."""
-        there: NDArray[np.bool_] = self.analysed & ~self.unfamiliar
-        return there
+        """(rows, columns), True where a tile was analysed and is neither unfamiliar nor in doubt: no others count."""
+        return self.class_map() > 0
 
     def cam(self, class_index: int) -> NDArray[np.float32]:
         """Return the raw Grad-CAM of one class over the whole grid.
@@ -234,7 +257,7 @@ class Analysis:
     def class_map(self, threshold: float | None = None) -> NDArray[np.uint8]:
         """Return 0 where a tile was not judged, else 1 + the index of its class, (rows, columns).
 
-        The target class where its probability reaches `threshold` (default: the bundle's), else the likeliest
+        The target class where its probability reaches `threshold` (default: the analysis' own), else the likeliest
         of the others.
         """
         target = self.card.target_class
@@ -243,7 +266,8 @@ class Analysis:
         others[:, ~self.analysed] = 0
         chosen = others.argmax(axis=0)
         chosen[self.probability[target] >= self._threshold(threshold)] = target
-        return np.where(self.judged, chosen + 1, 0).astype(np.uint8)
+        judged = self.analysed & ~self.unfamiliar & ~self.in_doubt(threshold)
+        return np.where(judged, chosen + 1, 0).astype(np.uint8)
 
     def summary(self, threshold: float | None = None) -> Summary:
         """Count tiles and areas of what was judged.
@@ -255,9 +279,11 @@ class Analysis:
         mm2 = np.bincount(classes.ravel(), tile_mm2.ravel(), len(self.card.classes) + 1)[1:]
         areas = dict(zip(self.card.class_names, mm2.tolist(), strict=True))
         counts = {entry.name: int((classes == index + 1).sum()) for index, entry in enumerate(self.card.classes)}
-        judged = int((classes > 0).sum())
+        judged, in_doubt = int((classes > 0).sum()), self.in_doubt(threshold)
+        left_out = self.unfamiliar | in_doubt | (self.status == TileStatus.UNREADABLE)
         return Summary(
             threshold=self._threshold(threshold),
+            doubt=self.doubt,
             tiles=counts,
             area_mm2=areas,
             share={name: area / sum(areas.values()) if judged else 0.0 for name, area in areas.items()},
@@ -265,12 +291,13 @@ class Analysis:
             unreadable=int((self.status == TileStatus.UNREADABLE).sum()),
             todo=int((~self.analysed & np.isin(self.status, (TileStatus.TODO, TileStatus.DONE))).sum()),
             unfamiliar=int(self.unfamiliar.sum()),
-            not_judged_mm2=float(tile_mm2[self.unfamiliar | (self.status == TileStatus.UNREADABLE)].sum()),
+            in_doubt=int(in_doubt.sum()),
+            not_judged_mm2=float(tile_mm2[left_out].sum()),
         )
 
     def spots(self, threshold: float | None = None, most: int = 50) -> list[Spot]:
         """Return the judged tiles most likely of the target class, strongest first, no two within two tiles."""
-        probability = np.where(self.judged, self.probability[self.card.target_class], -1.0)
+        probability = np.where(self.class_map(threshold) > 0, self.probability[self.card.target_class], -1.0)
         spots: list[Spot] = []
         for flat in np.argsort(-probability, axis=None, kind="stable"):
             row, column = (int(index) for index in np.unravel_index(flat, probability.shape))
@@ -291,7 +318,7 @@ class Analysis:
         return Spot(row, column, *self.grid.middle(row, column), probability)
 
     def _threshold(self, threshold: float | None) -> float:
-        return self.card.operating_threshold if threshold is None else threshold
+        return self.threshold if threshold is None else threshold
 
 
 def joined_cams(cams: NDArray[np.float32], grid: TileGrid) -> NDArray[np.float32]:

@@ -88,18 +88,11 @@ class ResultPair:
         return spots
 
 
-def compare(
-    first: Analysis, second: Analysis, thresholds: tuple[float | None, float | None] = (None, None)
-) -> ResultPair:
-    """Compare two results of one slide tile by tile, each at its operating threshold.
+def compare(first: Analysis, second: Analysis) -> ResultPair:
+    """Compare two results of one slide tile by tile, each at its own operating threshold and band of doubt.
 
     Where their tiles are not the same, a tile of the first is compared with that tile of the second in whose place its
     middle lies.
-
-    Parameters
-    ----------
-    thresholds
-        Of the first and the second; None for a model's own.
 
     Raises
     ------
@@ -113,10 +106,10 @@ def compare(
         raise DalaError("the two results are of different slides, and cannot be compared")
     rows, columns = _places(first.grid, second.grid)
     called, probability = [], []
-    for one, threshold in zip((first, second), thresholds, strict=True):
+    for one in (first, second):
         target = one.card.target_class
         of_tile = np.where(one.judged, one.probability[target], np.nan).astype(np.float32)
-        is_target = one.class_map(threshold) == target + 1
+        is_target = one.class_map() == target + 1
         if one is second:
             of_tile, is_target = of_tile[np.ix_(rows, columns)], is_target[np.ix_(rows, columns)]
         probability.append(of_tile)

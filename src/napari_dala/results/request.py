@@ -58,6 +58,10 @@ class AnalysisRequest(BaseModel):
     """Analyse tiles that are mostly ink or out of focus too."""
     restart: bool = False
     """Compute everything again."""
+    doubt: float = Field(default=0.0, ge=0, le=0.5)
+    """Tiles whose probability lies this close to the threshold are not judged; 0 judges all."""
+    maps: bool = False
+    """Write the probability and DT Grad-CAM maps too, as OME-TIFF (QuPath) and OME-Zarr (napari)."""
     anonymous: bool = False
     """Leave file names out of everything written."""
 

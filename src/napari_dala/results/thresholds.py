@@ -1,8 +1,10 @@
-"""The operating thresholds that a user set, kept beside the results: one for each slide and model."""
+"""The operating threshold and band of doubt that a user set, kept beside the results: for each slide and model."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from napari_dala.errors import DalaError
 from napari_dala.files import write_json
@@ -16,16 +18,38 @@ if TYPE_CHECKING:
 THRESHOLDS_FILE = "thresholds.json"
 
 
+class OperatingPoint(BaseModel):
+    """Where a user draws the line between the classes.
+
+    Attributes
+    ----------
+    threshold, doubt
+        As in `Analysis`.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    threshold: float = Field(ge=0, le=1)
+    doubt: float = Field(default=0.0, ge=0, le=0.5)
+
+
 def stored_threshold(store: AnalysisStore) -> float | None:
     """Return the threshold, 0 to 1, that was set for these results; None where there is none that can be read."""
-    value = _kept(_path(store)).get(store.bundle_hash)
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1:
-        return float(value)
-    return None
+    point = stored_point(store)
+    return None if point is None else point.threshold
 
 
-def keep_threshold(store: AnalysisStore, threshold: float) -> None:
-    """Keep a threshold for these results; one that cannot be written is lost, and only that.
+def stored_point(store: AnalysisStore) -> OperatingPoint | None:
+    """Return threshold and band that were set for these results; None where there are none that can be read."""
+    kept = _kept(_path(store)).get(store.bundle_hash)
+    try:
+        return OperatingPoint.model_validate(kept if isinstance(kept, dict) else {"threshold": kept})
+    except ValidationError:
+        return None
+
+
+def keep_threshold(store: AnalysisStore, threshold: float, doubt: float = 0.0) -> None:
+    """Keep what was set for these results; what cannot be written is lost, and only that.
 
     Raises
     ------
@@ -33,8 +57,9 @@ def keep_threshold(store: AnalysisStore, threshold: float) -> None:
         When the folder cannot be written.
     """
     path = _path(store)
+    kept = {"threshold": round(threshold, 4), "doubt": round(doubt, 4)}
     try:
-        write_json(path, {**_kept(path), store.bundle_hash: round(threshold, 4)})
+        write_json(path, {**_kept(path), store.bundle_hash: kept})
     except OSError as error:
         raise DalaError(f"{path}: the threshold cannot be kept there ({error.strerror or error})") from error
 

@@ -24,7 +24,7 @@ class TileStatus(IntEnum):
 
 LEFT_OUT = (TileStatus.INK, TileStatus.BLUR)  # tiles that hold tissue or ink, and of which nothing counts
 NOT_JUDGED = "not judged"
-"""Stands where a class would, for tiles that are unfamiliar or unreadable."""
+"""Stands where a class would, for tiles that are unfamiliar, in doubt or unreadable."""
 
 
 @dataclass(frozen=True)

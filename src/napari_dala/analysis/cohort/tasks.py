@@ -211,8 +211,10 @@ def write_slide(job: SlideJob, plan: Plan, done: list[RangeDone]) -> Path:
         plan.device, plan.precision, tiles=plan.tiles, tiles_per_s=rate, seconds=seconds
     ) | {"ranges": len(done)}
     store = open_store(plan.folder / "analysis.zarr", job.settings.bundle_hash, plan.setting)
+    asked = job.settings.request
     with _opened(job) as slide:
-        write_outputs(Analysis(store), slide, plan.folder, run, anonymous=job.settings.request.anonymous)
+        analysis = Analysis(store, doubt=asked.doubt)
+        write_outputs(analysis, slide, plan.folder, run, anonymous=asked.anonymous, maps=asked.maps)
     return plan.folder
 
 

@@ -18,6 +18,9 @@ from qtpy.QtWidgets import (
 from superqt import QLabeledDoubleSlider
 from superqt.utils import QSignalThrottler, signals_blocked
 
+from napari_dala.plugin.analyze.region_panel import RegionPanel
+from napari_dala.plugin.analyze.save_panel import SavePanel
+from napari_dala.plugin.parts.fold import Fold
 from napari_dala.plugin.parts.legend import Legend, swatch
 from napari_dala.plugin.parts.notes import Note
 from napari_dala.plugin.viewer.plain_text import PlainLabel
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
 _GREY = (128, 128, 128)  # swatch of what is not judged
 _SPOTS_MS = 300  # between updates of the list
+_MOST_DOUBT = 0.5
 
 
 class ResultPanel(QWidget):
@@ -51,6 +55,10 @@ class ResultPanel(QWidget):
         self.threshold.setRange(0, 1)
         self.threshold.setDecimals(2)
         self.threshold.setToolTip("Operating threshold: from this probability on a tile counts as the class")
+        self.doubt = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
+        self.doubt.setRange(0, _MOST_DOUBT)
+        self.doubt.setDecimals(2)
+        self.doubt.setToolTip("Tiles this close to the threshold are not judged. 0: all tiles are judged")
         self.table = QGridLayout()
         self.table.setColumnStretch(1, 1)
         self.table.setHorizontalSpacing(8)
@@ -63,8 +71,11 @@ class ResultPanel(QWidget):
         self.previous_button, self.next_button = QPushButton("◀ Previous"), QPushButton("Next ▶")
         self.keys = QLabel("H hides and shows the colours. N and Shift+N go from spot to spot.")
         self.keys.setWordWrap(True)
+        self.saving, self.regions = SavePanel(session), RegionPanel(session)
+        self.regions_fold = Fold("Regions", self.regions)
         self._arrange()
         self.threshold.valueChanged.connect(self._session.set_threshold)
+        self.doubt.valueChanged.connect(self._set_doubt)
         self.spots.currentRowChanged.connect(self._go)
         self.spots.itemClicked.connect(lambda item: self._go(self.spots.row(item)))
         self.next_button.clicked.connect(lambda: self._step(1))
@@ -83,9 +94,10 @@ class ResultPanel(QWidget):
         steps = QHBoxLayout()
         steps.addWidget(self.previous_button)
         steps.addWidget(self.next_button)
-        line = QHBoxLayout()
-        line.addWidget(QLabel("Threshold"))
-        line.addWidget(self.threshold)
+        line = QGridLayout()
+        for row, (name, slider) in enumerate((("Threshold", self.threshold), ("Doubt ±", self.doubt))):
+            line.addWidget(QLabel(name), row, 0)
+            line.addWidget(slider, row, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.warning)
@@ -93,10 +105,16 @@ class ResultPanel(QWidget):
         layout.addLayout(line)
         layout.addLayout(self.table)
         layout.addWidget(self.counts)
+        layout.addWidget(self.saving)
         layout.addWidget(self.spots_title)
         layout.addWidget(self.spots, 1)
         layout.addLayout(steps)
         layout.addWidget(self.keys)
+        layout.addWidget(self.regions_fold)
+
+    def _set_doubt(self, doubt: float) -> None:
+        if self._session.results is not None:
+            self._session.set_threshold(self._session.results.threshold, doubt)
 
     def refresh(self) -> None:
         """Show the current results."""
@@ -110,15 +128,17 @@ class ResultPanel(QWidget):
         analysis = results.analysis
         card = analysis.card
         shown = results.explanation.class_index
-        with signals_blocked(self.threshold):
-            self.threshold.setValue(results.threshold)
+        with signals_blocked(self.threshold), signals_blocked(self.doubt):
+            self.threshold.setValue(analysis.threshold)
+            self.doubt.setValue(analysis.doubt)
         self.legend.show_layer(
             results.probability,
             f"Probability of {card.class_names[shown]}",
             (_low_end(analysis, shown), card.class_names[shown]),
-            results.threshold if shown == card.target_class else None,
+            analysis.threshold if shown == card.target_class else None,
+            doubt=analysis.doubt,
         )
-        self._tabulate(analysis, analysis.summary(results.threshold))
+        self._tabulate(analysis, analysis.summary())
         self.warning.say("\n".join(analysis.warnings))
         if analysis is not self._shown:
             self._shown = analysis
@@ -168,7 +188,7 @@ class ResultPanel(QWidget):
         if results is None:
             return
         chosen = self._current
-        self._spots = results.analysis.spots(results.threshold)
+        self._spots = results.analysis.spots()
         name = results.analysis.card.class_names[results.analysis.card.target_class]
         self.spots_title.setText(
             f"Strongest spots ({name})" if self._spots else f"No judged tile reaches {results.threshold:.2f}"

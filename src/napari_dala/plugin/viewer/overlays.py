@@ -174,4 +174,4 @@ def _look_alike(before: ResultLayers, after: ResultLayers) -> None:
     if name in new_card.class_names:
         after.explain(replace(explained, class_index=new_card.class_names.index(name)))
     if old_card.operating_threshold == new_card.operating_threshold:
-        after.set_threshold(before.threshold)
+        after.set_threshold(before.threshold, before.analysis.doubt)

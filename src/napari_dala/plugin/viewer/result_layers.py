@@ -60,8 +60,6 @@ class ResultLayers:
 
     Attributes
     ----------
-    threshold
-        Operating threshold of the class map.
     explanation
         What the Grad-CAM layer shows; the probability is of the same class.
     thresholded
@@ -88,7 +86,6 @@ class ResultLayers:
         self.analysis = loaded.analysis
         self._ending = ending
         self.slide_layer = slide_layer
-        self.threshold = self.analysis.card.operating_threshold
         self.explanation = CamView(self.analysis.card.target_class)
         self._layers = layers
         self._loaded = loaded
@@ -209,11 +206,15 @@ class ResultLayers:
         self.analysis.card = self.analysis.card.model_copy(update={"name": name})
         self._rename()
 
-    def set_threshold(self, threshold: float) -> None:
-        """Draw the class map for another operating threshold."""
-        self.threshold = threshold
-        for layer in self.all:
-            layer.metadata["dala_threshold"] = threshold
+    @property
+    def threshold(self) -> float:
+        """Operating threshold of the class map."""
+        return self.analysis.threshold
+
+    def set_threshold(self, threshold: float, doubt: float | None = None) -> None:
+        """Draw the class map for another operating threshold; the band of doubt stays where none is given."""
+        self.analysis.threshold = threshold
+        self.analysis.doubt = self.analysis.doubt if doubt is None else doubt
         self._show_classes()
 
     def explain(self, explanation: CamView, view: Sequence[float] | None = None) -> None:
@@ -274,7 +275,7 @@ class ResultLayers:
             opacity=PROBABILITY.opacity,
         )
         classes = self._image(
-            self.analysis.class_map(self.threshold).astype(np.float32),
+            self.analysis.class_map().astype(np.float32),
             classes_name,
             "class",
             visible=False,
@@ -313,7 +314,7 @@ class ResultLayers:
         """Return a layer of values; an image even of classes, for nobody paints into it, and napari makes it sooner."""
         fixed: dict[str, Any] = {"blending": "translucent", "rgb": False, "multiscale": False}
         look = {"contrast_limits": (0, 1), "opacity": 0.5} | fixed | look
-        metadata = {"dala_analysis": self.analysis, "dala_role": role, "dala_threshold": self.threshold}
+        metadata = {"dala_analysis": self.analysis, "dala_role": role}
         layer = self._taken_over.pop(role, None)
         if layer is None:
             return Image(data, name=name, metadata=metadata, **look)
@@ -373,7 +374,7 @@ class ResultLayers:
                 place_over(layer, frame, self.slide_layer)
 
     def _show_classes(self) -> None:
-        np.asarray(self.classes.data)[...] = self.analysis.class_map(self.threshold)
+        np.asarray(self.classes.data)[...] = self.analysis.class_map()
         self.classes.refresh(extent=False)
 
     def _show_part(self, explanation: CamView, part: tuple[slice, slice], picture: NDArray[np.float32]) -> None:

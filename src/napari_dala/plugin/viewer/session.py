@@ -17,6 +17,7 @@ from napari_dala.plugin.viewer.slide_layers import (
     bring_into_view,
     is_in_um,
     set_mpp,
+    show_box,
     shows_slide,
     slide_of,
     to_world,
@@ -24,7 +25,7 @@ from napari_dala.plugin.viewer.slide_layers import (
     why_no_slide,
 )
 from napari_dala.plugin.viewer.status_bar import WithProbability
-from napari_dala.results.thresholds import keep_threshold, stored_threshold
+from napari_dala.results.thresholds import OperatingPoint, keep_threshold, stored_point
 from napari_dala.slide.resolution import is_at
 
 if TYPE_CHECKING:
@@ -163,10 +164,10 @@ class Session(QObject):
         if results is self.results:
             self.results_changed.emit()
 
-    def set_threshold(self, threshold: float) -> None:
-        """Give the current results another operating threshold; it is kept for this slide and model."""
+    def set_threshold(self, threshold: float, doubt: float | None = None) -> None:
+        """Give the current results another operating threshold, or band of doubt; kept for this slide and model."""
         if self.results is not None:
-            self.results.set_threshold(threshold)
+            self.results.set_threshold(threshold, doubt)
             if self._unkept is not self.results:
                 self.keep_threshold()
             self._unkept = self.results
@@ -179,7 +180,7 @@ class Session(QObject):
         results, self._unkept = self._unkept, None
         if results is not None:
             with suppress(DalaError):  # it holds as long as the window is open
-                keep_threshold(results.analysis.store, results.threshold)
+                keep_threshold(results.analysis.store, results.threshold, results.analysis.doubt)
 
     def set_resolution(self, layer: Image, mpp: float) -> None:
         """Give a slide its um per pixel; what lies on it follows, other slides stay as they are."""
@@ -231,12 +232,12 @@ class Session(QObject):
         results.enter(self.viewer)
         results.explained.connect(self._on_explained)
         store = results.analysis.store
-        kept = stored_threshold(store)
+        kept = stored_point(store)
         is_other = before is None or before.analysis.store.bundle_hash != store.bundle_hash
         if kept is None and is_other and not preview:
-            kept = results.analysis.card.operating_threshold  # of two models, each has its own
+            kept = OperatingPoint(threshold=results.analysis.card.operating_threshold)  # each model has its own
         if kept is not None:
-            results.set_threshold(kept)
+            results.set_threshold(kept.threshold, kept.doubt)
         self._watch_status()
         self.results_changed.emit()
         return results
@@ -271,6 +272,11 @@ class Session(QObject):
         side = max(abs(bottom - top), abs(right - left))
         camera.zoom = max(camera.zoom, min(canvas.size) / side / _SPOT_TILES)
         camera.center = (0.0, *to_world(self.layer, x, y))
+
+    def show_box(self, bounds: tuple[float, float, float, float], least: tuple[float, float]) -> None:
+        """Move the camera to a box on the current slide, and away from it as far as it needs; see `show_box`."""
+        if self.layer is not None:
+            show_box(self.viewer, self.layer, bounds, least)
 
     def follow_slide(self, layer: Layer, slide_layer: Image) -> None:
         """Let a layer that shows no results stand for a slide's when it is selected."""

@@ -155,6 +155,27 @@ def bring_into_view(viewer: ViewerModel, layer: Image) -> None:
     camera.zoom = 0.95 * float(np.min(np.asarray(viewer.canvas.size) / size))
 
 
+def show_box(
+    viewer: ViewerModel, layer: Image, bounds: tuple[float, float, float, float], least: tuple[float, float]
+) -> None:
+    """Let a box and some of what is around it fill the canvas, never nearer than to `least`.
+
+    Parameters
+    ----------
+    bounds
+        Left, top, right, bottom; level-0 px of the layer's slide.
+    least
+        Width and height that are seen at least, level-0 px.
+    """
+    left, top, right, bottom = bounds
+    middle = to_world(layer, (left + right) / 2, (top + bottom) / 2)
+    half = max(1.5 * (right - left), least[0]) / 2, max(1.5 * (bottom - top), least[1]) / 2
+    corner = to_world(layer, (left + right) / 2 + half[0], (top + bottom) / 2 + half[1])
+    reach = np.maximum(np.abs(np.subtract(corner, middle)), 1e-9)
+    viewer.scene.camera.center = (0.0, *middle)
+    viewer.scene.camera.zoom = float(np.min(np.asarray(viewer.canvas.size) / 2 / reach))
+
+
 def to_slide(layer: Image, world: ArrayLike) -> tuple[float, float]:
     """Return the edge coordinate (x, y; level-0 px) of a world position."""
     row, column = layer.world_to_data(world)[-2:]

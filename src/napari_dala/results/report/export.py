@@ -65,7 +65,8 @@ def write_tiles(analysis: Analysis, path: Path) -> None:
 
     Positions and sizes are level-0 px with 2 decimals; `status` is done, unreadable, left out (ink or out of focus) or
     todo; `unfamiliar` is 1 where the tile is unlike what the model was trained on, else 0; `class` is that at the
-    bundle's operating threshold, or "not judged"; the probabilities have 6 decimals. What is not known is empty.
+    analysis' threshold, or "not judged", also for tiles in its band of doubt; the probabilities have 6 decimals. What
+    is not known is empty.
     """
     rows, columns = np.nonzero(analysis.analysed | (analysis.status != TileStatus.BACKGROUND))
     left, top = analysis.grid.origins()
@@ -83,8 +84,9 @@ def write_tiles(analysis: Analysis, path: Path) -> None:
         ["minx", "miny", "width", "height", "status", "unfamiliar", "class"]
         + [f"prob_{name}" for name in analysis.card.class_names]
     )
-    called = np.array(["", *analysis.card.class_names], object)[analysis.class_map()[rows, columns]]
-    called[analysis.unfamiliar[rows, columns] | (names == "unreadable")] = NOT_JUDGED
+    classes = analysis.class_map()[rows, columns]
+    called = np.array(["", *analysis.card.class_names], object)[classes]
+    called[(names == "unreadable") | (names == "done") & (classes == 0)] = NOT_JUDGED
     unfamiliar = analysis.unfamiliar[rows, columns].astype(int).tolist()
     for x, y, name, strange, label, values in zip(
         left[columns], top[rows], names, unfamiliar, called.tolist(), probabilities.tolist(), strict=True
@@ -118,7 +120,7 @@ def regions_of(analysis: Analysis, threshold: float | None = None) -> list[Regio
     Parameters
     ----------
     threshold
-        Probability of the target class from which a tile counts as that class; by default the bundle's.
+        Probability of the target class from which a tile counts as that class; by default the analysis' own.
     """
     classes = analysis.class_map(threshold)
     target = analysis.card.target_class

@@ -87,7 +87,7 @@ def write_report(
         What run.json holds. Its "slide" stands in for `slide.properties` (an anonymous run has another name there),
         its "warnings" come with the analysis' own, the rest is printed as tables.
     threshold
-        Operating threshold; by default the bundle's.
+        Operating threshold; by default the analysis' own.
     rule
         How the DT Grad-CAM is found.
     """
@@ -170,6 +170,9 @@ def _summary(analysis: Analysis, summary: Summary) -> str:
             f"<td class='number'>{summary.not_judged}</td></tr>"
         )
     so_far = f" so far, {percent(summary.done_share)} of the tissue" if summary.todo else ""
+    left_out = "Unfamiliar and unreadable tiles"
+    if summary.doubt:
+        left_out = f"Tiles within {summary.doubt:.2f} of it (in doubt), unfamiliar and unreadable tiles"
     return (
         "<h2>What was found</h2><div class='headline'>"
         f"<div><b>{summary.area_mm2[target]:.2f} mm²</b>{escape(target)}</div>"
@@ -179,8 +182,8 @@ def _summary(analysis: Analysis, summary: Summary) -> str:
         f"<th class='number'>Tiles</th></tr></thead><tbody>{rows}</tbody></table>"
         f"<p class='note'>A tile counts as {escape(target)} where its probability is at least "
         f"{summary.threshold:.2f}, the operating threshold. {counted(summary.analysed, 'tile')} analysed, "
-        f"{summary.unreadable} unreadable, {summary.todo} to do. Unfamiliar and unreadable tiles are not judged: they "
-        f"are in no area, share or spot. Areas are of whole tiles of {_tile_um(analysis)}.</p>"
+        f"{summary.unreadable} unreadable, {summary.todo} to do. {left_out} are not judged: they are in "
+        f"no area, share or spot. Areas are of whole tiles of {_tile_um(analysis)}.</p>"
     )
 
 

@@ -55,12 +55,12 @@ def overview(slide: Slide, analysis: Analysis, max_side: int = 1600, threshold: 
     Parameters
     ----------
     threshold
-        The operating threshold marked in the legend; by default the bundle's.
+        The operating threshold marked in the legend; by default the analysis' own.
     """
     card = analysis.card
     tissue = Image.fromarray(slide.thumbnail(max_side))
     laid = _laid(probability_rgba(analysis, card.target_class), analysis, tissue.size)
-    mark = card.operating_threshold if threshold is None else threshold
+    mark = analysis.threshold if threshold is None else threshold
     title = f"Probability of {card.class_names[card.target_class]}"
     return _with_legend(_over(tissue, laid), analysis, PROBABILITY, title, ("0", "1"), mark)
 
@@ -146,7 +146,7 @@ def explain_figure(
         (heat(patch, thresholded.map, thresholded.contours()), "DT Grad-CAM", cut_of(thresholded)),
     )
     gap, font = 16, ImageFont.load_default(17)
-    notes = _wrapped(warnings, 17, 3 * patch.width + 2 * gap)
+    notes = wrapped(warnings, 17, 3 * patch.width + 2 * gap)
     figure = Image.new(
         "RGB", (3 * patch.width + 4 * gap, patch.height + 84 + 24 * len(notes) + (8 if notes else 0)), "white"
     )
@@ -198,7 +198,7 @@ def _with_legend(
     width = max(picture.width, _LEGEND_WIDTH)
     unit = max(1.0, width / 1000)  # letters grow with the picture, for a page shrinks it to its width
     font, small = ImageFont.load_default(19 * unit), ImageFont.load_default(16 * unit)
-    notes = _wrapped(analysis.warnings, 16 * unit, width - 32 * unit)
+    notes = wrapped(analysis.warnings, 16 * unit, width - 32 * unit)
     figure = Image.new("RGB", (width, picture.height + round((92 + 24 * len(notes)) * unit)), "white")
     picture, todo, unreadable = _with_gaps(_hatched(picture, analysis), analysis)
     figure.paste(picture)
@@ -217,7 +217,8 @@ def _with_legend(
     draw.text(at(316, 64), ends[1], INK, small, anchor="ra")
     if mark is not None:
         draw.line((*at(16 + 300 * mark, 38), *at(16 + 300 * mark, 65)), INK, round(3 * unit))
-        draw.text(at(16 + min(max(300 * mark, 80), 220), 64), f"threshold {mark:.2f}", INK, small, anchor="ma")
+        doubt = f" ± {analysis.doubt:.2f}" if analysis.doubt else ""
+        draw.text(at(16 + min(max(300 * mark, 80), 220), 64), f"threshold {mark:.2f}{doubt}", INK, small, anchor="ma")
     if unreadable:
         _cross(draw, (*at(340, 40), *at(358, 58)))
         draw.text(at(368, 40), f"unreadable ({unreadable})", INK, small)
@@ -228,7 +229,7 @@ def _with_legend(
         _hatch(draw, (*at(520, 40), *at(538, 58)))
         draw.text(at(548, 40), f"unfamiliar ({unfamiliar})", INK, small)
     mm_per_px = analysis.grid.slide_size[0] / picture.width * analysis.mpp[0] / 1000
-    length = _round_length(0.22 * picture.width * mm_per_px)
+    length = round_length(0.22 * picture.width * mm_per_px)
     right = picture.width - 16 * unit
     draw.rectangle((right - length / mm_per_px, at(0, 42)[1], right, at(0, 48)[1]), fill=INK)
     draw.text((right, at(0, 54)[1]), f"{length:g} mm", INK, small, anchor="ra")
@@ -281,12 +282,12 @@ def _cross(draw: ImageDraw.ImageDraw, box: tuple[float, float, float, float]) ->
         draw.line((left, bottom, right, top), color, width)
 
 
-def _round_length(most: float) -> float:
+def round_length(most: float) -> float:
     """Return the largest of 1, 2, 5, 10, ... that is not above `most`."""
     power = 10.0 ** floor(log10(most))
     return float(max(part * power for part in (1, 2, 5) if part * power <= most * 1.000001))
 
 
-def _wrapped(lines: Sequence[str], letter: float, width: float) -> list[str]:
+def wrapped(lines: Sequence[str], letter: float, width: float) -> list[str]:
     """Break lines between words so that each fits `width` px, for letters of the default font `letter` px high."""
     return [part for line in lines for part in wrap(line, max(20, int(width / (0.55 * letter))))]
