@@ -174,12 +174,11 @@ class ResultLayers:
         """Show blocks of tiles that are new in the store."""
         blocks = list(blocks)
         self._loaded.grow(blocks)
-        hatched = any(block.tiles.unfamiliar.any() for block in blocks)
         self.probability.refresh(extent=False)
         self._show_classes()
         self._rename()
         self._explainer.grow()
-        if self.unfamiliar is not None and hatched:
+        if self.unfamiliar is not None and any(block.tiles.unfamiliar.any() for block in blocks):
             np.asarray(self.unfamiliar.data)[...] = self.analysis.unfamiliar
             self.unfamiliar.refresh(extent=False)
 
