@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from napari_dala.errors import JobError
 from napari_dala.files import write_json
 from napari_dala.metrics.bootstrap import FEWEST_UNITS
-from napari_dala.metrics.operating import KeptThreshold, at_threshold, operating_points, reliability
+from napari_dala.metrics.operating import OperatingPoint, at_threshold, operating_points, reliability
 from napari_dala.metrics.scores import predicted_classes
 from napari_dala.validation import read_as
 
@@ -140,11 +140,11 @@ class ModelCheck(BaseModel):
         """Whether both the target class and another one are there."""
         return bool(self.positive.any() and not self.positive.all())
 
-    def points(self) -> list[KeptThreshold]:
+    def points(self) -> list[OperatingPoint]:
         """Return every operating point, thresholds ascending: the ROC curve; see `has_curves`."""
         return operating_points(self.positive, self.probabilities[:, self.target])
 
-    def point(self, threshold: float | None = None) -> KeptThreshold:
+    def point(self, threshold: float | None = None) -> OperatingPoint:
         """Return what a threshold gives, by default the model's own; see `has_curves`."""
         at = self.threshold if threshold is None else threshold
         return at_threshold(self.positive, self.probabilities[:, self.target], at)
