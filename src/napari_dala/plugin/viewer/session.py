@@ -23,6 +23,7 @@ from napari_dala.plugin.viewer.slide_layers import (
     why_no_slide,
 )
 from napari_dala.plugin.viewer.status_bar import WithProbability
+from napari_dala.plugin.viewer.ticks import Ticks
 from napari_dala.results.by_model import is_at
 from napari_dala.results.thresholds import keep_threshold, stored_threshold
 
@@ -44,6 +45,7 @@ TOGGLE_KEY = "h"
 NEXT_KEY = "n"
 PREVIOUS_KEY = "shift-n"
 SUGGEST_KEY = "u"  # for unsure; napari has no use of its own for it
+NEXT_SLIDE_KEY, PREVIOUS_SLIDE_KEY = "ctrl-right", "ctrl-left"
 OUTDATED = " (outdated)"
 """Ends the names of layers whose results were made at another resolution than the slide has now."""
 _KEEP_MS = 300  # after which a threshold that rests is written
@@ -65,6 +67,8 @@ class Session(QObject):
         The analyses that are under way.
     slides
         How several slides lie in one window.
+    ticks
+        The slides to learn from.
     """
 
     slides_changed = Signal()
@@ -77,6 +81,8 @@ class Session(QObject):
     """A key asks for the next (1) or previous (-1) spot."""
     suggestion_asked = Signal()
     """A key asks for the next tile to label."""
+    slide_step_asked = Signal(int)
+    """A key asks for the next (1) or previous (-1) slide of the list."""
 
     def __init__(self, viewer: ViewerModel) -> None:
         super().__init__()
@@ -94,6 +100,7 @@ class Session(QObject):
         self._keep_later.timeout.connect(self.keep_threshold)
         self._unkept: ResultLayers | None = None
         self.slides = SideBySide(viewer, WeakMethod(self._owner_of))
+        self.ticks = Ticks(self)
         layers = viewer.layers
         for layer in [layer for layer in layers if shows_slide(layer)]:
             self.slides.welcome(layer)
@@ -292,6 +299,14 @@ class Session(QObject):
         """Go to the tile to label next."""
         self.suggestion_asked.emit()
 
+    def next_slide(self) -> None:
+        """Open the next slide of the list."""
+        self.slide_step_asked.emit(1)
+
+    def previous_slide(self) -> None:
+        """Open the previous slide of the list."""
+        self.slide_step_asked.emit(-1)
+
     def _owner_of(self, layer: Layer | None) -> Layer | None:
         """Return the slide layer that a layer of ours belongs to; other layers are their own."""
         if layer is None:
@@ -353,6 +368,8 @@ KEYS: dict[str, Callable[[Session], None]] = {
     NEXT_KEY: Session.next_spot,
     PREVIOUS_KEY: Session.previous_spot,
     SUGGEST_KEY: Session.suggest,
+    NEXT_SLIDE_KEY: Session.next_slide,
+    PREVIOUS_SLIDE_KEY: Session.previous_slide,
 }
 """What the keys do that belong to no dock."""
 
