@@ -30,6 +30,7 @@ _MM = 1e-3  # in a um
 class State(StrEnum):
     """How far a model is with a slide, as the table says it."""
 
+    UNREAD = "…"
     NOT_ANALYSED = "not analysed"
     BY_ANOTHER = "not by this model"
     IN_PART = "in part"

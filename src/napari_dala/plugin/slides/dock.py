@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QFileDialog, QFormLayout, QHBoxLayout, QLineEdit, QMenu, QPushButton, QToolButton
+from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLineEdit, QPushButton
 
 from napari_dala.annotations.slide_export import export_slides
 from napari_dala.annotations.slide_table import list_text, obstacles_text
@@ -18,7 +17,6 @@ from napari_dala.annotations.slides import (
     give_mpp,
     mpp_of_text,
     name_patient,
-    remember_slide,
     take_off_list,
     write_remark,
 )
@@ -28,6 +26,7 @@ from napari_dala.plugin.parts.model_box import ModelBox
 from napari_dala.plugin.parts.notes import Note
 from napari_dala.plugin.parts.scrolling import scrolling_layout
 from napari_dala.plugin.preferences import load_preferences
+from napari_dala.plugin.slides.asking import ask_files, ask_folder, ask_table, menu_button, menu_of
 from napari_dala.plugin.slides.queue import AnalysisQueue
 from napari_dala.plugin.slides.queue_panel import QueuePanel
 from napari_dala.plugin.slides.reading import SlideReader
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from napari_dala.annotations.slide_table import SlideRow
     from napari_dala.annotations.slides import AnnotatedSlide
     from napari_dala.model.catalog import ModelEntry
+    from napari_dala.plugin.viewer.result_layers import ResultLayers
 
 _RESTED_MS = 1000  # after what is shown of a slide changed, before its row is read anew
 _TABLE_HEIGHT = 240  # px, at least
@@ -70,12 +70,21 @@ class SlidesWidget(Dock):
         self.model = SlideModel(self._session.ticks)
         self.order = SlideOrder(self.model)
         self.table = SlideTable(self.order)
-        self.add_button, self.export_button = QToolButton(), QToolButton()
+        self.add_button = menu_button(
+            "Add…",
+            {"Files…": self._ask_files, "A folder…": self._ask_folder, "Find missing slides…": self._ask_where},
+        )
+        self.export_button = menu_button(
+            "Export table…",
+            {"With names…": partial(self._ask_table, False), "Anonymous…": partial(self._ask_table, True)},
+        )
         self.search, self.model_box = QLineEdit(), ModelBox()
         self.empty, self.told, self.error = Note("offer"), Note("offer"), Note("error")
         self.total = PlainLabel()
         self.previous_button, self.next_button = QPushButton("◀ Previous"), QPushButton("Next ▶")
         self.runs = QueuePanel(self.queue)
+        self._results: ResultLayers | None = None  # of which the model was chosen last
+        self._is_fit = False  # the columns have the room that these rows need
         self._rested = QTimer(self)
         self._rested.setSingleShot(True)
         self._rested.setInterval(_RESTED_MS)
@@ -87,19 +96,6 @@ class SlidesWidget(Dock):
         self._show_state()
 
     def _arrange(self) -> None:
-        self.add_button.setText("Add…")
-        self.add_button.setMenu(self._menu({
-            "Files…": self._ask_files,
-            "A folder…": self._ask_folder,
-            "Find missing slides in a folder…": self._ask_where,
-        }))  # fmt: skip
-        self.export_button.setText("Export table…")
-        self.export_button.setMenu(self._menu({
-            "With names…": partial(self._ask_table, False),
-            "Anonymous…": partial(self._ask_table, True),
-        }))  # fmt: skip
-        for button in (self.add_button, self.export_button):
-            button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self.search.setPlaceholderText("Search: name, patient, status…")
         self.search.setClearButtonEnabled(True)
         self.previous_button.setToolTip("Ctrl+Left")
@@ -119,16 +115,11 @@ class SlidesWidget(Dock):
         for widget in (self.runs, self.told, self.error):
             layout.addWidget(widget)
 
-    def _menu(self, actions: dict[str, Any]) -> QMenu:
-        menu = QMenu(self)
-        for text, call in actions.items():
-            menu.addAction(text).triggered.connect(lambda _, call=call: call())  # type: ignore[union-attr]
-        return menu
-
     def _connect(self) -> None:
         session = self._session
         self.search.textChanged.connect(self._search)
         self.model_box.currentIndexChanged.connect(self._on_model_chosen)
+        self.model_box.activated.connect(self._show_chosen_results)
         self.model.edited.connect(self._edit)
         self.table.activated.connect(self._on_activated)
         self.table.customContextMenuRequested.connect(self._show_menu)
@@ -178,7 +169,14 @@ class SlidesWidget(Dock):
 
     def _on_model_chosen(self) -> None:
         self.model.show_card(self.entry.card if self.entry else None)
+        self._is_fit = False
         self.reader.read_all(self.entry)
+
+    def _show_chosen_results(self) -> None:
+        """Show what the model that the user chose has found on the open slide."""
+        row = self.model.row_of(self.walk.in_hand or "")
+        if row is not None and self.entry is not None:
+            self.walk.show_results(row.slide, self.entry)
 
     def _search(self, text: str) -> None:
         self.order.search(text)
@@ -187,17 +185,16 @@ class SlidesWidget(Dock):
     # What is read
 
     def _on_read(self, row: SlideRow) -> None:
-        is_first = not self.model.rows
         self.model.put(row)
-        if is_first:
-            self.table.fit()
         if row.slide.fingerprint == self.walk.in_hand:
             self._show_drawn()
         self._show_state()
 
     def _on_listed(self, fingerprints: set[str]) -> None:
         self.model.keep(fingerprints)
-        self.table.fit()
+        if fingerprints and not self._is_fit:
+            self._is_fit = True
+            self.table.fit()
         self._show_state()
 
     def _on_said(self, text: str) -> None:
@@ -228,17 +225,21 @@ class SlidesWidget(Dock):
         self.reader.add(paths)
 
     def _ask_files(self) -> None:
-        names, _ = QFileDialog.getOpenFileNames(self, "Add slides")
-        if names:
-            self.add([Path(name) for name in names])
+        if paths := ask_files(self, "Add slides"):
+            self.add(paths)
 
     def _ask_folder(self) -> None:
-        if name := QFileDialog.getExistingDirectory(self, "Add all slides of a folder"):
-            self.add([Path(name)])
+        if paths := ask_folder(self, "Add all slides of a folder"):
+            self.add(paths)
 
     def _ask_where(self) -> None:
-        if name := QFileDialog.getExistingDirectory(self, "Look for missing slides in a folder"):
-            self.reader.add([Path(name)], only=[row.slide.fingerprint for row in self.model.rows if row.is_missing])
+        if paths := ask_folder(self, "Look for missing slides in a folder"):
+            self.find(paths)
+
+    def find(self, paths: Sequence[Path]) -> None:
+        """Look for the slides whose files are missing."""
+        self.error.say("")
+        self.reader.add(paths, only=[row.slide.fingerprint for row in self.model.rows if row.is_missing])
 
     # Slides that are opened
 
@@ -260,7 +261,9 @@ class SlidesWidget(Dock):
         self._select(row)
 
     def _select(self, row: SlideRow) -> None:
-        place = next((at for at, one in enumerate(self.order.rows) if one is row), None)
+        place = next(
+            (at for at, one in enumerate(self.order.rows) if one.slide.fingerprint == row.slide.fingerprint), None
+        )
         if place is not None:
             index = self.order.index(place, 0)
             self.table.setCurrentIndex(index)
@@ -277,16 +280,14 @@ class SlidesWidget(Dock):
         self.model.take_in_hand(fingerprint)
         self._session.ticks.take_in_hand(fingerprint)
         if slide is not None and slide.path is not None and self.model.row_of(slide.fingerprint) is None:
-            workspace = load_preferences().workspace
-            with suppress(DalaError):  # where the workspace cannot be written there is no list
-                remember_slide(slide, workspace)
-                self.reader.read(slide.fingerprint)
+            self.reader.note(slide)
         self._show_state()
 
     def _follow_results(self) -> None:
         """Choose the model whose results are shown, and read the row anew once that has come to rest."""
         results = self._session.results
-        if results is not None and results.analysis.card.name != (self.entry.name if self.entry else ""):
+        if results is not None and results is not self._results:
+            self._results = results
             self.model_box.choose_card(results.analysis.card.name)
         self._show_states()
         if not self._rested.isActive():
@@ -307,7 +308,9 @@ class SlidesWidget(Dock):
         slide = row.slide
         if what == "remark":
             self.reader.write(write_remark, slide, text)
-        elif what == "patient" and not self.walk.drawing.name_patient(slide.fingerprint, text):
+        elif what == "patient" and self.walk.drawing.name_patient(slide.fingerprint, text):
+            self.model.put(replace(row, patient=text))
+        elif what == "patient":
             self.reader.write(name_patient, slide, text)
         elif what == "mpp":
             try:
@@ -328,7 +331,7 @@ class SlidesWidget(Dock):
                 "Analyze": partial(self.analyze, [row]),
                 "Take off the list": partial(self.take_off, row),
             }
-            self._menu(actions).popup(self.table.viewport().mapToGlobal(at))  # type: ignore[union-attr]
+            menu_of(self, actions).popup(self.table.viewport().mapToGlobal(at))  # type: ignore[union-attr]
 
     def take_off(self, row: SlideRow) -> None:
         """List a slide no more; all that belongs to it stays, and comes back when it is opened or added."""
@@ -361,9 +364,8 @@ class SlidesWidget(Dock):
     # The table as files
 
     def _ask_table(self, anonymous: bool) -> None:
-        name, _ = QFileDialog.getSaveFileName(self, "Export table", "slides.csv", "CSV (*.csv)")
-        if name:
-            self.export(Path(name).with_suffix(".csv"), anonymous)
+        if path := ask_table(self, "Export table", "slides.csv"):
+            self.export(path, anonymous)
 
     def export(self, path: Path, anonymous: bool = False) -> None:
         """Write the slides that are shown, and their regions, as two tables."""

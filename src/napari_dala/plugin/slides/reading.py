@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 from superqt.utils import create_worker
 
 from napari_dala.annotations.adding import add_slides, added_text
+from napari_dala.annotations.adoption import adopt_old_folder
 from napari_dala.annotations.slide_table import SlideRow, slide_row
-from napari_dala.annotations.slides import listed_slides, slide_in
+from napari_dala.annotations.slides import listed_slides, remember_slide, slide_in
 from napari_dala.errors import DalaError
 from napari_dala.plugin.preferences import load_preferences
 from napari_dala.slide import open_slide
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from napari_dala.annotations.adding import Added
     from napari_dala.annotations.slides import AnnotatedSlide
     from napari_dala.model.catalog import ModelEntry
+    from napari_dala.slide import Slide
 
 
 class SlideReader(QObject):
@@ -41,6 +44,7 @@ class SlideReader(QObject):
         self._entry: ModelEntry | None = None
         self._whole: Any = None  # the worker that reads the whole list
         self._workers: set[Any] = set()
+        self._noted: set[str] = set()
 
     def read_all(self, entry: ModelEntry | None) -> None:
         """Read the whole list for a model, from now on also where single rows are read; then draw missing pictures."""
@@ -72,6 +76,12 @@ class SlideReader(QObject):
             yielded=count,
             returned=lambda _: self.said.emit(added_text(added)),
         )
+
+    def note(self, slide: Slide) -> None:
+        """Add a slide that is open to the list, once."""
+        if slide.fingerprint not in self._noted:
+            self._noted.add(slide.fingerprint)
+            self._work(_noted, slide, load_preferences().workspace, self._entry)
 
     def write(self, call: Callable[..., object], slide: AnnotatedSlide, *said: object) -> None:
         """Write something of a slide, then read its row anew."""
@@ -144,6 +154,14 @@ def _added(
         yield one
         if one.slide is not None:
             yield slide_row(one.slide, entry)
+
+
+def _noted(slide: Slide, workspace: Path, entry: ModelEntry | None) -> Iterator[SlideRow]:
+    adopt_old_folder(slide, workspace)
+    remember_slide(slide, workspace)
+    with suppress(OSError):
+        keep_thumbnail(slide)
+    yield slide_row(slide_in(slide.fingerprint, workspace), entry)
 
 
 def _written(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSize, QSortFilterProxyModel, Qt, Signal  # type: ignore[attr-defined]
 from qtpy.QtGui import QFont, QIcon, QPixmap
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView
 
-from napari_dala.annotations.slide_table import SlideRow, columns
+from napari_dala.annotations.slide_table import SlideRow, State, columns
 from napari_dala.plugin.viewer.plain_text import plain_tip
 from napari_dala.slide.kept_thumbnail import kept_thumbnail
 
@@ -51,8 +52,9 @@ class SlideModel(QAbstractTableModel):
     # What is shown
 
     def show_card(self, card: ModelCard | None) -> None:
-        """Have columns for the classes of a model; the rows stay until they are read anew."""
+        """Have columns for the classes of a model; what the rows say of another one's results goes."""
         self.beginResetModel()
+        self.rows = [replace(row, state=State.UNREAD, summary=None, about="") for row in self.rows]
         self.columns = columns(card)
         self.endResetModel()
 
@@ -219,7 +221,6 @@ class SlideTable(QTableView):
         header: QHeaderView = self.horizontalHeader()  # type: ignore[assignment]
         header.setSectionsMovable(True)
         header.setHighlightSections(False)
-        order.modelReset.connect(self.fit)
         self.fit()
 
     def fit(self) -> None:

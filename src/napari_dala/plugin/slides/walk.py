@@ -100,9 +100,11 @@ class Walk(QObject):
         create_worker(_read, slide, entry, _connect={"returned": self._on_read, "errored": self._on_failed})
 
     def show_results(self, slide: AnnotatedSlide, entry: ModelEntry) -> None:
-        """Show what a model has found on a slide just now, where that is open and nothing else shows it."""
+        """Show what a model has found on a slide, where that is open, and neither runs nor shows a preview."""
         layer = self.layer_of(slide.fingerprint)
-        if layer is not None and not any(run.layer is layer for run in self._session.runs):
+        overlays = None if layer is None else self._session.overlays_of(layer)
+        is_taken = any(run.layer is layer for run in self._session.runs) or (overlays and overlays.preview)
+        if layer is not None and not is_taken:
             create_worker(_results, slide, entry, _connect={"returned": lambda found: self._lay(layer, found)})
 
     def _lay(self, layer: Image, loaded: LoadedAnalysis | None) -> None:
