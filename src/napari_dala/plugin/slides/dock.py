@@ -12,14 +12,7 @@ from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLineEdit, QPushButton
 
 from napari_dala.annotations.slide_export import export_slides
 from napari_dala.annotations.slide_table import list_text, obstacles_text
-from napari_dala.annotations.slides import (
-    annotated_slide,
-    give_mpp,
-    mpp_of_text,
-    name_patient,
-    take_off_list,
-    write_remark,
-)
+from napari_dala.annotations.slides import annotated_slide, take_off_list
 from napari_dala.errors import DalaError
 from napari_dala.plugin.parts.dock import Dock
 from napari_dala.plugin.parts.model_box import ModelBox
@@ -27,6 +20,7 @@ from napari_dala.plugin.parts.notes import Note
 from napari_dala.plugin.parts.scrolling import scrolling_layout
 from napari_dala.plugin.preferences import load_preferences
 from napari_dala.plugin.slides.asking import ask_files, ask_folder, ask_table, menu_button, menu_of
+from napari_dala.plugin.slides.edits import edit_slide
 from napari_dala.plugin.slides.queue import AnalysisQueue
 from napari_dala.plugin.slides.queue_panel import QueuePanel
 from napari_dala.plugin.slides.reading import SlideReader
@@ -305,22 +299,10 @@ class SlidesWidget(Dock):
 
     def _edit(self, row: SlideRow, what: str, text: str) -> None:
         self.error.say("")
-        slide = row.slide
-        if what == "remark":
-            self.reader.write(write_remark, slide, text)
-        elif what == "patient" and self.walk.drawing.name_patient(slide.fingerprint, text):
-            self.model.put(replace(row, patient=text))
-        elif what == "patient":
-            self.reader.write(name_patient, slide, text)
-        elif what == "mpp":
-            try:
-                mpp = mpp_of_text(text)
-                if (layer := self.walk.layer_of(slide.fingerprint)) is not None:
-                    self._session.set_resolution(layer, mpp)
-            except DalaError as error:
-                self.error.say(str(error))
-            else:
-                self.reader.write(give_mpp, slide, mpp)
+        try:
+            edit_slide(row, what, text, self.walk, self.reader)
+        except DalaError as error:
+            self.error.say(str(error))
 
     def _show_menu(self, at: QPoint) -> None:
         index = self.table.indexAt(at)

@@ -107,6 +107,11 @@ class Walk(QObject):
         if layer is not None and not is_taken:
             create_worker(_results, slide, entry, _connect={"returned": lambda found: self._lay(layer, found)})
 
+    def give_mpp(self, fingerprint: str, mpp: float) -> None:
+        """Give a slide that is open its um per pixel in the window, too."""
+        if (layer := self.layer_of(fingerprint)) is not None:
+            self._session.set_resolution(layer, mpp)
+
     def _lay(self, layer: Image, loaded: LoadedAnalysis | None) -> None:
         if loaded is not None and layer in self._session.viewer.layers:
             self._session.show(layer, loaded)
