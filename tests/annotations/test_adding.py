@@ -7,12 +7,12 @@ import pytest
 
 from napari_dala.annotations.adding import add_slides, added_text
 from napari_dala.annotations.slides import (
-    as_given,
     give_mpp,
     listed_slides,
     mpp_of_text,
     name_patient,
     note_of,
+    open_known,
     remember_slide,
     slide_in,
     take_off_list,
@@ -89,12 +89,22 @@ def test_what_the_user_gave_wins_over_the_file_until_they_give_another(folder: P
     with open_slide(folder / "S1.tif") as slide:
         remember_slide(slide)
         known = slide_in(slide.fingerprint)
-        assert as_given(slide).mpp == (0.5, 0.5)
+        with open_known(known) as opened:
+            assert opened.mpp == (0.5, 0.5)
         give_mpp(known, 0.25)
         remember_slide(slide)  # opened again
-        assert slide_in(slide.fingerprint).given_mpp == (0.25, 0.25)
-        assert as_given(slide).mpp == (0.25, 0.25)
-        assert as_given(slide).mpp_source == "given"
+        known = slide_in(slide.fingerprint)
+        assert known.given_mpp == (0.25, 0.25)
+        with open_known(known) as opened:
+            assert (opened.mpp, opened.mpp_source) == ((0.25, 0.25), "given")
+
+
+def test_a_file_that_holds_another_slide_now_is_not_taken_for_it(folder: Path) -> None:
+    [added] = add_slides([folder / "S1.tif"])
+    assert added.slide is not None
+    shutil.copy(folder / "S2.tif", folder / "S1.tif")
+    with pytest.raises(DalaError, match="another slide is in this file now"):
+        open_known(added.slide)
 
 
 def test_off_the_list_nothing_is_lost_and_adding_brings_it_back(folder: Path) -> None:

@@ -16,6 +16,7 @@ from napari_dala.errors import DalaError
 from napari_dala.files import write_text
 from napari_dala.results.opening import STORE_FILE
 from napari_dala.slide.base import MppSource, checked_mpp
+from napari_dala.slide.open import open_slide
 from napari_dala.validation import read_as
 from napari_dala.workspace import slide_folder, workspace_folder
 
@@ -204,10 +205,22 @@ def remember_slide(slide: Slide, folder: str | Path | None = None) -> Path:
     return path
 
 
-def as_given(slide: Slide, folder: str | Path | None = None) -> Slide:
-    """Return an open slide with the resolution that the user gave it before, where they did."""
-    given = slide_in(slide.fingerprint, folder).given_mpp
-    return slide if given is None else slide.with_mpp(given)
+def open_known(slide: AnnotatedSlide) -> Slide:
+    """Open the file of a slide that the workspace knows, with the resolution that the user gave it.
+
+    Raises
+    ------
+    DalaError
+        When the file is gone, cannot be opened, or holds another slide by now.
+    """
+    path = slide.path
+    if path is None:
+        raise DalaError(slide.problem or f"{slide.name}: its file is gone; {_OPEN_IT} where it is now")
+    found = open_slide(path)
+    if found.fingerprint != slide.fingerprint:
+        found.close()
+        raise DalaError(f"{path.name}: another slide is in this file now; add it to the list anew")
+    return found if slide.given_mpp is None else found.with_mpp(slide.given_mpp)
 
 
 def write_remark(slide: AnnotatedSlide, remark: str) -> None:

@@ -282,7 +282,7 @@ def test_a_missing_slide_says_so_and_is_found_where_it_is_now(
     walk_to(viewer, qtbot, filled, Qt.Key.Key_Right, "S1")
     walk_to(viewer, qtbot, filled, Qt.Key.Key_Right, "S10")  # which passes over it
     filled.open(filled.order.row_at(1))
-    assert "no longer where it was" in filled.error.text()
+    qtbot.waitUntil(lambda: "no longer where it was" in filled.error.text(), timeout=LONG)
     assert open_name(viewer) == "S10"
     filled.find([tmp_path / "archive"])
     qtbot.waitUntil(lambda: filled.told.text() == "1 found again.", timeout=LONG)

@@ -6,7 +6,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
+from superqt.utils import create_worker
 
+from napari_dala.annotations.slides import open_known
 from napari_dala.errors import DalaError
 from napari_dala.plugin.analyze.run import asked_of, duration, tiles_text
 from napari_dala.results.progress import Progress
@@ -72,7 +74,8 @@ class AnalysisQueue(QObject):
         if self.is_running:
             self._is_stopped = True
             self._waiting.clear()
-            self._child.tell(self._request, "cancel")
+            if self._request:
+                self._child.tell(self._request, "cancel")
             self.changed.emit()
 
     # How far it is
@@ -118,33 +121,53 @@ class AnalysisQueue(QObject):
     # What the child says
 
     def _next(self) -> None:
-        self._now, self._progress = None, None
-        while self._waiting and self._now is None:
-            slide = self._waiting.pop(0)
-            try:
-                if slide.path is None:
-                    raise DalaError(slide.problem or f"{slide.name}: its file is gone")
-                asked = asked_of(slide.fingerprint, slide.path, slide.given_mpp, self._model)
-            except DalaError as error:
-                self.failures[slide.fingerprint] = str(error)
-                self._done += 1
-            else:
-                self._now = slide
-                self._request = self._child.request("analyze", asked=asked.as_json())
+        self._now, self._progress, self._request = None, None, 0
+        if self._waiting:
+            self._now = self._waiting.pop(0)
+            create_worker(_checked, self._now, _connect={"returned": self._ask, "errored": self._on_unfit})
         self.changed.emit()
         if self._now is None:
             self.ended.emit()
 
-    def _on_event(self, number: int, name: str, payload: dict[str, Any]) -> None:
-        slide = self._now
-        if slide is None or (number != self._request and (number, name) != (0, "died")):
+    def _ask(self, slide: AnnotatedSlide) -> None:
+        if self._is_stopped:
+            self._leave(slide, is_done=False)
             return
-        if name == "progress":
+        assert slide.path is not None
+        try:
+            asked = asked_of(slide.fingerprint, slide.path, slide.given_mpp, self._model)
+        except DalaError as error:
+            self._on_unfit(error)
+        else:
+            self._request = self._child.request("analyze", asked=asked.as_json())
+
+    def _on_unfit(self, error: Exception) -> None:
+        if self._now is not None:
+            self.failures[self._now.fingerprint] = str(error)
+            self._leave(self._now)
+
+    def _on_event(self, number: int, name: str, payload: dict[str, Any]) -> None:
+        if self._now is None or not self._request:
+            return
+        if (number, name) == (0, "died"):
+            self._on_unfit(DalaError(f"{self._now.name}: the analysis process ended: {payload['reason']}"))
+        elif number != self._request:
+            return
+        elif name == "progress":
             self._progress = Progress.from_json(payload)
             self.changed.emit()
-        elif name in ("result", "error", "died"):
-            if name != "result":
-                self.failures[slide.fingerprint] = f"{slide.name}: {payload.get('message') or payload.get('reason')}"
-            self._done += not payload.get("cancelled")
-            self.finished.emit(slide)
-            self._next()
+        elif name == "error":
+            self._on_unfit(DalaError(payload["message"]))
+        elif name == "result":
+            self._leave(self._now, is_done=not payload.get("cancelled"))
+
+    def _leave(self, slide: AnnotatedSlide, is_done: bool = True) -> None:
+        self._done += is_done
+        self.finished.emit(slide)
+        self._next()
+
+
+def _checked(slide: AnnotatedSlide) -> AnnotatedSlide:
+    """Make sure that a slide's file still holds it: what is found is kept under its name."""
+    open_known(slide).close()
+    return slide

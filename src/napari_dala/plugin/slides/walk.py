@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from napari.layers import Layer
@@ -11,13 +12,12 @@ from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 from superqt.utils import create_worker
 
 from napari_dala.annotations.slide_table import results_on
-from napari_dala.annotations.slides import as_given, remember_slide
+from napari_dala.annotations.slides import open_known, remember_slide
 from napari_dala.errors import DalaError
 from napari_dala.plugin.annotate.drawing import drawing_of
 from napari_dala.plugin.reader import slide_layer
 from napari_dala.plugin.viewer.slide_layers import bring_into_view
 from napari_dala.results.loaded import LoadedAnalysis, load
-from napari_dala.slide import open_slide
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -93,11 +93,9 @@ class Walk(QObject):
             self._asked = None
             self._session.choose(layer)
             return
-        if slide.path is None:
-            self.failed.emit(slide.problem or f"{slide.name}: its file is gone")
-            return
         self._asked = slide.fingerprint
-        create_worker(_read, slide, entry, _connect={"returned": self._on_read, "errored": self._on_failed})
+        ends = {"returned": self._on_read, "errored": partial(self._on_failed, slide.fingerprint)}
+        create_worker(_read, slide, entry, _connect=ends)
 
     def show_results(self, slide: AnnotatedSlide, entry: ModelEntry) -> None:
         """Show what a model has found on a slide, where that is open, and neither runs nor shows a preview."""
@@ -150,9 +148,10 @@ class Walk(QObject):
         session.viewer.layers.remove(layer)
         return look
 
-    def _on_failed(self, error: Exception) -> None:
-        self._asked = None
-        self.failed.emit(str(error))
+    def _on_failed(self, fingerprint: str, error: Exception) -> None:
+        if fingerprint == self._asked:
+            self._asked = None
+            self.failed.emit(str(error))
 
 
 def _look_of(session: Session, results: ResultLayers | None) -> Look:
@@ -183,20 +182,9 @@ def _role(layer: Layer) -> str:
 
 
 def _read(known: AnnotatedSlide, entry: ModelEntry | None) -> tuple[Slide, LoadedAnalysis | None]:
-    """Open a slide's file, and read what a model found on it.
-
-    Raises
-    ------
-    DalaError
-        When the file cannot be opened, or is another slide's by now.
-    """
-    assert known.path is not None
-    slide = open_slide(known.path)
-    if slide.fingerprint != known.fingerprint:
-        slide.close()
-        raise DalaError(f"{known.name}: there is another slide in this file now; add it anew")
-    slide = as_given(slide, known.workspace)
-    with suppress(DalaError):
+    """Open a slide's file with the resolution that the user gave, and read what a model found on it."""
+    slide = open_known(known)
+    with suppress(DalaError):  # where the workspace cannot be written, the slide can be looked at all the same
         remember_slide(slide, known.workspace)
     return slide, _results(known, entry)
 
