@@ -53,8 +53,8 @@ class SlideRow:
         Of the model's results at the threshold that was set for them; None where there are none.
     about
         What is to be said of the state, or of the slide, beyond a word; or empty.
-    model
-        The name of the model whose results they are; empty where there are none.
+    is_missing
+        True where its file was not where it was seen last; what was drawn and found is there all the same.
     """
 
     slide: AnnotatedSlide
@@ -63,7 +63,7 @@ class SlideRow:
     state: State = State.NOT_ANALYSED
     summary: Summary | None = None
     about: str = ""
-    model: str = ""
+    is_missing: bool = False
 
     @property
     def mpp(self) -> tuple[float, float] | None:
@@ -91,11 +91,6 @@ class SlideRow:
     def remark(self) -> str:
         """What the user wrote of it."""
         return self.slide.note.remark if self.slide.note else ""
-
-    @property
-    def is_missing(self) -> bool:
-        """True where its file is not where it was; what was drawn and found is there all the same."""
-        return self.slide.path is None
 
     @property
     def obstacle(self) -> str:
@@ -152,7 +147,12 @@ class Column:
 
 def slide_row(slide: AnnotatedSlide, entry: ModelEntry | None) -> SlideRow:
     """Read what there is to say of a slide for one model; some small files, so not in the main thread."""
-    known: dict[str, Any] = {"patient": slide.named_patient, "regions": slide.regions, "about": slide.problem or ""}
+    known: dict[str, Any] = {
+        "patient": slide.named_patient,
+        "regions": slide.regions,
+        "about": slide.problem or "",
+        "is_missing": slide.path is None,
+    }
     if slide.analysis is None or entry is None:
         return SlideRow(slide, **known)
     try:
@@ -169,7 +169,7 @@ def slide_row(slide: AnnotatedSlide, entry: ModelEntry | None) -> SlideRow:
     if slide.note and slide.note.mpp and not is_at(analysis.mpp, slide.note.mpp):
         state = State.OUTDATED
         known["about"] = f"Found at {analysis.mpp[0]:.4g} µm per pixel; the slide has {slide.note.mpp[0]:.4g} now."
-    return SlideRow(slide, **known, state=state, summary=summary, model=entry.name)
+    return SlideRow(slide, **known, state=state, summary=summary)
 
 
 def results_on(slide: AnnotatedSlide, entry: ModelEntry) -> ModelResults | None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from napari.viewer import Viewer
 
-WORK = TITLES[1:]
+WORK = TITLES[2:]  # those of the Layers menu, too
 OTHER_MENUS = {"Analyze slide": "Classify", "Explain": "Visualize", "Annotate & learn": "Annotate"}
 
 

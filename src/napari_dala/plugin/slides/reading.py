@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
@@ -45,6 +46,7 @@ class SlideReader(QObject):
         self._whole: Any = None  # the worker that reads the whole list
         self._workers: set[Any] = set()
         self._noted: set[str] = set()
+        self._is_stopped = False
 
     def read_all(self, entry: ModelEntry | None) -> None:
         """Read the whole list for a model, from now on also where single rows are read; then draw missing pictures."""
@@ -93,6 +95,7 @@ class SlideReader(QObject):
 
     def stop(self) -> None:
         """Read no more; for when nobody is left to be told."""
+        self._is_stopped = True
         for worker in self._workers:
             if hasattr(worker, "quit"):
                 worker.quit()
@@ -102,12 +105,16 @@ class SlideReader(QObject):
         if hasattr(worker, "yielded"):
             worker.yielded.connect(self._on_yielded)
         for name, call in then.items():
-            getattr(worker, name).connect(call)
+            getattr(worker, name).connect(partial(self._tell, call))
         worker.errored.connect(self._on_failed)
         worker.finished.connect(lambda: self._workers.discard(worker))
         self._workers.add(worker)
         worker.start()
         return worker
+
+    def _tell(self, call: Callable[[Any], object], result: Any) -> None:
+        if not self._is_stopped:
+            call(result)
 
     def _on_yielded(self, one: Any) -> None:
         if isinstance(one, SlideRow):

@@ -47,7 +47,7 @@ class SlideModel(QAbstractTableModel):
         self._pictures: dict[str, QIcon] = {}
         self._states: dict[str, str] = {}
         self._in_hand: str | None = None
-        ticks.changed.connect(self._refresh)
+        ticks.changed.connect(self._show_ticks)
 
     # What is shown
 
@@ -69,7 +69,7 @@ class SlideModel(QAbstractTableModel):
             self.endInsertRows()
         else:
             self.rows[place] = row
-            self._refresh(place)
+            self._refresh(fingerprint)
 
     def keep(self, fingerprints: Collection[str]) -> None:
         """Drop the rows of all other slides."""
@@ -86,20 +86,23 @@ class SlideModel(QAbstractTableModel):
 
     def say_states(self, states: dict[str, str]) -> None:
         """Say how far some slides are, by fingerprint, in place of what their rows say."""
-        if states != self._states:
-            self._states = states
-            self._refresh()
+        changed = {fingerprint for fingerprint, _ in states.items() ^ self._states.items()}
+        self._states = states
+        self._refresh(*changed)
 
     def take_in_hand(self, fingerprint: str | None) -> None:
         """Let the slide that is open stand out."""
-        if fingerprint != self._in_hand:
-            self._in_hand = fingerprint
-            self._refresh()
+        before, self._in_hand = self._in_hand, fingerprint
+        if fingerprint != before:
+            self._refresh(before, fingerprint)
 
-    def _refresh(self, place: int | None = None) -> None:
+    def _refresh(self, *fingerprints: str | None) -> None:
+        for place in (self._places[one] for one in fingerprints if one in self._places):
+            self.dataChanged.emit(self.index(place, 0), self.index(place, len(self.columns) - 1))
+
+    def _show_ticks(self) -> None:
         if self.rows:
-            first, last = (0, len(self.rows) - 1) if place is None else (place, place)
-            self.dataChanged.emit(self.index(first, 0), self.index(last, len(self.columns) - 1))
+            self.dataChanged.emit(self.index(0, 0), self.index(len(self.rows) - 1, 0), [_Role.CheckStateRole])
 
     # What Qt asks
 
@@ -113,7 +116,7 @@ class SlideModel(QAbstractTableModel):
         if orientation is Qt.Orientation.Vertical or section >= len(self.columns):
             return None
         column = self.columns[section]
-        return {_Role.DisplayRole: column.title, _Role.ToolTipRole: column.tip or None}.get(_Role(role))
+        return {_Role.DisplayRole: column.title, _Role.ToolTipRole: column.tip or None}.get(role)  # type: ignore[call-overload]
 
     def flags(self, index: Index) -> Qt.ItemFlag:  # noqa: D102
         flags = Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsSelectable
@@ -137,7 +140,7 @@ class SlideModel(QAbstractTableModel):
                 said = "\n".join(part for part in (self.text(row, index.column()), row.about) if part)
                 return plain_tip(said) if said else None
             case _Role.TextAlignmentRole if column.is_number:
-                return int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+                return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
             case _Role.FontRole if row.slide.fingerprint == self._in_hand or row.is_missing:
                 font = QFont()
                 font.setBold(row.slide.fingerprint == self._in_hand)
