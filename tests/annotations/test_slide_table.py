@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,8 +33,6 @@ from napari_dala.slide import open_slide
 from napari_dala.slide.teaching.slide import teaching_slide
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from napari_dala.annotations.slides import AnnotatedSlide
     from napari_dala.model.card import ModelCard
 
@@ -48,7 +47,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def slide(drawn: Path, tmp_path: Path) -> AnnotatedSlide:
     """In the list, with two regions drawn, one of them to be ignored."""
-    [added] = add_slides([shutil.copy(drawn, tmp_path)])
+    [added] = add_slides([Path(shutil.copy(drawn, tmp_path))])
     assert added.slide is not None
     classes = (AnnotationClass("malignant", (200, 0, 0)), AnnotationClass("Ignore", (9, 9, 9), ignore=True))
     regions = [Annotation.drawn(shapely.box(0, 0, 200, 100), name) for name in ("malignant", "Ignore")]

@@ -60,7 +60,8 @@ def export_slides(
 
 
 def _which(slide: AnnotatedSlide, anonymous: bool) -> Record:
-    return ({} if anonymous else {"slide": slide.name}) | {"fingerprint": slide.fingerprint}
+    names: Record = {} if anonymous else {"slide": slide.name}
+    return {**names, "fingerprint": slide.fingerprint}
 
 
 def _slide_record(row: SlideRow, entry: ModelEntry, anonymous: bool) -> Record:

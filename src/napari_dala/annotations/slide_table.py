@@ -186,7 +186,9 @@ def analysis_by(slide: AnnotatedSlide, entry: ModelEntry) -> Analysis | None:
         When what is stored is damaged.
     """
     found = results_on(slide, entry)
-    return found and Analysis(open_store(slide.analyses / STORE_FILE, found.bundle_hash, found.setting))
+    if found is None:
+        return None
+    return Analysis(open_store(slide.analyses / STORE_FILE, found.bundle_hash, found.setting))
 
 
 def _mpp(slide: AnnotatedSlide, entry: ModelEntry) -> tuple[float, float]:
@@ -216,7 +218,7 @@ def columns(card: ModelCard | None) -> list[Column]:
         *(column for name in names for column in _of_class(name)),
         Column("Not judged %", lambda row: row.not_judged_share, _NOT_JUDGED, percent_number, is_number=True),
         Column("Patient", lambda row: row.patient, _PATIENT, key=lambda row: by_number(row.patient), edits="patient"),
-        Column("Size", lambda row: row.size_mm, "Width and height in mm", "{0[0]:.1f} × {0[1]:.1f}".format),
+        Column("Size", lambda row: row.size_mm, "Width and height", "{0[0]:.1f} × {0[1]:.1f} mm".format),
         Column("µm/px", lambda row: row.mpp and row.mpp[0], _MPP, "{:.4g}".format, edits="mpp", is_number=True),
         Column("Remark", lambda row: row.remark, "Whatever you want to note", edits="remark"),
     ]

@@ -284,7 +284,7 @@ def test_a_missing_slide_says_so_and_is_found_where_it_is_now(
     filled.open(filled.order.row_at(1))
     qtbot.waitUntil(lambda: "no longer where it was" in filled.error.text(), timeout=LONG)
     assert open_name(viewer) == "S10"
-    filled.find([tmp_path / "archive"])
+    filled.find_missing([tmp_path / "archive"])
     qtbot.waitUntil(lambda: filled.told.text() == "1 found again.", timeout=LONG)
     assert shown(filled, "Slide") == ["renamed", "S1", "S10"]
 

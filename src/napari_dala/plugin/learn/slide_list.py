@@ -100,7 +100,8 @@ class SlideList(QListWidget):
         with signals_blocked(self):
             for place, row in enumerate(self._rows):
                 is_ticked = self._is_ticked(row)
-                self.item(place).setCheckState(Qt.CheckState.Checked if is_ticked else Qt.CheckState.Unchecked)
+                state = Qt.CheckState.Checked if is_ticked else Qt.CheckState.Unchecked
+                self.item(place).setCheckState(state)  # type: ignore[union-attr]
         self.ticked.emit()
 
     def _is_ticked(self, row: _Row) -> bool:

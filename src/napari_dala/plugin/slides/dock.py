@@ -228,9 +228,9 @@ class SlidesWidget(Dock):
 
     def _ask_where(self) -> None:
         if paths := ask_folder(self, "Look for missing slides in a folder"):
-            self.find(paths)
+            self.find_missing(paths)
 
-    def find(self, paths: Sequence[Path]) -> None:
+    def find_missing(self, paths: Sequence[Path]) -> None:
         """Look for the slides whose files are missing."""
         self.error.say("")
         self.reader.add(paths, only=[row.slide.fingerprint for row in self.model.rows if row.is_missing])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari.layers import Layer
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
@@ -94,7 +94,7 @@ class Walk(QObject):
             self._session.choose(layer)
             return
         self._asked = slide.fingerprint
-        ends = {"returned": self._on_read, "errored": partial(self._on_failed, slide.fingerprint)}
+        ends: dict[str, Any] = {"returned": self._on_read, "errored": partial(self._on_failed, slide.fingerprint)}
         create_worker(_read, slide, entry, _connect=ends)
 
     def show_results(self, slide: AnnotatedSlide, entry: ModelEntry) -> None:
