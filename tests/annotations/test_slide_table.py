@@ -104,8 +104,8 @@ def test_what_a_model_found(slide: AnnotatedSlide, entry: ModelEntry, analysed: 
     shown = cells(row, entry.card)
     assert [shown[title] for title in ("Status", "malignant %", "benign %", "Not judged %")] == [
         "done",
-        "12",
-        "88",
+        "13",
+        "87",
         "0",
     ]
     assert float(shown["malignant mm²"]) == pytest.approx(8 * 0.032**2, abs=0.005)
@@ -150,7 +150,7 @@ def test_a_missing_file_and_damage_are_said_and_lose_nothing(
     slide.path.unlink()
     row = slide_row(slide, entry)
     shown = cells(row, entry.card)
-    assert (shown["Status"], shown["malignant %"], shown["Regions"]) == ("done, file missing", "12", "1")
+    assert (shown["Status"], shown["malignant %"], shown["Regions"]) == ("done, file missing", "13", "1")
     assert "no longer where it was" in row.about
     assert not row.wants_analysis
     for header in slide.analyses.glob("analysis.zarr/*/*/probability/zarr.json"):

@@ -214,9 +214,9 @@ def columns(card: ModelCard | None) -> list[Column]:
     return [
         Column("Slide", lambda row: row.slide.name, _SLIDE, key=lambda row: by_number(row.slide.name)),
         Column("Status", state_text, key=lambda row: (states.index(row.state), state_text(row))),
-        Column("Regions", lambda row: row.regions, "Drawn regions that a model can learn from", is_number=True),
         *(column for name in names for column in _of_class(name)),
         Column("Not judged %", lambda row: row.not_judged_share, _NOT_JUDGED, percent_number, is_number=True),
+        Column("Regions", lambda row: row.regions, "Drawn regions that a model can learn from", is_number=True),
         Column("Patient", lambda row: row.patient, _PATIENT, key=lambda row: by_number(row.patient), edits="patient"),
         Column("Size", lambda row: row.size_mm, "Width and height", "{0[0]:.1f} × {0[1]:.1f} mm".format),
         Column("µm/px", lambda row: row.mpp and row.mpp[0], _MPP, "{:.4g}".format, edits="mpp", is_number=True),

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
@@ -27,6 +28,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 _NOTE_FILE, _ANALYSES = "slide.json", "analyses"
 _DOCUMENTS = 256  # kept in memory
+_changing = Lock()  # a note is read, changed and written by one thread at a time
 _OPEN_IT = "open the slide once, so that it is known"
 
 
@@ -190,18 +192,19 @@ def remember_slide(slide: Slide, folder: str | Path | None = None) -> Path:
         When the workspace cannot be written.
     """
     path = slide_folder(slide.fingerprint, folder) / _NOTE_FILE
-    before = note_of(path.parent)
-    said_before = before is not None and before.mpp_source == "given" and slide.mpp_source != "given"
-    known = before if before is not None and (slide.mpp is None or said_before) else slide
-    note = SlideNote(
-        path=slide.path.absolute() if slide.path else None,
-        dimensions=slide.dimensions,
-        mpp=known.mpp,
-        mpp_source=known.mpp_source,
-        remark=before.remark if before else "",
-    )
-    if note != before:
-        _write_note(path, note)
+    with _changing:
+        before = note_of(path.parent)
+        said_before = before is not None and before.mpp_source == "given" and slide.mpp_source != "given"
+        known = before if before is not None and (slide.mpp is None or said_before) else slide
+        note = SlideNote(
+            path=slide.path.absolute() if slide.path else None,
+            dimensions=slide.dimensions,
+            mpp=known.mpp,
+            mpp_source=known.mpp_source,
+            remark=before.remark if before else "",
+        )
+        if note != before:
+            _write_note(path, note)
     return path
 
 
@@ -286,10 +289,11 @@ def name_patient(slide: AnnotatedSlide, patient: str) -> None:
 
 
 def _change_note(slide: AnnotatedSlide, **changes: Any) -> None:
-    note = note_of(slide.folder)
-    if note is None:
-        raise DalaError(f"{slide.name}: its file and size are not known; {_OPEN_IT}")
-    _write_note(slide.folder / _NOTE_FILE, note.model_copy(update=changes))
+    with _changing:
+        note = note_of(slide.folder)
+        if note is None:
+            raise DalaError(f"{slide.name}: its file and size are not known; {_OPEN_IT}")
+        _write_note(slide.folder / _NOTE_FILE, note.model_copy(update=changes))
 
 
 def _write_note(path: Path, note: SlideNote) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QFileDialog, QMenu, QToolButton
+from qtpy.QtWidgets import QFileDialog, QMenu, QPushButton
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,12 +23,10 @@ def menu_of(parent: QWidget, actions: Actions) -> QMenu:
     return menu
 
 
-def menu_button(text: str, actions: Actions) -> QToolButton:
+def menu_button(text: str, actions: Actions) -> QPushButton:
     """Return a button that opens a menu."""
-    button = QToolButton()
-    button.setText(text)
+    button = QPushButton(text)
     button.setMenu(menu_of(button, actions))
-    button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
     return button
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLineEdit, QPushButton
+from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLineEdit, QPushButton, QWidget
 
 from napari_dala.annotations.slide_export import export_slides
 from napari_dala.annotations.slide_table import list_text, obstacles_text
@@ -100,11 +100,11 @@ class SlidesWidget(Dock):
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.addRow("Model", self.model_box.with_card(models=False))
         layout = scrolling_layout(self)
-        layout.addLayout(_row(self.add_button, self.search))
+        layout.addLayout(_row(self.add_button, self.search, wide=1))
         layout.addLayout(form)
         layout.addWidget(self.empty)
         layout.addWidget(self.table, 1)
-        layout.addLayout(_row(self.total, self.export_button))
+        layout.addLayout(_row(self.total, self.export_button, wide=0))
         layout.addLayout(_row(self.previous_button, self.next_button))
         for widget in (self.runs, self.told, self.error):
             layout.addWidget(widget)
@@ -381,10 +381,11 @@ class SlidesWidget(Dock):
         self._show_states()
 
 
-def _row(*widgets: Any) -> QHBoxLayout:
+def _row(*widgets: QWidget, wide: int | None = None) -> QHBoxLayout:
+    """Return widgets side by side, one of them as wide as can be, or all alike."""
     layout = QHBoxLayout()
-    for widget in widgets:
-        layout.addWidget(widget)
+    for place, widget in enumerate(widgets):
+        layout.addWidget(widget, int(wide in (None, place)))
     return layout
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from napari_dala.annotations.slides import AnnotatedSlide
     from napari_dala.model.catalog import ModelEntry
     from napari_dala.slide import Slide
+
+
+_writing = Lock()  # so that the row that is read last is shown last
 
 
 class SlideReader(QObject):
@@ -174,5 +178,6 @@ def _noted(slide: Slide, workspace: Path, entry: ModelEntry | None) -> Iterator[
 def _written(
     call: Callable[..., object], slide: AnnotatedSlide, said: tuple[object, ...], entry: ModelEntry | None
 ) -> Iterator[SlideRow]:
-    call(slide, *said)
-    yield slide_row(slide_in(slide.fingerprint, slide.workspace), entry)
+    with _writing:
+        call(slide, *said)
+        yield slide_row(slide_in(slide.fingerprint, slide.workspace), entry)

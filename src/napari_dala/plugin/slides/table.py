@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSize, QSortFilterProxyModel, Qt, Signal  # type: ignore[attr-defined]
 from qtpy.QtGui import QFont, QIcon, QPixmap
-from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView
+from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QLineEdit, QStyledItemDelegate, QTableView, QWidget
 
 from napari_dala.annotations.slide_table import SlideRow, State, columns
 from napari_dala.plugin.viewer.plain_text import plain_tip
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Index = QModelIndex
 
 _PICTURE_PX = 40
-_NAME_WIDTH, _WIDEST = 190, 150  # px
+_NAME_WIDTH, _STATE_WIDTH, _WIDEST, _AROUND = 150, 115, 150, 16  # px
 _Role = Qt.ItemDataRole
 
 
@@ -203,12 +203,21 @@ class SlideOrder(QSortFilterProxyModel):
         return bool(column.order(one, backwards) < column.order(other, backwards))
 
 
+class _Field(QStyledItemDelegate):
+    """Leaves what is being typed alone when the row is read anew meanwhile."""
+
+    def setEditorData(self, editor: QWidget | None, index: Index) -> None:
+        if not (isinstance(editor, QLineEdit) and editor.isModified()):
+            super().setEditorData(editor, index)
+
+
 class SlideTable(QTableView):
     """The table; columns can be moved, and left out by their headings' menu."""
 
     def __init__(self, order: SlideOrder) -> None:
         super().__init__()
         self.setModel(order)
+        self.setItemDelegate(_Field(self))
         self.setSortingEnabled(True)
         self.sortByColumn(0, Qt.SortOrder.AscendingOrder)
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
@@ -218,7 +227,7 @@ class SlideTable(QTableView):
         self.setIconSize(QSize(_PICTURE_PX, _PICTURE_PX))
         self.setWordWrap(False)
         self.setShowGrid(False)
-        self.setAlternatingRowColors(True)
+        self.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         self.verticalHeader().hide()  # type: ignore[union-attr]
         self.verticalHeader().setDefaultSectionSize(_PICTURE_PX + 4)  # type: ignore[union-attr]
         header: QHeaderView = self.horizontalHeader()  # type: ignore[assignment]
@@ -230,8 +239,9 @@ class SlideTable(QTableView):
         """Give each column the room that its heading and its cells need, within reason."""
         self.resizeColumnsToContents()
         for column in range(1, self.model().columnCount()):  # type: ignore[union-attr]
-            self.setColumnWidth(column, min(_WIDEST, self.columnWidth(column) + 8))
+            self.setColumnWidth(column, min(_WIDEST, self.columnWidth(column) + _AROUND))
         self.setColumnWidth(0, _NAME_WIDTH)
+        self.setColumnWidth(1, _STATE_WIDTH)
 
     def selected(self) -> Iterable[int]:
         """Return the places of the rows that are selected."""
