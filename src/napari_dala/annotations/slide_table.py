@@ -32,7 +32,7 @@ class State(StrEnum):
 
     UNREAD = "…"
     NOT_ANALYSED = "not analysed"
-    BY_ANOTHER = "not by this model"
+    BY_ANOTHER = "other model"
     IN_PART = "in part"
     OUTDATED = "outdated"
     DAMAGED = "damaged"

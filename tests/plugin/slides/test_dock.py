@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -157,7 +158,7 @@ def test_all_are_analysed_without_being_opened(filled: SlidesWidget, viewer: Vie
     qtbot.mouseClick(filled.runs.run_button, Qt.MouseButton.LeftButton)
     assert filled.told.text() == f"“{TEACHING}” has nothing left to do here."
     filled.model_box.choose_card("untrained")
-    qtbot.waitUntil(lambda: shown(filled, "Status") == ["not by this model"] * 3, timeout=LONG)
+    qtbot.waitUntil(lambda: shown(filled, "Status") == ["other model"] * 3, timeout=LONG)
     assert set(shown(filled, "malignant %")) == {""}
 
 
@@ -236,6 +237,21 @@ def test_keys_walk_the_list_and_each_slide_comes_back_as_it_was_left(
     assert open_name(viewer) == "S10", "the last one"
     qtbot.mouseClick(filled.previous_button, Qt.MouseButton.LeftButton)
     qtbot.waitUntil(lambda: open_name(viewer) == "S2", timeout=LONG)
+
+
+@pytest.mark.timed
+def test_the_next_slide_is_there_with_its_map_in_under_a_second(
+    filled: SlidesWidget, viewer: Viewer, qtbot: Any
+) -> None:
+    analysed(filled, qtbot)
+    session, seconds = session_of(viewer), []
+    for name in ("S1", "S2", "S10"):
+        start = time.perf_counter()
+        walk_to(viewer, qtbot, filled, Qt.Key.Key_Right, name)
+        qtbot.waitUntil(lambda: session.results is not None, timeout=LONG)
+        seconds.append(time.perf_counter() - start)
+        qtbot.wait(300)
+    assert sorted(seconds)[1] < 1, seconds
 
 
 def test_a_double_click_opens_and_two_at_once_open_the_last(filled: SlidesWidget, viewer: Viewer, qtbot: Any) -> None:

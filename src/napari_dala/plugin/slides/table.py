@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     Index = QModelIndex
 
 _PICTURE_PX = 40
-_NAME_WIDTH, _STATE_WIDTH, _WIDEST, _AROUND = 150, 115, 150, 16  # px
+_NAME_WIDTH, _STATE_WIDTH, _WIDEST, _AROUND = 132, 94, 150, 8  # px
+# napari's themes draw a box that is not ticked in the table's own colour.
+_EMPTY_BOX = "QTableView::indicator:unchecked { border: 1px solid #808080; background: transparent; }"
 _Role = Qt.ItemDataRole
 
 
@@ -227,6 +229,7 @@ class SlideTable(QTableView):
         self.setIconSize(QSize(_PICTURE_PX, _PICTURE_PX))
         self.setWordWrap(False)
         self.setShowGrid(False)
+        self.setStyleSheet(_EMPTY_BOX)
         self.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         self.verticalHeader().hide()  # type: ignore[union-attr]
         self.verticalHeader().setDefaultSectionSize(_PICTURE_PX + 4)  # type: ignore[union-attr]
