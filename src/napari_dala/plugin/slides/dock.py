@@ -94,6 +94,7 @@ class SlidesWidget(Dock):
         self.search.setClearButtonEnabled(True)
         self.previous_button.setToolTip("Ctrl+Left")
         self.next_button.setToolTip("Ctrl+Right")
+        self.total.setWordWrap(True)
         self.table.setMinimumHeight(_TABLE_HEIGHT)
         self.table.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         form = QFormLayout()
