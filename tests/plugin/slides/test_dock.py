@@ -309,6 +309,17 @@ def test_a_missing_slide_says_so_and_is_found_where_it_is_now(
     assert shown(filled, "Slide") == ["renamed", "S1", "S10"]
 
 
+def test_a_missing_slide_that_is_opened_elsewhere_is_known_there(
+    filled: SlidesWidget, viewer: Viewer, folder: Path, tmp_path: Path, qtbot: Any
+) -> None:
+    (folder / "S2.tif").rename(tmp_path / "S2 moved.tif")
+    filled.reader.read_all(filled.entry)
+    qtbot.waitUntil(lambda: "1 missing" in filled.total.text(), timeout=LONG)
+    viewer.open(tmp_path / "S2 moved.tif", plugin="napari-dala")
+    qtbot.waitUntil(lambda: shown(filled, "Slide") == ["S1", "S2 moved", "S10"], timeout=LONG)
+    assert filled.total.text() == "3 slides · 0 done"
+
+
 def test_ticks_are_what_learn_learns_from(filled: SlidesWidget, viewer: Viewer, qtbot: Any) -> None:
     type_into(qtbot, filled, 2, "Patient", "P")  # so that there is something of it beside its file
     qtbot.waitUntil(lambda: shown(filled, "Patient")[2] == "P", timeout=LONG)

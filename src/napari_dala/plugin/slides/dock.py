@@ -269,12 +269,13 @@ class SlidesWidget(Dock):
             self.open(self.order.row_at(index.row()))
 
     def _follow_slide(self) -> None:
-        """Let the open slide stand out; one that is not in the list yet comes into it."""
+        """Let the open slide stand out; one that is new to the list, or was missing, is noted."""
         slide = self._session.open_slide()
         fingerprint = slide.fingerprint if slide else None
         self.model.take_in_hand(fingerprint)
         self._session.ticks.take_in_hand(fingerprint)
-        if slide is not None and slide.path is not None and self.model.row_of(slide.fingerprint) is None:
+        row = self.model.row_of(fingerprint or "")
+        if slide is not None and slide.path is not None and (row is None or row.is_missing):
             self.reader.note(slide)
         self._show_state()
 
