@@ -315,7 +315,9 @@ class SlidesWidget(Dock):
                 "Analyze": partial(self.analyze, [row]),
                 "Take off the list": partial(self.take_off, row),
             }
-            menu_of(self, actions).popup(self.table.viewport().mapToGlobal(at))  # type: ignore[union-attr]
+            menu = menu_of(self, actions)
+            menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+            menu.popup(self.table.viewport().mapToGlobal(at))  # type: ignore[union-attr]
 
     def take_off(self, row: SlideRow) -> None:
         """List a slide no more; all that belongs to it stays, and comes back when it is opened or added."""

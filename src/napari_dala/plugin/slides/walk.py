@@ -126,11 +126,12 @@ class Walk(QObject):
             self.failed.emit("What is drawn cannot be saved, so this slide stays open.")
             return
         session, camera = self._session, self._session.viewer.scene.camera
-        last = self._leave()
-        layer = session.viewer.add_layer(Layer.create(*slide_layer(slide)))
-        before = self._looks.get(slide.fingerprint)
-        if loaded is not None:
-            _look_at(session.show(layer, loaded), before or last)
+        with session.viewer.layers.batched_update():  # napari collects all garbage after each layer that goes
+            last = self._leave()
+            layer = session.viewer.add_layer(Layer.create(*slide_layer(slide)))
+            before = self._looks.get(slide.fingerprint)
+            if loaded is not None:
+                _look_at(session.show(layer, loaded), before or last)
         if before is None:
             bring_into_view(session.viewer, layer)
         else:
