@@ -41,6 +41,7 @@ def test_every_command_stands_in_a_menu(viewer: Viewer) -> None:
         ("napari/layers/annotate", "annotate"),
         ("napari/file/io_utilities", "open_slide"),
         ("napari/plugins/napari-dala", "start_here"),
+        ("napari/plugins/napari-dala", "slides"),
         ("napari/plugins/napari-dala", "analyze"),
         ("napari/plugins/napari-dala", "explain"),
         ("napari/plugins/napari-dala", "annotate"),

@@ -21,9 +21,10 @@ def open_demo(slide: Path) -> napari.Viewer:
     if screen := QGuiApplication.primaryScreen():
         viewer.window.resize(screen.availableGeometry().width(), screen.availableGeometry().height())
     viewer.open(slide, plugin=PLUGIN)
-    titles = TITLES if load_preferences().start_page else TITLES[1:]
-    # The last that is opened comes forward.
-    docks = {title: viewer.window.add_plugin_dock_widget(PLUGIN, title)[1] for title in reversed(titles)}
+    first, *others = TITLES
+    front = first if load_preferences().start_page else "Analyze slide"
+    titles = [*(title for title in others if title != front), front]  # the last that is opened comes forward
+    docks = {title: viewer.window.add_plugin_dock_widget(PLUGIN, title)[1] for title in titles}
     analyze = docks["Analyze slide"]
     analyze.model_box.choose_card(TEACHING)
     analyze.run()

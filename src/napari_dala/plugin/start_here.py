@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 _LINK = '<a href="{title}" style="color: #3584c4"><b>{shown}</b></a>'  # to be read in a dark and a light theme
 _STEPS = {
-    "open": ("Open a slide", "Drop a slide on this window, or choose <i>File &gt; IO Utilities &gt; Open slide</i>."),
+    "open": ("Open a slide", "Drop a slide on this window, or choose <i>File &gt; IO Utilities &gt; Open slide</i>. "
+             "Many slides? Drop their folder on {Slides}."),
     "run": ("Run", "In {Analyze slide} press <b>Run</b>. Colours show where the model sees what it looks for. <b>N</b> "
             "goes to the next spot, <b>H</b> hides the colours."),
     "explain": ("Explain", "In {Explain} see what the model looked at. Click the tissue to ask about that place."),

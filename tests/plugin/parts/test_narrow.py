@@ -174,6 +174,23 @@ def test_analyze_slide(qtbot: Any, viewer: Viewer, narrow: Narrow, results: Any)
     assert shown in (dock._session.results,)
 
 
+def test_slides(qtbot: Any, viewer: Viewer, narrow: Narrow, long_slide: Path) -> None:
+    dock = narrow("Slides")
+    check(qtbot, dock, "an empty list")
+    dock.add([long_slide])
+    qtbot.waitUntil(lambda: dock.told.text() == "1 slide added.", timeout=60_000)
+    check(qtbot, dock, "a slide with a long name")
+    dock.table.selectAll()
+    dock.runs.offer(1234, can_run=True)
+    dock.total.setText("1234 slides · 1230 done · 123 missing · 1000 shown")
+    dock.runs.text.setText(f"Slide 1234 of 1234: {LONG_NAME} · 96000 of 1234567 tiles · about 12 h 59 min left")
+    dock.runs.progress.show()
+    check(qtbot, dock, "a long queue")
+    dock.told.say(f"1200 slides added, 34 found again. Cannot be read: {LONG} and 12 more.")
+    dock.error.say("\n".join([LONG] * 3))
+    check(qtbot, dock, "what went wrong")
+
+
 def test_explain(qtbot: Any, viewer: Viewer, narrow: Narrow, results: Any) -> None:
     dock = narrow("Explain")
     check(qtbot, dock, "nothing")

@@ -13,6 +13,8 @@ from superqt.utils import create_worker
 
 from napari_dala.annotations.adoption import adopt_old_folder
 from napari_dala.annotations.files import annotations_path
+from napari_dala.annotations.slides import remember_slide
+from napari_dala.errors import DalaError
 from napari_dala.plugin.analyze.spinner import hold_spinner
 from napari_dala.plugin.preferences import load_preferences
 from napari_dala.plugin.viewer.slide_layers import file_of, view_of
@@ -297,13 +299,37 @@ def request_for(slide: Slide, model: Path | str, region: Sequence[Polygon] | Non
     region
         Polygons in level-0 px; None for the whole slide.
     """
+    workspace = load_preferences().workspace
+    path = file_of(slide, workspace)
+    adopt_old_folder(slide, workspace)
+    with suppress(DalaError):  # the list of slides knows it from now on
+        remember_slide(slide, workspace)
+    return asked_of(slide.fingerprint, path, given_mpp(slide), model, region)
+
+
+def asked_of(
+    fingerprint: str,
+    path: Path,
+    mpp: tuple[float, float] | None,
+    model: Path | str,
+    region: Sequence[Polygon] | None = None,
+) -> AnalysisRequest:
+    """Return what is asked of the child of a slide that need not be open; see `request_for`.
+
+    Parameters
+    ----------
+    path
+        The slide's file.
+    mpp
+        Micrometres per level-0 pixel (x, y) that the user gave, or None.
+    """
     preferences = load_preferences()
     return AnalysisRequest.of(
-        slide=file_of(slide, preferences.workspace),
-        mpp=given_mpp(slide),
+        slide=path,
+        mpp=mpp,
         model=str(model),
-        out=analyses_folder(slide),
-        annotations=annotations_path(slide.fingerprint, preferences.workspace),
+        out=slide_folder(fingerprint, preferences.workspace) / "analyses",
+        annotations=annotations_path(fingerprint, preferences.workspace),
         region=region,
         device=preferences.device,
         precision=preferences.precision,

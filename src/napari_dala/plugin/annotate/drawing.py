@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, ref
@@ -175,6 +176,14 @@ class Drawing(QObject):
             if self._class_name == old:
                 self._class_name = new
             self.edit(renamed)
+
+    def name_patient(self, fingerprint: str, patient: str) -> bool:
+        """Say whom a slide is from; False where what is drawn on it is not in this window."""
+        page = self._pages.get(fingerprint)
+        if page is None or page.document is None:
+            return False
+        page.edit(replace(page.document, patient=patient or None))
+        return True
 
     def choose_digit(self, digit: int) -> None:
         """Choose the class that a digit key stands for, if there is one."""

@@ -16,7 +16,7 @@ from napari_dala.plugin.learn.decision_panel import DecisionPanel
 from napari_dala.plugin.learn.job_panel import JobPanel
 from napari_dala.plugin.learn.jobs import new_model_name
 from napari_dala.plugin.learn.learning import Learning
-from napari_dala.plugin.learn.slide_list import SlideList, region_count
+from napari_dala.plugin.learn.slide_list import SlideList
 from napari_dala.plugin.parts.model_box import ModelBox
 from napari_dala.plugin.parts.notes import RUN_STYLE, Note
 from napari_dala.plugin.parts.scrolling import same_place, scroll_to
@@ -68,7 +68,7 @@ class LearnPanel(QWidget):
         self.learning = Learning(session, child)
         self._layer: Image | None = None
         self._results: ResultLayers | None = None
-        self.slides = SlideList()
+        self.slides = SlideList(session.ticks)
         self.mode_box, self.model_box = QComboBox(), ModelBox()
         for mode, (title, _) in MODES.items():
             self.mode_box.addItem(title, mode)
@@ -152,7 +152,7 @@ class LearnPanel(QWidget):
             return "Enter the slide's resolution first (Analyze slide)."
         if not self.chosen:
             return "Tick a slide to learn from."
-        if not any(region_count(one) for one in self.chosen):
+        if not any(one.regions for one in self.chosen):
             return "Draw a region of some class first."
         if self.entry is None or self.entry.card is None:
             return "Choose another model: this one cannot be read."

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_dala.annotations.slides import AnnotatedSlide
+    from napari_dala.plugin.viewer.ticks import Ticks
 
 _HEIGHT = 84  # px, always, so that what lies below stays where it is
 
@@ -30,20 +31,27 @@ class _Row:
 
 
 class SlideList(QListWidget):
-    """The open slide first and ticked, then the others; a slide whose file is gone cannot be ticked."""
+    """The open slide first and ticked, then the others; a slide whose file is gone cannot be ticked.
+
+    Parameters
+    ----------
+    ticks
+        Of the session.
+    """
 
     ticked = Signal()
     """Other slides are ticked than before, or there is more or less on one."""
 
-    def __init__(self) -> None:
+    def __init__(self, ticks: Ticks) -> None:
         super().__init__()
+        self._ticks = ticks
         self._current: _Row | None = None
         self._others: list[_Row] = []
-        self._ticks: dict[str, bool] = {}
         self._asked = 0
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.setFixedHeight(_HEIGHT)
         self.itemChanged.connect(self._on_tick)
+        ticks.changed.connect(self._show_ticks)
 
     @property
     def chosen(self) -> list[AnnotatedSlide]:
@@ -58,10 +66,9 @@ class SlideList(QListWidget):
 
     def show_current(self, current: AnnotatedSlide | None) -> None:
         """Take what is drawn on the open slide now."""
-        self._current = None if current is None else _Row(current, region_count(current))
-        if current is not None:
-            self._ticks.setdefault(current.fingerprint, True)
+        self._current = None if current is None else _Row(current, current.regions)
         self._show()
+        self._ticks.take_in_hand(current.fingerprint if current else None)
 
     @property
     def _rows(self) -> list[_Row]:
@@ -83,30 +90,28 @@ class SlideList(QListWidget):
                 here = " (this slide)" if row is self._current else ""
                 item = QListWidgetItem(f"{row.slide.name}{here}: {row.regions} region{'s'[: row.regions != 1]}")
                 item.setToolTip(plain_tip(row.problem or f"Patient: {row.slide.patient}"))
-                item.setCheckState(Qt.CheckState.Checked if self._is_ticked(row) else Qt.CheckState.Unchecked)
                 if row.problem:
                     item.setFlags(item.flags() & ~Qt.ItemFlag.ItemIsEnabled)
                 self.addItem(item)
+        self._show_ticks()
+
+    def _show_ticks(self) -> None:
+        """Let the boxes be as the ticks are; the items stay, for one of them may have been clicked just now."""
+        with signals_blocked(self):
+            for place, row in enumerate(self._rows):
+                is_ticked = self._is_ticked(row)
+                state = Qt.CheckState.Checked if is_ticked else Qt.CheckState.Unchecked
+                self.item(place).setCheckState(state)  # type: ignore[union-attr]
         self.ticked.emit()
 
     def _is_ticked(self, row: _Row) -> bool:
-        return row.problem is None and self._ticks.get(row.slide.fingerprint, False)
+        return row.problem is None and row.slide.fingerprint in self._ticks
 
     def _on_tick(self, item: QListWidgetItem) -> None:
         slide = self._rows[self.row(item)].slide
-        self._ticks[slide.fingerprint] = item.checkState() == Qt.CheckState.Checked
-        self.ticked.emit()
-
-
-def region_count(slide: AnnotatedSlide) -> int:
-    """Return how many regions of a slide a model can learn from: those of a class that is not ignored."""
-    document = slide.document
-    if document is None:
-        return 0
-    passed_over = {None, *(entry.name for entry in document.classes if not entry.is_learned)}
-    return sum(one.class_name not in passed_over for one in document.annotations)
+        self._ticks.tick(slide.fingerprint, item.checkState() == Qt.CheckState.Checked)
 
 
 def _read(workspace: Path, asked: int) -> tuple[int, list[_Row]]:
     """Read what was drawn on every slide of a workspace; as many files as there are slides, so in a thread."""
-    return asked, [_Row(slide, region_count(slide), slide.problem) for slide in annotated_slides(workspace)]
+    return asked, [_Row(slide, slide.regions, slide.problem) for slide in annotated_slides(workspace)]

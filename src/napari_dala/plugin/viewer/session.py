@@ -18,13 +18,14 @@ from napari_dala.plugin.viewer.slide_layers import (
     is_in_um,
     set_mpp,
     show_box,
+    show_tile,
     shows_slide,
     slide_of,
-    to_world,
     view_of,
     why_no_slide,
 )
 from napari_dala.plugin.viewer.status_bar import WithProbability
+from napari_dala.plugin.viewer.ticks import Ticks
 from napari_dala.results.thresholds import KeptThreshold, keep_threshold, stored_point
 from napari_dala.slide.resolution import is_at
 
@@ -48,10 +49,10 @@ NEXT_KEY = "n"
 PREVIOUS_KEY = "shift-n"
 SUGGEST_KEY = "u"  # for unsure; napari has no use of its own for it
 COMPARE_KEY = "j"  # for jump; napari has no use of its own for it
+NEXT_SLIDE_KEY, PREVIOUS_SLIDE_KEY = "ctrl-right", "ctrl-left"
 OUTDATED = " (outdated)"
 """Ends the names of layers whose results were made at another resolution than the slide has now."""
 _KEEP_MS = 300  # after which a threshold that rests is written
-_SPOT_TILES = 6  # a spot's tile and its surroundings, in tiles across the view
 
 
 class Session(QObject):
@@ -69,6 +70,8 @@ class Session(QObject):
         The analyses that are under way.
     slides
         How several slides lie in one window.
+    ticks
+        The slides to learn from.
     """
 
     slides_changed = Signal()
@@ -83,6 +86,8 @@ class Session(QObject):
     """A key asks for the next tile on which two results differ."""
     suggestion_asked = Signal()
     """A key asks for the next tile to label."""
+    slide_step_asked = Signal(int)
+    """A key asks for the next (1) or previous (-1) slide of the list."""
 
     def __init__(self, viewer: ViewerModel) -> None:
         super().__init__()
@@ -99,6 +104,7 @@ class Session(QObject):
         self._keep_later.timeout.connect(self.keep_threshold)
         self._unkept: ResultLayers | None = None
         self.slides = SideBySide(viewer, WeakMethod(self._owner_of))
+        self.ticks = Ticks(self)
         layers = viewer.layers
         for layer in [layer for layer in layers if shows_slide(layer)]:
             self.slides.welcome(layer)
@@ -265,13 +271,8 @@ class Session(QObject):
 
     def go_to(self, x: float, y: float, tile: tuple[float, float]) -> None:
         """Move the camera to (x, y) of the current slide, close enough to see a tile of this size (level-0 px)."""
-        if self.layer is None:
-            return
-        camera, canvas = self.viewer.scene.camera, self.viewer.canvas
-        (top, left), (bottom, right) = (to_world(self.layer, x + s * tile[0], y + s * tile[1]) for s in (-0.5, 0.5))
-        side = max(abs(bottom - top), abs(right - left))
-        camera.zoom = max(camera.zoom, min(canvas.size) / side / _SPOT_TILES)
-        camera.center = (0.0, *to_world(self.layer, x, y))
+        if self.layer is not None:
+            show_tile(self.viewer, self.layer, (x, y), tile)
 
     def show_box(self, bounds: tuple[float, float, float, float], least: tuple[float, float]) -> None:
         """Move the camera to a box on the current slide, and away from it as far as it needs; see `show_box`."""
@@ -309,6 +310,14 @@ class Session(QObject):
     def suggest(self) -> None:
         """Go to the tile to label next."""
         self.suggestion_asked.emit()
+
+    def next_slide(self) -> None:
+        """Open the next slide of the list."""
+        self.slide_step_asked.emit(1)
+
+    def previous_slide(self) -> None:
+        """Open the previous slide of the list."""
+        self.slide_step_asked.emit(-1)
 
     def _owner_of(self, layer: Layer | None) -> Layer | None:
         """Return the slide layer that a layer of ours belongs to; other layers are their own."""
@@ -375,6 +384,8 @@ KEYS: dict[str, Callable[[Session], None]] = {
     PREVIOUS_KEY: Session.previous_spot,
     SUGGEST_KEY: Session.suggest,
     COMPARE_KEY: Session.next_difference,
+    NEXT_SLIDE_KEY: Session.next_slide,
+    PREVIOUS_SLIDE_KEY: Session.previous_slide,
 }
 """What the keys do that belong to no dock."""
 

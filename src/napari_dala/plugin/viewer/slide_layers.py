@@ -36,6 +36,7 @@ PLACEMENT = ("scale", "translate", "rotate", "shear", "affine", "units")
 """What napari lays a layer by."""
 
 _NO_SCALE = "dala_no_scale"  # metadata: the layer's scale that says nothing of its resolution
+_SPOT_TILES = 6  # a spot's tile and its surroundings, in tiles across the view
 _SHOWN_UM = 0.5  # um per pixel at which a slide of unknown resolution is drawn beside others
 _SAME_SHAPE = 0.01  # relative, of two pictures' proportions
 
@@ -153,6 +154,15 @@ def bring_into_view(viewer: ViewerModel, layer: Image) -> None:
     camera, size = viewer.scene.camera, np.maximum(last - first, 1e-9)
     camera.center = (0.0, *(float(side) for side in (first + last) / 2))
     camera.zoom = 0.95 * float(np.min(np.asarray(viewer.canvas.size) / size))
+
+
+def show_tile(viewer: ViewerModel, layer: Image, middle: tuple[float, float], tile: tuple[float, float]) -> None:
+    """Move the camera to a place (x, y) of a slide, close enough to see a tile of this size (level-0 px)."""
+    corners = [np.add(middle, np.multiply(half, tile)) for half in (-0.5, 0.5)]
+    (top, left), (bottom, right) = (to_world(layer, float(x), float(y)) for x, y in corners)
+    side = max(abs(bottom - top), abs(right - left))
+    viewer.scene.camera.zoom = max(viewer.scene.camera.zoom, min(viewer.canvas.size) / side / _SPOT_TILES)
+    viewer.scene.camera.center = (0.0, *to_world(layer, *middle))
 
 
 def show_box(

@@ -1,0 +1,90 @@
+"""Slides that come into the workspace's list, or are found again where their files are now."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from napari_dala.annotations.adoption import adopt_old_folder
+from napari_dala.annotations.slides import remember_slide, slide_in
+from napari_dala.errors import DalaError
+from napari_dala.slide.found import slide_files
+from napari_dala.slide.kept_thumbnail import keep_thumbnail
+from napari_dala.slide.open import open_slide
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+    from pathlib import Path
+
+    from napari_dala.annotations.slides import AnnotatedSlide
+
+
+@dataclass(frozen=True)
+class Added:
+    """What became of one file.
+
+    Attributes
+    ----------
+    slide
+        As the workspace knows it now; None where the file cannot be read.
+    is_moved
+        True where the workspace knew the slide at another place, where it no longer is.
+    problem
+        Why it cannot be read, one line, or empty.
+    """
+
+    slide: AnnotatedSlide | None
+    is_moved: bool = False
+    problem: str = ""
+
+
+def add_slides(
+    paths: Iterable[Path], folder: str | Path | None = None, *, only: Collection[str] | None = None
+) -> Iterator[Added]:
+    """Add slides to the workspace's list; they are told by what is in them, so that one that was moved is found again.
+
+    Of a slide that is there twice, the file that was seen first stands. It opens every file: not for the main thread.
+
+    Parameters
+    ----------
+    paths
+        Files, and folders to look through.
+    folder
+        The workspace.
+    only
+        Fingerprints of the slides that are looked for; None for all.
+    """
+    for path in slide_files(paths):
+        try:
+            with open_slide(path) as slide:
+                fingerprint = slide.fingerprint
+                if only is not None and fingerprint not in only:
+                    continue
+                adopt_old_folder(slide, folder)
+                before = slide_in(fingerprint, folder)
+                if before.path is None or (before.note and not before.note.is_listed):
+                    remember_slide(slide, folder)
+                with suppress(OSError):  # the list has no picture then
+                    keep_thumbnail(slide)
+        except (DalaError, OSError) as error:
+            if only is None:
+                yield Added(None, problem=str(error))
+        else:
+            was_lost = before.note is not None and before.note.path is not None and before.path is None
+            yield Added(slide_in(fingerprint, folder), was_lost)
+
+
+def added_text(added: Iterable[Added]) -> str:
+    """Return what became of files in one line: "40 slides added, 2 found again; 1 file cannot be read (…)"."""
+    added = list(added)
+    problems = [one.problem for one in added if one.problem]
+    moved = sum(one.is_moved for one in added)
+    fresh = len(added) - len(problems) - moved
+    parts = [f"{fresh} slide{'s'[: fresh != 1]} added"] if fresh else []
+    parts += [f"{moved} found again"] if moved else []
+    text = ", ".join(parts) or ("" if problems else "No slides found there")
+    if not problems:
+        return f"{text}."
+    more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
+    return f"{text}{'. ' if text else ''}Cannot be read: {problems[0]}{more}."
