@@ -18,7 +18,6 @@ from napari_dala.results.thresholds import (
     KeptThreshold,
     keep_threshold,
     stored_point,
-    stored_threshold,
 )
 from napari_dala.slide.tiles import TileGrid
 
@@ -102,13 +101,13 @@ def test_a_loaded_result_names_its_model_as_it_is_called_now(run: Any) -> None:
 
 def test_a_threshold_is_kept_for_each_model(run: Any) -> None:
     first, second = run("one", "a" * 64), run("two", "b" * 64)
-    assert stored_threshold(first) is None
+    assert stored_point(first) is None
     keep_threshold(first, 0.62)
     keep_threshold(second, 0.1)
     keep_threshold(first, 0.7, 0.05)
     assert stored_point(first) == KeptThreshold(threshold=0.7, doubt=0.05)
     assert stored_point(second) == KeptThreshold(threshold=0.1)
-    assert (stored_threshold(first), stored_threshold(second)) == (0.7, 0.1)
+    assert [stored_point(one).threshold for one in (first, second)] == [0.7, 0.1]
     opened = Analysis.open(first.path, first.bundle_hash)
     assert (opened.threshold, opened.doubt) == (0.7, 0.05), "whoever opens it says the same as the window"
 
@@ -125,6 +124,6 @@ def test_a_threshold_of_before_there_was_a_band_of_doubt_is_read(run: Any) -> No
 def test_a_damaged_threshold_is_none_and_can_be_kept_again(run: Any, text: str) -> None:
     store = run("one", "a" * 64)
     (store.path.parent / THRESHOLDS_FILE).write_text(text)
-    assert stored_threshold(store) is None
+    assert stored_point(store) is None
     keep_threshold(store, 0.4)
-    assert stored_threshold(store) == 0.4
+    assert stored_point(store).threshold == 0.4

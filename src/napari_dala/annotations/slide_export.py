@@ -9,7 +9,6 @@ from napari_dala.errors import DalaError
 from napari_dala.files import csv_text, write_text
 from napari_dala.metrics.anonymous import patient_key
 from napari_dala.results.report.export import regions_of
-from napari_dala.results.thresholds import stored_threshold
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -93,7 +92,7 @@ def _region_records(row: SlideRow, entry: ModelEntry, anonymous: bool) -> Iterat
     which, mpp = _which(row.slide, anonymous), row.mpp
     analysis = analysis_by(row.slide, entry) if row.summary else None
     if analysis is not None:
-        for region in regions_of(analysis, stored_threshold(analysis.store)):
+        for region in regions_of(analysis):
             values = {
                 "area_mm2": region.area_mm2,
                 "tiles": region.tiles,

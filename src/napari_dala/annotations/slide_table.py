@@ -12,7 +12,6 @@ from napari_dala.errors import DalaError
 from napari_dala.results.analysis import Analysis
 from napari_dala.results.by_model import last_results, results_by
 from napari_dala.results.opening import STORE_FILE, open_store
-from napari_dala.results.thresholds import stored_threshold
 from napari_dala.slide.resolution import is_at
 from napari_dala.words import counted, percent
 
@@ -163,7 +162,7 @@ def slide_row(slide: AnnotatedSlide, entry: ModelEntry | None) -> SlideRow:
             if other is not None:
                 known |= {"state": State.BY_ANOTHER, "about": f"“{other.card.name}” has run on this slide."}
             return SlideRow(slide, **known)
-        summary = analysis.summary(stored_threshold(analysis.store))
+        summary = analysis.summary()
     except DalaError as error:
         return SlideRow(slide, **known | {"state": State.DAMAGED, "about": str(error)})
     state = State.IN_PART if summary.todo else State.DONE

@@ -33,12 +33,6 @@ class KeptThreshold(BaseModel):
     doubt: float = Field(default=0.0, ge=0, le=0.5)
 
 
-def stored_threshold(store: AnalysisStore) -> float | None:
-    """Return the threshold, 0 to 1, that was set for these results; None where there is none that can be read."""
-    point = stored_point(store)
-    return None if point is None else point.threshold
-
-
 def stored_point(store: AnalysisStore) -> KeptThreshold | None:
     """Return threshold and band that were set for these results; None where there are none that can be read."""
     kept = _kept(_path(store)).get(store.bundle_hash)
