@@ -44,6 +44,7 @@ TOGGLE_KEY = "h"
 NEXT_KEY = "n"
 PREVIOUS_KEY = "shift-n"
 SUGGEST_KEY = "u"  # for unsure; napari has no use of its own for it
+TILE_KEY = "t"
 OUTDATED = " (outdated)"
 """Ends the names of layers whose results were made at another resolution than the slide has now."""
 _KEEP_MS = 300  # after which a threshold that rests is written
@@ -77,6 +78,8 @@ class Session(QObject):
     """A key asks for the next (1) or previous (-1) spot."""
     suggestion_asked = Signal()
     """A key asks for the next tile to label."""
+    tile_asked = Signal()
+    """A key labels the tile under the mouse."""
 
     def __init__(self, viewer: ViewerModel) -> None:
         super().__init__()
@@ -292,6 +295,10 @@ class Session(QObject):
         """Go to the tile to label next."""
         self.suggestion_asked.emit()
 
+    def label_tile(self) -> None:
+        """Label the tile under the mouse."""
+        self.tile_asked.emit()
+
     def _owner_of(self, layer: Layer | None) -> Layer | None:
         """Return the slide layer that a layer of ours belongs to; other layers are their own."""
         if layer is None:
@@ -353,6 +360,7 @@ KEYS: dict[str, Callable[[Session], None]] = {
     NEXT_KEY: Session.next_spot,
     PREVIOUS_KEY: Session.previous_spot,
     SUGGEST_KEY: Session.suggest,
+    TILE_KEY: Session.label_tile,
 }
 """What the keys do that belong to no dock."""
 
