@@ -55,7 +55,7 @@ def stroke(qtbot: Any, drawing: Drawing, hand: Any) -> Any:
 def radius(drawing: Drawing) -> float:
     """Of the tool in hand, level-0 px."""
     session = drawing.session
-    return drawing.brush.size / 2 / session.viewer.scene.camera.zoom / session.layer.scale[-1]
+    return drawing.painter.brush.size / 2 / session.viewer.scene.camera.zoom / session.layer.scale[-1]
 
 
 def circle(viewer: Any) -> Any:
@@ -198,7 +198,7 @@ def test_the_wand_takes_what_looks_alike(qtbot: Any, annotate: Any, viewer: Any,
     drawing.choose_tool(WAND)
     viewer.scene.camera.center = (0.0, *to_world(drawing.session.layer, 680, 500))
     viewer.scene.camera.zoom = 4  # two pixels of the screen to one of the slide
-    drawing.brush.resize(5)
+    drawing.painter.brush.resize(5)
     hand.click(600, 500)
     qtbot.waitUntil(lambda: len(drawing.document.annotations) == 1)
     disc = shapely.Point(600, 500).buffer(60)
@@ -249,7 +249,7 @@ def test_t_labels_the_tile_under_the_mouse(qtbot: Any, annotate: Any, drawing: D
         qtbot.mouseMove(hand.canvas, hand.at(x, y))
         QApplication.processEvents()
         qtbot.keyClick(viewer.window._qt_window, "t")
-    grid = drawing._grid()
+    grid = drawing.painter._grid()
     found = tiles_of(drawing.document, grid, ["benign", "malignant"])
     assert list(zip(found.row, found.column, strict=True)) == sorted([grid.at(300, 100), grid.at(900, 500)])
     assert found.label.tolist() == [1, 1], "labelled again it has the new class alone"

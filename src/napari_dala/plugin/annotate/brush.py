@@ -70,6 +70,11 @@ class Brush(QObject):
         """Diameter of the tool in hand, screen px; the wand grows no farther."""
         return self._sizes[self.tool]
 
+    @property
+    def is_busy(self) -> bool:
+        """True from a press of the mouse until what it painted is whole."""
+        return self._stroke is not None
+
     def serve(self, layer: Shapes) -> None:
         """Let a layer be painted on in the mode `MODE`."""
         for table, what in (

@@ -10,22 +10,19 @@ from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 
 from napari_dala.annotations.document import AnnotationClass, class_of_digit
 from napari_dala.annotations.files import set_aside
-from napari_dala.annotations.painting import erased, filled, painted, tile_labelled
-from napari_dala.errors import DalaError, SlideError
-from napari_dala.model.catalog import find_card, list_models
+from napari_dala.errors import DalaError
+from napari_dala.model.catalog import list_models
 from napari_dala.plugin.annotate.autosave import Autosave
-from napari_dala.plugin.annotate.brush import MODE, PAINTING, Brush
+from napari_dala.plugin.annotate.brush import MODE, PAINTING
 from napari_dala.plugin.annotate.keys import bind_keys
 from napari_dala.plugin.annotate.page import Page
+from napari_dala.plugin.annotate.painter import Painter
 from napari_dala.plugin.preferences import load_preferences
-from napari_dala.plugin.viewer.slide_layers import to_slide
-from napari_dala.slide.tiles import CELL_PX, TileGrid
 
 if TYPE_CHECKING:
     from napari.layers import Image, Shapes
 
     from napari_dala.annotations.document import AnnotationDocument
-    from napari_dala.annotations.painting import Stroke
     from napari_dala.plugin.viewer.session import Session
     from napari_dala.slide import Slide
 
@@ -33,10 +30,6 @@ MOVE, SELECT, CORNERS = "pan_zoom", "select", "direct"
 POLYGON, RECTANGLE, ELLIPSE, LASSO = "add_polygon", "add_rectangle", "add_ellipse", "add_polygon_lasso"
 IGNORE = AnnotationClass("Ignore", (70, 70, 70), ignore=True)
 _ZOOM_MS = 150
-_NOTHING_ERASED = "No region there to take away from."
-_NO_HOLE = "No hole to fill: select regions, or choose the class whose regions have holes."
-_NO_TILE = "Point at a tile of the slide first."
-_NO_TILES = "Tiles are not known yet: give the slide its resolution first."
 
 
 class Drawing(QObject):
@@ -46,6 +39,11 @@ class Drawing(QObject):
     ----------
     session
         Of the viewer; held weakly.
+
+    Attributes
+    ----------
+    painter
+        What brush, wand and the tile key do to the document.
     """
 
     changed = Signal(object)
@@ -56,8 +54,6 @@ class Drawing(QObject):
     """What could not be saved, one line."""
     ignored = Signal()
     """What the mouse drew was too small to be meant, and is gone."""
-    told = Signal(str)
-    """Why nothing came of what the user did, one line."""
     tool_changed = Signal(str)
     """The mouse does something else; see `tool`."""
     class_changed = Signal(object)
@@ -72,15 +68,13 @@ class Drawing(QObject):
         self._autosave = Autosave()
         self._autosave.saved.connect(self.saved)
         self._autosave.failed.connect(self.failed)
-        self.brush = Brush(session)
-        self.brush.stroked.connect(self._on_stroke)
+        self.painter = Painter(self)
         self._fit_timer = QTimer(self)
         self._fit_timer.setSingleShot(True)
         self._fit_timer.setInterval(_ZOOM_MS)
         self._fit_timer.timeout.connect(self._fit_lines)
         session.slides_changed.connect(self._follow)
         session.results_changed.connect(self._take_classes)
-        session.tile_asked.connect(self.label_tile)
         session.viewer.scene.camera.events.zoom.connect(self._on_zoom)
         self._follow()
 
@@ -139,7 +133,7 @@ class Drawing(QObject):
         layer = self.layer
         if layer is None or self.session.viewer.layers.selection.active is not layer:
             return MOVE
-        return self.brush.tool if layer.mode == MODE else layer.mode
+        return self.painter.brush.tool if layer.mode == MODE else layer.mode
 
     @property
     def selected(self) -> set[str]:
@@ -210,7 +204,7 @@ class Drawing(QObject):
         view.layer.visible = True
         self.session.viewer.layers.selection.active = view.layer
         if tool in PAINTING:
-            self.brush.tool, tool = tool, MODE
+            self.painter.brush.tool, tool = tool, MODE
         view.layer.mode = tool
         self._on_mode()
 
@@ -218,25 +212,6 @@ class Drawing(QObject):
         """Take back the last corner of the polygon that is being drawn; where none is, remove what is selected."""
         if self._page is not None and (view := self._page.view) is not None and not view.take_back_point():
             self.delete_selected()
-
-    def fill_holes(self) -> None:
-        """Fill the holes of the selected regions; where none is selected, of all regions of the class in hand."""
-        document = self.document
-        if document is not None:
-            ids = self.selected or {item.id for item in document.annotations if item.class_name == self.class_name}
-            self._edit_or_tell(filled(document, ids), _NO_HOLE)
-
-    def label_tile(self) -> None:
-        """Make the tile under the mouse a region of the class in hand."""
-        session, document = self.session, self.document
-        if document is None or session.layer is None:
-            return
-        grid = self._grid()
-        tile = grid.at(*to_slide(session.layer, session.viewer.cursor.position)) if grid is not None else None
-        if grid is not None and tile is not None:
-            self.edit(tile_labelled(document, grid, *tile, self.class_name))
-        else:
-            self.told.emit(_NO_TILES if grid is None else _NO_TILE)
 
     def set_aside(self) -> None:
         """Rename an annotation file that cannot be read, and begin a new one."""
@@ -253,29 +228,6 @@ class Drawing(QObject):
     def flush(self) -> None:
         """Save now what is not saved yet, and wait for it."""
         self._autosave.flush()
-
-    def _on_stroke(self, stroke: Stroke) -> None:
-        document, grid = self.document, self._grid()
-        if document is not None and not stroke.area.is_empty:
-            change = erased if stroke.erases else painted
-            cell = CELL_PX * min(grid.scale) if grid is not None else CELL_PX
-            self._edit_or_tell(change(document, stroke.simplified(cell), self.class_name), _NOTHING_ERASED)
-
-    def _edit_or_tell(self, document: AnnotationDocument, otherwise: str) -> None:
-        if document is self.document:
-            self.told.emit(otherwise)
-        else:
-            self.edit(document)
-
-    def _grid(self) -> TileGrid | None:
-        """Return the tiles of the results that are shown, or else of the model that is built in."""
-        if self.session.results is not None:
-            return self.session.results.analysis.grid
-        slide, card = self.session.open_slide(), find_card("default")
-        try:
-            return None if slide is None else TileGrid.over(slide, card.tile_px, card.mpp)
-        except SlideError:  # its resolution is not known, or too coarse for the model
-            return None
 
     # Slides that come and go
 
@@ -328,7 +280,7 @@ class Drawing(QObject):
             return  # the slide went while it was read
         assert page.view is not None
         page.view.layer.events.mode.connect(self._on_mode)
-        self.brush.serve(page.view.layer)
+        self.painter.brush.serve(page.view.layer)
         bind_keys(page.view.layer, self)
         self._claim(page)
         selection = set(layers.selection)
@@ -363,7 +315,7 @@ class Drawing(QObject):
         if self._page is not None and self._page.view is not None and self.document is not None:
             self._page.view.draw_with(self.document.class_named(self.class_name), selected=False)
             if self._page.view.layer.mode == MODE:
-                self.brush.take_up(self._page.view.layer)
+                self.painter.brush.take_up(self._page.view.layer)
         self.tool_changed.emit(self.tool)
 
     def _on_zoom(self) -> None:

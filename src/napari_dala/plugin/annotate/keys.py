@@ -26,9 +26,9 @@ def bind_keys(layer: Shapes, drawing: Drawing) -> None:
         ("Control-Z", drawing.undo),
         ("Control-Shift-Z", drawing.redo),
         ("Backspace", drawing.take_back_point),
-        ("T", drawing.label_tile),
+        ("T", drawing.painter.label_tile),
         *((key, drawing.choose_tool, tool) for key, tool in TOOL_KEYS.items()),
-        *((key, drawing.brush.resize, steps) for key, steps in SIZE_KEYS.items()),
+        *((key, drawing.painter.brush.resize, steps) for key, steps in SIZE_KEYS.items()),
     ):
         layer.bind_key(key, _calling(WeakMethod(method), *arguments), overwrite=True)
 

@@ -214,7 +214,13 @@ class AnnotationLayer(QObject):
             if len(kept) < len(shapes):
                 layer.remove([index for index, shape in enumerate(shapes) if shape.annotation in stale])
             if fresh:
-                layer.add([shape.vertices for shape in fresh], shape_type=[shape.kind for shape in fresh])
+                infos = [document.class_named(classes[shape.annotation]) for shape in fresh]
+                layer.add(
+                    [shape.vertices for shape in fresh],
+                    shape_type=[shape.kind for shape in fresh],
+                    edge_color=_rgba(infos),
+                    face_color=_rgba(infos, _FACE),
+                )
             features = _features(labelled)
             if any(list(layer.features[name]) != list(column) for name, column in features.items()):
                 defaults = layer.feature_defaults

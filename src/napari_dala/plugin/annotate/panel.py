@@ -157,7 +157,7 @@ class AnnotationPanel(QWidget):
         self.redo_button.clicked.connect(drawing.redo)
         self.delete_button.clicked.connect(drawing.delete_selected)
         self.delete_button.setToolTip("Delete the selected regions (Delete key)")
-        self.fill_button.clicked.connect(drawing.fill_holes)
+        self.fill_button.clicked.connect(drawing.painter.fill_holes)
         self.fill_button.setToolTip("Of the selected regions; with none selected, of all regions of the class")
         self.aside_button.clicked.connect(drawing.set_aside)
         self.patient.editingFinished.connect(self._set_patient)
@@ -168,7 +168,7 @@ class AnnotationPanel(QWidget):
             (QKeySequence.StandardKey.Undo, drawing.undo),
             (QKeySequence.StandardKey.Redo, drawing.redo),
             *((key, partial(drawing.choose_tool, tool)) for key, tool in TOOL_KEYS.items()),
-            *((key, partial(drawing.brush.resize, steps)) for key, steps in SIZE_KEYS.items()),
+            *((key, partial(drawing.painter.brush.resize, steps)) for key, steps in SIZE_KEYS.items()),
         ):
             shortcut = QShortcut(QKeySequence(keys), self)
             shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
@@ -176,7 +176,7 @@ class AnnotationPanel(QWidget):
         self._session.viewer.events.theme.connect(self._draw_icons)
         drawing.changed.connect(self._on_changed)
         drawing.ignored.connect(partial(self._tell, _TOO_SMALL))
-        drawing.told.connect(self._tell)
+        drawing.painter.told.connect(self._tell)
         self._session.slides_changed.connect(self.refresh)
         drawing.saved.connect(self._on_saved)
         drawing.failed.connect(self.failure.say)
