@@ -29,7 +29,7 @@ MODE = str(Mode.ADD_PATH)
 """The layer's mode while one of them is in hand."""
 _LEFT = 1  # the mouse button, as vispy counts
 _STEP = 1.25
-_SIZES = (8.0, 400.0)  # screen px; napari shows no smaller circle
+_SIZES = (8.0, 250.0)  # screen px; napari shows no smaller circle
 _LOOK_MS = 10  # whether the wand has grown
 _AHEAD = 2  # growths that may wait: the mouse can be faster
 
@@ -114,9 +114,8 @@ class Brush(QObject):
             if self.tool != WAND:
                 stroke.sweep_to(position)
             elif len(self._growing) < _AHEAD:
-                self._growing.append(
-                    self._pool.submit(wand_at(slide_layer, position, stroke.reach, 2 * stroke.reach / self.size))
-                )
+                find = wand_at(slide_layer, position, stroke.radius, stroke.pixel)
+                self._growing.append(self._pool.submit(find))
                 self._look.start()
 
         go_to(event.position)
@@ -124,6 +123,7 @@ class Brush(QObject):
         while event.type == "mouse_move":
             go_to(event.position)
             yield
+        go_to(event.position)
         stroke.is_whole = True
         self._take_grown()
 

@@ -68,9 +68,10 @@ class StrokeInMaking:
 
     def sweep_to(self, position: Sequence[float]) -> None:
         """Move a round brush to a world position (..., y, x)."""
-        way = [at[-2:] for at in (self._last, position) if at is not None]
-        self._last = position
-        self.add(shapely.transform(swept(way, self.radius), self._to_level_0))
+        if position != self._last:
+            way = [at[-2:] for at in (self._last, position) if at is not None]
+            self._last = position
+            self.add(shapely.transform(swept(way, self.radius), self._to_level_0))
 
     def add(self, area: Area) -> None:
         """Add an area, level-0 px."""
