@@ -105,7 +105,7 @@ class Brush(QObject):
         session = self._session()
         if event.button != _LEFT or session is None or session.layer is None:
             return
-        self._drop()  # a stroke whose end went to another window
+        self._drop()  # a stroke that still grows, or whose end went to another window
         erases = self.tool == ERASER or "Alt" in event.modifiers
         stroke = self._stroke = StrokeInMaking(session.viewer, layer, self.size, erases=erases)
         slide_layer = session.layer
@@ -113,7 +113,7 @@ class Brush(QObject):
         def go_to(position: Sequence[float]) -> None:
             if self.tool != WAND:
                 stroke.sweep_to(position)
-            elif len(self._growing) < _AHEAD:
+            elif len(self._growing) < _AHEAD or stroke.is_whole:
                 find = wand_at(slide_layer, position, stroke.radius, stroke.pixel)
                 self._growing.append(self._pool.submit(find))
                 self._look.start()
@@ -123,8 +123,8 @@ class Brush(QObject):
         while event.type == "mouse_move":
             go_to(event.position)
             yield
-        go_to(event.position)
         stroke.is_whole = True
+        go_to(event.position)
         self._take_grown()
 
     def _take_grown(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
@@ -16,6 +17,7 @@ from napari_dala.slide.tiles import CELL_PX, TileGrid
 if TYPE_CHECKING:
     from napari_dala.annotations.document import AnnotationDocument
     from napari_dala.annotations.painting import Stroke
+    from napari_dala.model.card import ModelCard
     from napari_dala.plugin.annotate.drawing import Drawing
 
 _NOTHING_ERASED = "No region there to take away from."
@@ -80,13 +82,18 @@ class Painter(QObject):
         else:
             self._drawing.edit(document)
 
+    @cached_property
+    def _card(self) -> ModelCard:
+        """Of the built-in model; read once, not for every stroke."""
+        return find_card("default")
+
     def _grid(self) -> TileGrid | None:
         """Return the tiles of the results that are shown, or else of the model that is built in."""
         session = self._drawing.session
         if session.results is not None:
             return session.results.analysis.grid
-        slide, card = session.open_slide(), find_card("default")
+        slide = session.open_slide()
         try:
-            return None if slide is None else TileGrid.over(slide, card.tile_px, card.mpp)
+            return None if slide is None else TileGrid.over(slide, self._card.tile_px, self._card.mpp)
         except SlideError:  # its resolution is not known, or too coarse for the model
             return None
