@@ -102,9 +102,10 @@ def _ways(part: str, strokes: int, size: NDArray[np.int64]) -> Iterator[NDArray[
 def _drag(viewer: Any, way: NDArray[np.float64], erases: bool, times: defaultdict[str, list[float]]) -> None:
     from qtpy.QtCore import QPoint, Qt
     from qtpy.QtTest import QTest
-    from qtpy.QtWidgets import QApplication
+    from qtpy.QtWidgets import QApplication, QWidget
 
-    canvas, left = viewer.window._qt_viewer.canvas.native, Qt.MouseButton.LeftButton
+    canvas: QWidget = viewer.window._qt_viewer.canvas.native
+    left = Qt.MouseButton.LeftButton
     held = Qt.KeyboardModifier.AltModifier if erases else Qt.KeyboardModifier.NoModifier
     first, *rest_of_way = (QPoint(*map(round, place)) for place in way.tolist())
     QTest.mouseMove(canvas, first)

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
     from napari_dala.annotations.document import Area
 
-_SMOOTH = 2.0  # px: texture of single nuclei is no border
-_SPREAD = 0.75  # of the standard deviation of the colours around: what differs more is something else
-_LEAST = 8.0  # grey values that always count as the same
+_SMOOTH = 4.0  # px: single nuclei are no border
+_ROUND = 2.0  # px: notches of the outline that are filled, and spikes that are cut
+_SPREAD = 1.0  # of the standard deviation of the colours around: what differs more is something else
+_LEAST = 25.0  # grey values, a distance in RGB, that always count as the same: texture of one tissue
 _SPECK = 16  # px
 
 
@@ -49,7 +50,8 @@ def similar(pixels: NDArray[np.uint8], at: tuple[int, int], reach: float) -> NDA
     spread = np.linalg.norm(smooth[within].std(axis=0))
     alike = within & (apart <= max(_LEAST, _SPREAD * spread))
     parts, _ = label(alike)
-    return np.asarray(binary_fill_holes(parts == parts[at]), np.bool_)
+    whole = binary_fill_holes(parts == parts[at])
+    return np.asarray(gaussian_filter(whole.astype(np.float32), _ROUND, mode="nearest") > 0.5, np.bool_)
 
 
 def grown(level: Any, at: tuple[float, float], reach: float, shrink: int = 1) -> Area:

@@ -87,6 +87,8 @@ class Brush(QObject):
     def take_up(self, layer: Shapes) -> None:
         """Show the size of the tool in hand over a layer."""
         self._layer = layer
+        if (session := self._session()) is not None:
+            session.viewer.canvas.overlays._brush_circle.box = False  # which napari 0.9 draws in the circle's middle
         self._fit_cursor()
 
     def resize(self, steps: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari.utils.theme import get_theme
 from qtpy.QtCore import Qt
@@ -164,12 +164,13 @@ class AnnotationPanel(QWidget):
         self.import_button.clicked.connect(self._choose_import)
         self.export_button.clicked.connect(self._choose_export)
         self.artefacts_button.clicked.connect(self.outline_artefacts)
-        for keys, call in (
-            (QKeySequence.StandardKey.Undo, drawing.undo),
-            (QKeySequence.StandardKey.Redo, drawing.redo),
-            *((key, partial(drawing.choose_tool, tool)) for key, tool in TOOL_KEYS.items()),
-            *((key, partial(drawing.painter.brush.resize, steps)) for key, steps in SIZE_KEYS.items()),
-        ):
+        shortcuts: dict[Any, Callable[[], object]] = {
+            QKeySequence.StandardKey.Undo: drawing.undo,
+            QKeySequence.StandardKey.Redo: drawing.redo,
+            **{key: partial(drawing.choose_tool, tool) for key, tool in TOOL_KEYS.items()},
+            **{key: partial(drawing.painter.brush.resize, steps) for key, steps in SIZE_KEYS.items()},
+        }
+        for keys, call in shortcuts.items():
             shortcut = QShortcut(QKeySequence(keys), self)
             shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
             shortcut.activated.connect(call)

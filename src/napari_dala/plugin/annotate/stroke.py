@@ -88,7 +88,8 @@ class StrokeInMaking:
 
     def _to_level_0(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return world positions (y, x) as level-0 px (x, y), (n, 2) each."""
-        return (self._corner + points @ self._steps)[:, ::-1]
+        places: NDArray[np.float64] = self._corner + points @ self._steps
+        return places[:, ::-1]
 
 
 def _mesh_over(viewer: ViewerModel, layer: Shapes) -> Any:
