@@ -102,18 +102,19 @@ def _ways(part: str, strokes: int, size: NDArray[np.int64]) -> Iterator[NDArray[
 def _drag(viewer: Any, way: NDArray[np.float64], erases: bool, times: defaultdict[str, list[float]]) -> None:
     from qtpy.QtCore import QPoint, Qt
     from qtpy.QtTest import QTest
-    from qtpy.QtWidgets import QApplication, QWidget
+    from qtpy.QtWidgets import QApplication
 
-    canvas: QWidget = viewer.window._qt_viewer.canvas.native
+    mouse: Any = QTest  # whose stubs take its functions for methods
+    canvas = viewer.window._qt_viewer.canvas.native
     left = Qt.MouseButton.LeftButton
     held = Qt.KeyboardModifier.AltModifier if erases else Qt.KeyboardModifier.NoModifier
     first, *rest_of_way = (QPoint(*map(round, place)) for place in way.tolist())
-    QTest.mouseMove(canvas, first)
-    times["press"].append(_timed(lambda: QTest.mousePress(canvas, left, held, first)))
+    mouse.mouseMove(canvas, first)
+    times["press"].append(_timed(lambda: mouse.mousePress(canvas, left, held, first)))
     for place in rest_of_way:
-        times["move"].append(_timed(lambda place=place: QTest.mouseMove(canvas, place)))
+        times["move"].append(_timed(lambda place=place: mouse.mouseMove(canvas, place)))
         QApplication.processEvents()
-    times["release"].append(_timed(lambda: QTest.mouseRelease(canvas, left, held, rest_of_way[-1])))
+    times["release"].append(_timed(lambda: mouse.mouseRelease(canvas, left, held, rest_of_way[-1])))
     QApplication.processEvents()
 
 

@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
 _SMOOTH = 4.0  # px: single nuclei are no border
 _ROUND = 2.0  # px: notches of the outline that are filled, and spikes that are cut
-_SPREAD = 1.0  # of the standard deviation of the colours around: what differs more is something else
-_LEAST = 25.0  # grey values, a distance in RGB, that always count as the same: texture of one tissue
+_SPREAD = 1.25  # of the standard deviation of the colours around: what differs more is something else
+_LEAST = 30.0  # grey values, a distance in RGB, that always count as the same: texture of one tissue
+_MIDDLE = 0.15  # of the reach: the colour there is looked for, and it belongs to it
 _SPECK = 16  # px
 
 
 def similar(pixels: NDArray[np.uint8], at: tuple[int, int], reach: float) -> NDArray[np.bool_]:
-    """Return what is connected with a pixel by similar colours, its holes filled.
+    """Return what is connected with a place by similar colours, its holes filled.
 
     Colours are similar if they differ less than those around differ from each other, so that the wand finds the border
     of pale and of dark tissue.
@@ -45,10 +46,11 @@ def similar(pixels: NDArray[np.uint8], at: tuple[int, int], reach: float) -> NDA
     """
     smooth = gaussian_filter(pixels.astype(np.float32), (_SMOOTH, _SMOOTH, 0))
     rows, columns = np.ogrid[: pixels.shape[0], : pixels.shape[1]]
-    within = np.hypot(rows - at[0], columns - at[1]) <= reach
-    apart = np.linalg.norm(smooth - smooth[at], axis=2)
+    distance = np.hypot(rows - at[0], columns - at[1])
+    within, middle = distance <= reach, distance <= _MIDDLE * reach
+    apart = np.linalg.norm(smooth - smooth[middle].mean(axis=0), axis=2)
     spread = np.linalg.norm(smooth[within].std(axis=0))
-    alike = within & (apart <= max(_LEAST, _SPREAD * spread))
+    alike = within & ((apart <= max(_LEAST, _SPREAD * spread)) | middle)
     parts, _ = label(alike)
     whole = binary_fill_holes(parts == parts[at])
     return np.asarray(gaussian_filter(whole.astype(np.float32), _ROUND, mode="nearest") > 0.5, np.bool_)
