@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import shapely
-from skimage.measure import approximate_polygon, find_contours
 
 from napari_dala.annotations.document import Annotation, AnnotationClass, AnnotationDocument
 from napari_dala.annotations.files import read_annotations
+from napari_dala.annotations.outlines import outlines_of
 from napari_dala.errors import AnnotationError
 from napari_dala.slide.artefacts import artefacts_of
 
@@ -37,7 +37,7 @@ def artefact_regions(slide: Slide) -> AnnotationDocument:
     annotations = tuple(
         Annotation.drawn(part, info.name)
         for info, found in ((INK, ink), (BLUR, blur))
-        for part in _regions(found.mask, found.scale)
+        for part in outlines_of(found.mask, found.scale, _LEAST)
     )
     return AnnotationDocument(slide.fingerprint, (INK, BLUR) if annotations else (), annotations)
 
@@ -77,15 +77,3 @@ def _covered(area: shapely.Geometry, grid: TileGrid) -> NDArray[np.float64]:
     there = shapely.intersects(area, boxes)
     found[there] = shapely.area(shapely.intersection(area, boxes[there])) / shapely.area(boxes[there])
     return found
-
-
-def _regions(mask: NDArray[np.bool_], scale: tuple[float, float]) -> list[shapely.Polygon]:
-    """Return the outlines of a mask, holes left out, in level-0 px (x, y)."""
-    rings = find_contours(np.pad(mask, 1).astype(np.float32), 0.5)
-    outlines = [approximate_polygon(ring, 0.5)[:, ::-1] for ring in rings]
-    polygons = [shapely.Polygon((ring - 0.5) * scale) for ring in outlines if len(ring) > 3]
-    area = shapely.Polygon()
-    for polygon in sorted(polygons, key=lambda one: -one.area):  # holes lie in what is larger
-        area = area.symmetric_difference(shapely.make_valid(polygon))
-    least = _LEAST * scale[0] * scale[1]
-    return [part for part in shapely.get_parts(area) if isinstance(part, shapely.Polygon) and part.area >= least]

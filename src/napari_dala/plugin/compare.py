@@ -18,9 +18,9 @@ from napari_dala.plugin.parts.dock import Dock
 from napari_dala.plugin.parts.legend import swatch
 from napari_dala.plugin.parts.notes import Note
 from napari_dala.plugin.parts.scrolling import scrolling_layout
+from napari_dala.plugin.viewer.asked import COMPARE_KEY
 from napari_dala.plugin.viewer.comparison_layers import FIRST_ONLY, SECOND_ONLY, ComparisonLayers
 from napari_dala.plugin.viewer.plain_text import PlainLabel
-from napari_dala.plugin.viewer.session import COMPARE_KEY
 from napari_dala.plugin.viewer.tile_mark import TileMark
 from napari_dala.results.by_model import results_in
 from napari_dala.results.comparison import ResultPair, compare

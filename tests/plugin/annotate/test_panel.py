@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_dala.annotations.document import Annotation, AnnotationClass, AnnotationDocument, ellipse_polygon
 from napari_dala.annotations.files import read_annotations, write_annotations
+from napari_dala.plugin.annotate.brush import MODE, PAINTING
 from napari_dala.plugin.annotate.drawing import LASSO, MOVE, RECTANGLE, SELECT
 from napari_dala.plugin.viewer.slide_layers import shows_slide
 
@@ -57,7 +58,9 @@ def test_tools_and_modes_agree(qtbot: Any, dock: Any, viewer: Any, hand: Any) ->
     assert pressed() == [MOVE]
     for tool in panel.tools:
         press(qtbot, panel.tools[tool])
-        assert drawing.layer.mode == drawing.tool == tool
+        assert drawing.tool == tool
+        assert drawing.layer.mode == (MODE if tool in PAINTING else tool)
+        assert panel.hint.text()
         assert pressed() == [tool]
         assert viewer.layers.selection.active is drawing.layer
     drawing.layer.mode = LASSO

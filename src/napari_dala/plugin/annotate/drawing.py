@@ -14,8 +14,10 @@ from napari_dala.annotations.files import set_aside
 from napari_dala.errors import DalaError
 from napari_dala.model.catalog import list_models
 from napari_dala.plugin.annotate.autosave import Autosave
+from napari_dala.plugin.annotate.brush import MODE, PAINTING
 from napari_dala.plugin.annotate.keys import bind_keys
 from napari_dala.plugin.annotate.page import Page
+from napari_dala.plugin.annotate.painter import Painter
 from napari_dala.plugin.preferences import load_preferences
 
 if TYPE_CHECKING:
@@ -38,6 +40,11 @@ class Drawing(QObject):
     ----------
     session
         Of the viewer; held weakly.
+
+    Attributes
+    ----------
+    painter
+        What brush, wand and the tile key do to the document.
     """
 
     changed = Signal(object)
@@ -62,6 +69,7 @@ class Drawing(QObject):
         self._autosave = Autosave()
         self._autosave.saved.connect(self.saved)
         self._autosave.failed.connect(self.failed)
+        self.painter = Painter(self)
         self._fit_timer = QTimer(self)
         self._fit_timer.setSingleShot(True)
         self._fit_timer.setInterval(_ZOOM_MS)
@@ -119,9 +127,14 @@ class Drawing(QObject):
 
     @property
     def tool(self) -> str:
-        """What the mouse does, as napari calls the layer's mode; `pan_zoom` while another layer is selected."""
+        """What the mouse does: one of `PAINTING`, or as napari calls the layer's mode.
+
+        `pan_zoom` while another layer is selected.
+        """
         layer = self.layer
-        return layer.mode if layer is not None and self.session.viewer.layers.selection.active is layer else MOVE
+        if layer is None or self.session.viewer.layers.selection.active is not layer:
+            return MOVE
+        return self.painter.brush.tool if layer.mode == MODE else layer.mode
 
     @property
     def selected(self) -> set[str]:
@@ -192,14 +205,22 @@ class Drawing(QObject):
             self.choose_class(info.name)
 
     def choose_tool(self, tool: str) -> None:
-        """Take a tool in hand: one of the names above; the layer is made where there is none yet."""
+        """Take a tool in hand: one of `PAINTING` or of the names above; the layer is made where there is none yet."""
         if self._page is None or self._page.document is None:
             return
         view = self._page.draw_on()
         view.finish()
         view.layer.visible = True
         self.session.viewer.layers.selection.active = view.layer
+        if tool in PAINTING:
+            self.painter.brush.tool, tool = tool, MODE
         view.layer.mode = tool
+        self._on_mode()
+
+    def take_back_point(self) -> None:
+        """Take back the last corner of the polygon that is being drawn; where none is, remove what is selected."""
+        if self._page is not None and (view := self._page.view) is not None and not view.take_back_point():
+            self.delete_selected()
 
     def set_aside(self) -> None:
         """Rename an annotation file that cannot be read, and begin a new one."""
@@ -268,6 +289,7 @@ class Drawing(QObject):
             return  # the slide went while it was read
         assert page.view is not None
         page.view.layer.events.mode.connect(self._on_mode)
+        self.painter.brush.serve(page.view.layer)
         bind_keys(page.view.layer, self)
         self._claim(page)
         selection = set(layers.selection)
@@ -301,6 +323,8 @@ class Drawing(QObject):
         """Draw in the class' colours: selecting a shape has lent napari's next one its own."""
         if self._page is not None and self._page.view is not None and self.document is not None:
             self._page.view.draw_with(self.document.class_named(self.class_name), selected=False)
+            if self._page.view.layer.mode == MODE:
+                self.painter.brush.take_up(self._page.view.layer)
         self.tool_changed.emit(self.tool)
 
     def _on_zoom(self) -> None:

@@ -1,9 +1,11 @@
-"""The keys of the annotation layer: digits choose the class, Ctrl+Z and Ctrl+Shift+Z go back and forth."""
+"""The keys of the annotation layer: napari's own are others for some of them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 from weakref import WeakMethod
+
+from napari_dala.plugin.annotate.brush import BRUSH, WAND
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -12,13 +14,23 @@ if TYPE_CHECKING:
 
     from napari_dala.plugin.annotate.drawing import Drawing
 
+TOOL_KEYS = {"B": BRUSH, "W": WAND}  # as in QuPath
+SIZE_KEYS = {"[": -1, "]": 1}
+
 
 def bind_keys(layer: Shapes, drawing: Drawing) -> None:
     """Bind the keys on the layer itself: napari's Shapes own 1 to 7, and 3 deletes what is selected."""
     for digit in range(10):
         layer.bind_key(str(digit), _calling(WeakMethod(drawing.choose_digit), digit), overwrite=True)
-    layer.bind_key("Control-Z", _calling(WeakMethod(drawing.undo)), overwrite=True)
-    layer.bind_key("Control-Shift-Z", _calling(WeakMethod(drawing.redo)), overwrite=True)
+    for key, method, *arguments in (
+        ("Control-Z", drawing.undo),
+        ("Control-Shift-Z", drawing.redo),
+        ("Backspace", drawing.take_back_point),
+        ("T", drawing.painter.label_tile),
+        *((key, drawing.choose_tool, tool) for key, tool in TOOL_KEYS.items()),
+        *((key, drawing.painter.brush.resize, steps) for key, steps in SIZE_KEYS.items()),
+    ):
+        layer.bind_key(key, _calling(WeakMethod(method), *arguments), overwrite=True)
 
 
 def _calling(method: WeakMethod[Any], *arguments: Any) -> Callable[[Shapes], None]:

@@ -128,6 +128,21 @@ class AnnotationLayer(QObject):
             self.layer._finish_drawing()
         return creating
 
+    def take_back_point(self) -> bool:
+        """Take back the last corner of a polygon that is being drawn, and it with its first; return whether one is."""
+        layer = self.layer
+        if not self.is_creating:
+            return False
+        index, moving = layer._moving_value
+        if layer.mode != "add_polygon" or moving < 2:
+            return self.finish()
+        corners = np.delete(layer.data[index], moving - 1, axis=0)  # the last one follows the mouse
+        layer._data_view.edit(index, corners, new_type="polygon" if len(corners) > 2 else "path")
+        layer._value = layer._moving_value = (index, moving - 1)
+        layer._last_cursor_position = np.full(2, np.nan)  # a click at the same place sets it again
+        layer.refresh(extent=False, thumbnail=False)
+        return True
+
     def draw_with(self, info: AnnotationClass | None, *, selected: bool) -> None:
         """Give the next shape, and what is selected if `selected`, the colours of a class."""
         layer = self.layer
@@ -199,7 +214,13 @@ class AnnotationLayer(QObject):
             if len(kept) < len(shapes):
                 layer.remove([index for index, shape in enumerate(shapes) if shape.annotation in stale])
             if fresh:
-                layer.add([shape.vertices for shape in fresh], shape_type=[shape.kind for shape in fresh])
+                infos = [document.class_named(classes[shape.annotation]) for shape in fresh]
+                layer.add(
+                    [shape.vertices for shape in fresh],
+                    shape_type=[shape.kind for shape in fresh],
+                    edge_color=_rgba(infos),
+                    face_color=_rgba(infos, _FACE),
+                )
             features = _features(labelled)
             if any(list(layer.features[name]) != list(column) for name, column in features.items()):
                 defaults = layer.feature_defaults

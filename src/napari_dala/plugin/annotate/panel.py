@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari.utils.theme import get_theme
 from qtpy.QtCore import Qt
@@ -28,10 +28,13 @@ from superqt.utils import create_worker
 
 from napari_dala.annotations.artefacts import BLUR, INK, artefact_regions
 from napari_dala.annotations.files import read_annotations, write_annotations
+from napari_dala.plugin.annotate.brush import BRUSH, ERASER, WAND
 from napari_dala.plugin.annotate.class_list import ClassList
 from napari_dala.plugin.annotate.drawing import CORNERS, ELLIPSE, LASSO, MOVE, POLYGON, RECTANGLE, SELECT
+from napari_dala.plugin.annotate.keys import SIZE_KEYS, TOOL_KEYS
 from napari_dala.plugin.annotate.tool_icons import tool_icon
 from napari_dala.plugin.parts.notes import Note
+from napari_dala.plugin.viewer.asked import TILE_KEY
 from napari_dala.plugin.viewer.plain_text import PlainLabel
 
 if TYPE_CHECKING:
@@ -41,17 +44,21 @@ if TYPE_CHECKING:
     from napari_dala.plugin.annotate.drawing import Drawing
     from napari_dala.plugin.viewer.session import Session
 
+_SIZE_HINT = "[ and ] make it smaller and larger."
 _TOOLS = {
-    POLYGON: ("Polygon", "Click corner after corner; double-click ends, Escape too"),
-    RECTANGLE: ("Rectangle", "Drag from corner to corner"),
-    ELLIPSE: ("Ellipse", "Drag from corner to corner of its box"),
-    LASSO: ("Lasso", "Drag around the region"),
-    MOVE: ("Move view", "Drag the slide; with any other tool hold the space bar to do so"),
-    SELECT: ("Select", "Click a region to select, drag to move it; a digit key gives it a class"),
-    CORNERS: ("Edit corners", "Drag the corners of a region"),
+    MOVE: ("Move view", "Drag the slide. With any other tool hold the space bar to do so."),
+    BRUSH: ("Brush", f"Drag to paint. What it touches of its class becomes one region. Alt takes away. {_SIZE_HINT}"),
+    ERASER: ("Eraser", f"Drag to take away from regions of the class; where none is, from any. {_SIZE_HINT}"),
+    WAND: ("Wand", f"Drag over tissue: it takes what looks alike within the circle. Alt takes away. {_SIZE_HINT}"),
+    POLYGON: ("Polygon", "Click corner after corner. Backspace takes the last one back; a double click ends."),
+    RECTANGLE: ("Rectangle", "Drag from corner to corner."),
+    ELLIPSE: ("Ellipse", "Drag from corner to corner of its box."),
+    LASSO: ("Lasso", "Drag around the region."),
+    SELECT: ("Select", "Click a region to select it, drag to move it. A digit key gives it a class."),
+    CORNERS: ("Edit corners", "Drag the corners of a region."),
 }
 _TOO_SMALL = "Too small to be a region, so nothing was drawn: drag farther, or zoom in."
-_COLUMNS = 4
+_COLUMNS = 5
 _TOOL_STYLE = """
 QToolButton { border-radius: 4px; padding: 3px; }
 QToolButton:hover { background: rgba(128, 128, 128, 90); }
@@ -82,11 +89,17 @@ class AnnotationPanel(QWidget):
         self.class_list = ClassList(drawing)
         self.tools = {tool: QToolButton() for tool in _TOOLS}
         self.undo_button, self.redo_button, self.delete_button = map(QPushButton, ("Undo", "Redo", "Delete"))
+        self.fill_button = QPushButton("Fill holes")
         self.import_button, self.export_button = QPushButton("Import…"), QPushButton("Export…")
         self.artefacts_button = QPushButton("Outline ink and blur")
         self.artefacts_button.setToolTip("Draws them as regions to ignore, to be changed with the tools")
-        self.keys = QLabel("Digit keys choose the class, and give it to regions that are selected.")
-        self.keys.setWordWrap(True)
+        self.keys = QLabel(
+            "Digit keys choose the class, and give it to regions that are selected. "
+            f"{TILE_KEY.upper()} labels the tile under the mouse."
+        )
+        self.hint = QLabel()
+        for text in (self.keys, self.hint):
+            text.setWordWrap(True)
         self.state = PlainLabel()
         self.controls = QWidget()
         self.counts_place = QVBoxLayout()
@@ -101,7 +114,8 @@ class AnnotationPanel(QWidget):
         for index, (tool, (title, hint)) in enumerate(_TOOLS.items()):
             button = self.tools[tool]
             button.setText(title)
-            button.setToolTip(hint)
+            key = next((f" ({key})" for key, of in TOOL_KEYS.items() if of == tool), "")
+            button.setToolTip(title + key + "\n" + hint)
             button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextUnderIcon)
             button.setCheckable(True)
             button.setStyleSheet(_TOOL_STYLE)
@@ -109,7 +123,7 @@ class AnnotationPanel(QWidget):
             group.addButton(button)
             tools.addWidget(button, *divmod(index, _COLUMNS))
         steps, files, patient = QHBoxLayout(), QHBoxLayout(), QFormLayout()
-        for push in (self.undo_button, self.redo_button, self.delete_button):
+        for push in (self.undo_button, self.redo_button, self.delete_button, self.fill_button):
             steps.addWidget(push)
         files.addWidget(self.state, 1)
         for push in (self.import_button, self.export_button):
@@ -118,7 +132,8 @@ class AnnotationPanel(QWidget):
         drawing = QVBoxLayout(self.controls)
         drawing.setContentsMargins(0, 0, 0, 0)
         for part in (
-            patient, self.class_list, self.keys, tools, steps, self.artefacts_button, files, self.counts_place
+            patient, self.class_list, self.keys, tools, self.hint, steps, self.artefacts_button, files,
+            self.counts_place,
         ):  # fmt: skip
             drawing.addWidget(part) if isinstance(part, QWidget) else drawing.addLayout(part)
         layout = QVBoxLayout(self)
@@ -142,21 +157,27 @@ class AnnotationPanel(QWidget):
         self.redo_button.clicked.connect(drawing.redo)
         self.delete_button.clicked.connect(drawing.delete_selected)
         self.delete_button.setToolTip("Delete the selected regions (Delete key)")
+        self.fill_button.clicked.connect(drawing.painter.fill_holes)
+        self.fill_button.setToolTip("Of the selected regions; with none selected, of all regions of the class")
         self.aside_button.clicked.connect(drawing.set_aside)
         self.patient.editingFinished.connect(self._set_patient)
         self.import_button.clicked.connect(self._choose_import)
         self.export_button.clicked.connect(self._choose_export)
         self.artefacts_button.clicked.connect(self.outline_artefacts)
-        for keys, call in (
-            (QKeySequence.StandardKey.Undo, drawing.undo),
-            (QKeySequence.StandardKey.Redo, drawing.redo),
-        ):
+        shortcuts: dict[Any, Callable[[], object]] = {
+            QKeySequence.StandardKey.Undo: drawing.undo,
+            QKeySequence.StandardKey.Redo: drawing.redo,
+            **{key: partial(drawing.choose_tool, tool) for key, tool in TOOL_KEYS.items()},
+            **{key: partial(drawing.painter.brush.resize, steps) for key, steps in SIZE_KEYS.items()},
+        }
+        for keys, call in shortcuts.items():
             shortcut = QShortcut(QKeySequence(keys), self)
             shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
             shortcut.activated.connect(call)
         self._session.viewer.events.theme.connect(self._draw_icons)
         drawing.changed.connect(self._on_changed)
         drawing.ignored.connect(partial(self._tell, _TOO_SMALL))
+        drawing.painter.told.connect(self._tell)
         self._session.slides_changed.connect(self.refresh)
         drawing.saved.connect(self._on_saved)
         drawing.failed.connect(self.failure.say)
@@ -289,6 +310,7 @@ class AnnotationPanel(QWidget):
     def _show_tool(self, tool: str) -> None:
         for name, button in self.tools.items():
             button.setChecked(name == tool)
+        self.hint.setText(_TOOLS[tool][1] if tool in _TOOLS else "")
 
     def _show_state(self) -> None:
         document = self._drawing.document

@@ -11,8 +11,8 @@ from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 from superqt.utils import create_worker
 
 from napari_dala.annotations.labels import drawn_tiles
+from napari_dala.plugin.viewer.asked import SUGGEST_KEY
 from napari_dala.plugin.viewer.plain_text import TwoLines
-from napari_dala.plugin.viewer.session import SUGGEST_KEY
 from napari_dala.plugin.viewer.tile_mark import TileMark
 from napari_dala.results.suggest import next_to_label
 

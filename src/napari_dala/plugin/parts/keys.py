@@ -21,7 +21,7 @@ _NAME = "dala-key-"
 
 
 def bind_window_keys(window: QMainWindow, session: Session) -> None:
-    """Let N, Shift+N, H, U and Ctrl+arrows work in the whole window, once; napari's own work on its canvas alone."""
+    """Let our keys, such as N and Ctrl+Right, work in the whole window, once; napari's own work on its canvas alone."""
     for key, call in KEYS.items():
         if window.findChild(QShortcut, _NAME + key) is None:
             _bind(window, key, partial(call, session), Qt.ShortcutContext.WindowShortcut)

@@ -6,10 +6,21 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, WeakMethod, ref
 
-from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
+from qtpy.QtCore import QTimer, Signal  # type: ignore[attr-defined]
 
 from napari_dala.errors import DalaError, SlideError
 from napari_dala.plugin.preferences import load_preferences
+from napari_dala.plugin.viewer.asked import (
+    COMPARE_KEY,
+    NEXT_KEY,
+    NEXT_SLIDE_KEY,
+    PREVIOUS_KEY,
+    PREVIOUS_SLIDE_KEY,
+    SUGGEST_KEY,
+    TILE_KEY,
+    TOGGLE_KEY,
+    Asked,
+)
 from napari_dala.plugin.viewer.layer_rows import list_all_but
 from napari_dala.plugin.viewer.scale_bar import show_scale_bar
 from napari_dala.plugin.viewer.side_by_side import SideBySide
@@ -44,18 +55,12 @@ if TYPE_CHECKING:
     from napari_dala.results.loaded import LoadedAnalysis, StoredBlock
     from napari_dala.slide import Slide
 
-TOGGLE_KEY = "h"
-NEXT_KEY = "n"
-PREVIOUS_KEY = "shift-n"
-SUGGEST_KEY = "u"  # for unsure; napari has no use of its own for it
-COMPARE_KEY = "j"  # for jump; napari has no use of its own for it
-NEXT_SLIDE_KEY, PREVIOUS_SLIDE_KEY = "ctrl-right", "ctrl-left"
 OUTDATED = " (outdated)"
 """Ends the names of layers whose results were made at another resolution than the slide has now."""
 _KEEP_MS = 300  # after which a threshold that rests is written
 
 
-class Session(QObject):
+class Session(Asked):
     """The slide that a viewer's docks are about: that of the layer selected last.
 
     Use `session_of`; the viewer is held weakly, so that closing it frees everything.
@@ -80,14 +85,6 @@ class Session(QObject):
     """The current slide's results are others, hold more tiles, or are shown in another way."""
     model_installed = Signal(str)
     """A model of this name is in the workspace now, and is the one to go on with."""
-    step_asked = Signal(int)
-    """A key asks for the next (1) or previous (-1) spot."""
-    difference_asked = Signal()
-    """A key asks for the next tile on which two results differ."""
-    suggestion_asked = Signal()
-    """A key asks for the next tile to label."""
-    slide_step_asked = Signal(int)
-    """A key asks for the next (1) or previous (-1) slide of the list."""
 
     def __init__(self, viewer: ViewerModel) -> None:
         super().__init__()
@@ -295,30 +292,6 @@ class Session(QObject):
             layer.visible = not visible
         self._hidden = visible
 
-    def next_spot(self) -> None:
-        """Go to the next strongest spot."""
-        self.step_asked.emit(1)
-
-    def previous_spot(self) -> None:
-        """Go to the previous spot."""
-        self.step_asked.emit(-1)
-
-    def next_difference(self) -> None:
-        """Go to the next tile on which two results differ."""
-        self.difference_asked.emit()
-
-    def suggest(self) -> None:
-        """Go to the tile to label next."""
-        self.suggestion_asked.emit()
-
-    def next_slide(self) -> None:
-        """Open the next slide of the list."""
-        self.slide_step_asked.emit(1)
-
-    def previous_slide(self) -> None:
-        """Open the previous slide of the list."""
-        self.slide_step_asked.emit(-1)
-
     def _owner_of(self, layer: Layer | None) -> Layer | None:
         """Return the slide layer that a layer of ours belongs to; other layers are their own."""
         if layer is None:
@@ -386,6 +359,7 @@ KEYS: dict[str, Callable[[Session], None]] = {
     COMPARE_KEY: Session.next_difference,
     NEXT_SLIDE_KEY: Session.next_slide,
     PREVIOUS_SLIDE_KEY: Session.previous_slide,
+    TILE_KEY: Session.label_tile,
 }
 """What the keys do that belong to no dock."""
 
