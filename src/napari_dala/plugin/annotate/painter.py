@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 
-from napari_dala.annotations.painting import erased, filled, painted, tile_labelled
+from napari_dala.annotations.paint.strokes import erased, filled, painted, tile_labelled
 from napari_dala.errors import SlideError
 from napari_dala.model.catalog import find_card
 from napari_dala.plugin.annotate.brush import Brush
@@ -16,7 +16,7 @@ from napari_dala.slide.tiles import CELL_PX, TileGrid
 
 if TYPE_CHECKING:
     from napari_dala.annotations.document import AnnotationDocument
-    from napari_dala.annotations.painting import Stroke
+    from napari_dala.annotations.paint.strokes import Stroke
     from napari_dala.model.card import ModelCard
     from napari_dala.plugin.annotate.drawing import Drawing
 

@@ -9,7 +9,7 @@ import shapely
 from vispy.color import Color
 from vispy.scene.visuals import Mesh
 
-from napari_dala.annotations.painting import Stroke, swept
+from napari_dala.annotations.paint.strokes import Stroke, swept
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,7 +12,7 @@ import shapely
 from napari_dala.annotations.document import Annotation, AnnotationClass, AnnotationDocument, ellipse_polygon
 from napari_dala.annotations.files import read_annotations, write_annotations
 from napari_dala.annotations.labels import tiles_of
-from napari_dala.annotations.painting import Stroke, erased, filled, painted, swept, tile_labelled
+from napari_dala.annotations.paint.strokes import Stroke, erased, filled, painted, swept, tile_labelled
 from napari_dala.slide.tiles import TileGrid
 
 if TYPE_CHECKING:

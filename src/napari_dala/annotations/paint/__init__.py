@@ -1,0 +1,1 @@
+"""What brush, eraser and wand make of a document: polygons."""
