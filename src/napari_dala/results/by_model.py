@@ -70,13 +70,16 @@ def last_results(path: Path, mpp: tuple[float, float]) -> ModelResults | None:
 
 def _best(path: Path, mpp: tuple[float, float], is_wanted: Callable[[ModelResults], bool]) -> ModelResults | None:
     latest = _attributes(path).get("latest") or []
-    found = [one for one in _results_in(path) if is_wanted(one)]
+    found = [one for one in results_in(path) if is_wanted(one)]
     found.sort(key=lambda one: (is_at(one.mpp, mpp), [one.setting, one.bundle_hash[:12]] == latest))
     return found[-1] if found else None
 
 
-def _results_in(path: Path) -> Iterator[ModelResults]:
-    """Give all results that hold a tile; a damaged header is passed over, the run that mends it names it."""
+def results_in(path: Path) -> Iterator[ModelResults]:
+    """Give all results in an `analysis.zarr` that hold a tile; some small files are read.
+
+    A damaged header is passed over, the run that mends it names it.
+    """
     for mark in sorted(path.glob("*/*/scored/c")):
         head, tiles = mark.parent.parent, mark.parent.parent.parent
         try:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from qtpy.QtGui import QHideEvent, QShowEvent
 
-TITLES = ("Start here", "Analyze slide", "Explain", "Annotate & learn")
+TITLES = ("Start here", "Analyze slide", "Explain", "Review tiles", "Annotate & learn")
 """Of the docks in the order of work, as napari's menus have them (napari.yaml)."""
 
 

@@ -146,7 +146,7 @@ def explain_figure(
         (heat(patch, thresholded.map, thresholded.contours()), "DT Grad-CAM", cut_of(thresholded)),
     )
     gap, font = 16, ImageFont.load_default(17)
-    notes = _wrapped(warnings, 17, 3 * patch.width + 2 * gap)
+    notes = wrapped(warnings, 17, 3 * patch.width + 2 * gap)
     figure = Image.new(
         "RGB", (3 * patch.width + 4 * gap, patch.height + 84 + 24 * len(notes) + (8 if notes else 0)), "white"
     )
@@ -198,7 +198,7 @@ def _with_legend(
     width = max(picture.width, _LEGEND_WIDTH)
     unit = max(1.0, width / 1000)  # letters grow with the picture, for a page shrinks it to its width
     font, small = ImageFont.load_default(19 * unit), ImageFont.load_default(16 * unit)
-    notes = _wrapped(analysis.warnings, 16 * unit, width - 32 * unit)
+    notes = wrapped(analysis.warnings, 16 * unit, width - 32 * unit)
     figure = Image.new("RGB", (width, picture.height + round((92 + 24 * len(notes)) * unit)), "white")
     picture, todo, unreadable = _with_gaps(_hatched(picture, analysis), analysis)
     figure.paste(picture)
@@ -225,7 +225,7 @@ def _with_legend(
         draw.rectangle((*at(340, 65), *at(358, 83)), _WASHED)
         draw.text(at(368, 65), f"not analysed ({todo})", INK, small)
     if unfamiliar := int(analysis.unfamiliar.sum()):
-        _hatch(draw, (*at(520, 40), *at(538, 58)))
+        hatch(draw, (*at(520, 40), *at(538, 58)))
         draw.text(at(548, 40), f"unfamiliar ({unfamiliar})", INK, small)
     mm_per_px = analysis.grid.slide_size[0] / picture.width * analysis.mpp[0] / 1000
     length = _round_length(0.22 * picture.width * mm_per_px)
@@ -243,7 +243,7 @@ def _hatched(picture: Image.Image, analysis: Analysis) -> Image.Image:
     draw = ImageDraw.Draw(picture)
     x, y = _edges(analysis, picture.size)
     for row, column in np.argwhere(analysis.unfamiliar):
-        _hatch(draw, (x[column], y[row], x[column + 1], y[row + 1]))
+        hatch(draw, (x[column], y[row], x[column + 1], y[row + 1]))
     return picture
 
 
@@ -253,7 +253,7 @@ def _edges(analysis: Analysis, size: tuple[int, int]) -> list[NDArray[np.float64
     return [edges * count / length for edges, count, length in lengths]
 
 
-def _hatch(draw: ImageDraw.ImageDraw, box: tuple[float, float, float, float]) -> None:
+def hatch(draw: ImageDraw.ImageDraw, box: tuple[float, float, float, float]) -> None:
     """Draw three diagonals from the lower left to the upper right."""
     left, top, right, bottom = box
     middle_x, middle_y = (left + right) / 2, (top + bottom) / 2
@@ -287,6 +287,6 @@ def _round_length(most: float) -> float:
     return float(max(part * power for part in (1, 2, 5) if part * power <= most * 1.000001))
 
 
-def _wrapped(lines: Sequence[str], letter: float, width: float) -> list[str]:
+def wrapped(lines: Sequence[str], letter: float, width: float) -> list[str]:
     """Break lines between words so that each fits `width` px, for letters of the default font `letter` px high."""
     return [part for line in lines for part in wrap(line, max(20, int(width / (0.55 * letter))))]
