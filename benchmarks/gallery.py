@@ -22,6 +22,10 @@ import psutil
 from scripts.screenshots import PLUGIN, SIZE, rest, wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qtpy.QtWidgets import QWidget
+
     from napari_dala.plugin.bench.callback_times import CallbackTimes
     from napari_dala.plugin.review.dock import ReviewWidget
 
@@ -32,9 +36,7 @@ _STEP_MS = 16  # between steps of the scroll bar
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "slide", type=Path, help="tiled; where it has too few tiles of 224 px at 0.5 um/px, they overlap"
-    )
+    parser.add_argument("slide", type=Path, help="tiled; where it has too few tiles they overlap")
     parser.add_argument("--tiles", type=int, default=10_000)
     parser.add_argument("--seconds", type=float, default=20, help="from one end of the list to the other")
     asked = parser.parse_args()
@@ -58,15 +60,22 @@ def measure(path: Path, tiles: int, seconds: float, folder: Path) -> dict[str, A
         (layer,) = viewer.open(path, plugin=PLUGIN)
         session = session_of(viewer)
         paint(folder, session.open_slide(), tiles)
-        _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, "Review tiles")
+        frame, dock = viewer.window.add_plugin_dock_widget(PLUGIN, "Review tiles")
         wait_until(lambda: dock.drawing.document is not None)
         session.show(layer, load(folder))
         wait_until(lambda: len(dock.model.tiles) == tiles and all_there(dock))
         rest(2)
-        figures: dict[str, Any] = {"tiles": tiles, "seen at once": seen(dock), "memory before, MB": memory()}
+        figures: dict[str, Any] = {"tiles": tiles, "seen at once": len(seen(dock)), "memory before, MB": memory()}
         times.calls.clear()
-        figures |= {"there and back": scroll(dock, seconds)}
+        figures["docked"] = scroll(dock, seconds)
         figures |= callbacks(times, "scrolling") | {"memory after, MB": memory()}
+        figures["frames per second of a window in which one label is painted"] = label_frames(dock)
+        frame.setFloating(True)
+        frame.resize(420, 900)
+        rest(1)
+        figures["in a window of its own"] = scroll(dock, seconds)
+        frame.setFloating(False)
+        rest(1)
         times.calls.clear()
         for count in (1, 20, 200):
             figures[f"labelling {count}, ms"] = label(dock, count)
@@ -107,35 +116,19 @@ def paint(folder: Path, slide: Any, tiles: int) -> None:
 
 def scroll(dock: ReviewWidget, seconds: float) -> dict[str, float]:
     """Scroll to the end of the list and back; count the frames that are painted, and how late the window answers."""
-    from qtpy.QtCore import QEvent, QObject, QTimer
-
     from napari_dala.plugin.bench.event_loop import LatencyProbe
 
-    painted: list[float] = []
-
-    class Counter(QObject):
-        def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
-            if event is not None and event.type() == QEvent.Type.Paint:
-                painted.append(time.perf_counter())
-            return False
-
-    counter, viewport, bar = Counter(), dock.grid.viewport(), dock.grid.verticalScrollBar()
+    viewport, bar = dock.grid.viewport(), dock.grid.verticalScrollBar()
     assert viewport is not None
     assert bar is not None
-    viewport.installEventFilter(counter)
-    probe, begun = LatencyProbe(), time.perf_counter()
-    most = bar.maximum()
+    most, begun, probe = bar.maximum(), time.perf_counter(), LatencyProbe()
 
     def step() -> None:
         part = (time.perf_counter() - begun) / seconds
         bar.setValue(round(most * (part if part < 1 else 2 - part)))
 
-    timer = QTimer()
-    timer.timeout.connect(step)
-    timer.start(_STEP_MS)
     probe.start()
-    rest(2 * seconds)
-    timer.stop()
+    painted = frames(viewport, step, 2 * seconds)
     late = probe.stop()
     stopped = time.perf_counter()
     wait_until(lambda: all_there(dock))
@@ -145,6 +138,33 @@ def scroll(dock: ReviewWidget, seconds: float) -> dict[str, float]:
         "event loop late, 95th percentile, ms": float(np.percentile(late, 95)),
         "until all that is seen is there, s": time.perf_counter() - stopped,
     }
+
+
+def label_frames(dock: ReviewWidget) -> float:
+    """Return how often a second the window can be painted at all: one small label, and nothing else."""
+    return len(frames(dock.count, dock.count.update, 5)) / 5
+
+
+def frames(widget: QWidget, step: Callable[[], object], seconds: float) -> list[float]:
+    """Do something every 16 ms, and return when a widget was painted, seconds."""
+    from qtpy.QtCore import QEvent, QObject, QTimer
+
+    painted: list[float] = []
+
+    class Counter(QObject):
+        def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+            if event is not None and event.type() == QEvent.Type.Paint:
+                painted.append(time.perf_counter())
+            return False
+
+    counter, timer = Counter(), QTimer()
+    widget.installEventFilter(counter)
+    timer.timeout.connect(step)
+    timer.start(_STEP_MS)
+    rest(seconds)
+    timer.stop()
+    widget.removeEventFilter(counter)
+    return painted
 
 
 def label(dock: ReviewWidget, count: int) -> float:
@@ -181,18 +201,15 @@ def callbacks(times: CallbackTimes, doing: str) -> dict[str, Any]:
     }
 
 
+def seen(dock: ReviewWidget) -> list[tuple[int, int]]:
+    """Return the tiles that are seen."""
+    tiles = (dock.model.tile(number) for number in range(len(dock.model.tiles)))
+    return [tile for tile in tiles if dock.grid.shows(tile)]
+
+
 def all_there(dock: ReviewWidget) -> bool:
     """Return whether every tile that is seen has its picture."""
-    pictures = dock.pictures
-    return not (pictures._seen or pictures._wanted or pictures._reading)
-
-
-def seen(dock: ReviewWidget) -> int:
-    """Return how many tiles are seen at once."""
-    viewport = dock.grid.viewport()
-    assert viewport is not None
-    place = viewport.rect()
-    return sum(place.intersects(dock.grid.visualRect(dock.model.index(number))) for number in range(500))
+    return all(dock.pictures._shown.get(tile) is not None for tile in seen(dock))
 
 
 def memory() -> float:

@@ -165,8 +165,7 @@ def test_only_what_is_seen_is_read_and_in_the_order_of_the_list(
     review.wait(lambda: bool(read) and not dock.pictures._reading and not dock.pictures._wanted)
     assert 4 <= len(read) < 60
     assert len(set(read)) == len(read), "read twice"
-    first = [dock.model.tile(number) for number in range(4)]
-    assert read[:4] == first
+    assert read == [tile for tile in review.tiles() if tile in read], "not in the order of the list"
     before = len(read)
     dock.grid.verticalScrollBar().setValue(dock.grid.verticalScrollBar().maximum())
     review.wait(lambda: dock.pictures._shown.get(STRONGEST[0]) is not None)
@@ -413,9 +412,10 @@ def test_the_window_never_waits_for_the_gallery(
             review.key(key)
             qtbot.wait(150)
         dock.drawing.flush()
-    ours = {name: max(call.own_s for call in calls) for name, calls in times.calls.items() if name in MEASURED}
+    ours = {name: [call.own_s for call in calls] for name, calls in times.calls.items() if name in MEASURED}
     assert set(ours) == MEASURED
-    assert max(ours.values()) < 0.05, ours
+    typical = {name: float(np.percentile(calls, 95)) for name, calls in ours.items()}  # Python's collector takes 0.2 s
+    assert max(typical.values()) < 0.02, typical
 
 
 MEASURED = {"TileDelegate.paint", "TilePictures._on_made", "ReviewWidget._on_made", "TileLabels._on_found"}

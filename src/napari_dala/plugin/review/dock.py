@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt.utils import QSignalThrottler, create_worker
+from superqt.utils import QSignalDebouncer, QSignalThrottler, create_worker
 
 from napari_dala.annotations.document import class_of_digit, digits_of
 from napari_dala.plugin.annotate.drawing import drawing_of
@@ -27,7 +27,7 @@ from napari_dala.plugin.parts.keys import bind_digits, bind_key
 from napari_dala.plugin.parts.notes import Note
 from napari_dala.plugin.parts.scrolling import scrolling_layout
 from napari_dala.plugin.review.list_choice import ListChoice
-from napari_dala.plugin.review.tile_grid import TileGridView, TileModel
+from napari_dala.plugin.review.tile_grid import USUAL_SIDE, TileGridView, TileModel
 from napari_dala.plugin.review.tile_labels import TileLabels
 from napari_dala.plugin.review.tile_pictures import TilePictures
 from napari_dala.plugin.viewer.plain_text import PlainLabel, TwoLines
@@ -49,9 +49,10 @@ if TYPE_CHECKING:
 
     Found = tuple[int, TileList, NDArray[np.intp], Opinion, Opinion | None]
 
-MOST_ON_SHEETS, MOST_AT_ONCE = 300, 500  # tiles
+MOST_ON_SHEETS, FIRST_ON_SHEETS, MOST_AT_ONCE = 300, 60, 500  # tiles
 _LATER_MS = 500  # between lists of results that grow
-_LEAST_SIDE, _MOST_SIDE, _STEP = 64, 256, 16  # px of a picture
+_RESTS_MS = 150  # after which a grid that is made wider or narrower rests
+_SMALLEST, _LARGEST, _STEP = 64, 256, 16  # px of a picture
 _FILTER = "PDF (*.pdf);;PNG (*.png)"
 _NOTHING = "Nothing to review yet: analyse the slide first (Analyze slide)."
 _NO_OTHER = "No other model has looked at this slide yet: choose one in Analyze slide and press Run."
@@ -90,6 +91,7 @@ class ReviewWidget(Dock):
         self.pictures = TilePictures()
         self.model = TileModel(self.pictures)
         self.grid = TileGridView(self.model)
+        self.pictures.is_in_sight = self.grid.shows
         self.count, self.keys = PlainLabel(), QLabel()
         self.agree_button, self.take_back_button = QPushButton("Agree (Enter)"), QPushButton("Take back (Backspace)")
         self.update_button, self.save_button = QPushButton("Update list"), QPushButton("Save sheet…")
@@ -100,8 +102,8 @@ class ReviewWidget(Dock):
         self._begin(self._session.results)
 
     def _arrange(self) -> None:
-        self.size.setRange(_LEAST_SIDE // _STEP, _MOST_SIDE // _STEP)
-        self.size.setValue(self.grid.side // _STEP)
+        self.size.setRange(_SMALLEST // _STEP, _LARGEST // _STEP)
+        self.size.setValue(USUAL_SIDE // _STEP)
         self.size.setToolTip("Size of the pictures")
         self.keys.setWordWrap(True)
         self.keys.setTextFormat(Qt.TextFormat.RichText)
@@ -113,13 +115,13 @@ class ReviewWidget(Dock):
         self.grid.setMinimumHeight(260)
         look, counts, steps, files = (QHBoxLayout() for _ in range(4))
         for line, parts in (
-            (look, (self.cam_check, self.size)),
+            (look, (self.cam_check, QLabel("Size"), self.size)),
             (counts, (self.count, self.update_button)),
             (steps, (self.agree_button, self.take_back_button)),
             (files, (self.save_button, self.named_check)),
         ):
             for part in parts:
-                line.addWidget(part, part is self.count)
+                line.addWidget(part, part in (self.count, self.size))
         for place, contents in ((self.above, (self.choice, look)), (self.below, (counts, self.keys, steps, files))):
             rows = QVBoxLayout(place)
             rows.setContentsMargins(0, 0, 0, 0)
@@ -134,9 +136,13 @@ class ReviewWidget(Dock):
         self._later = QSignalThrottler(parent=self)
         self._later.setTimeout(_LATER_MS)
         self._later.triggered.connect(self._follow)
+        self._rest = QSignalDebouncer(parent=self)
+        self._rest.setTimeout(_RESTS_MS)
+        self._rest.triggered.connect(self._look)
         self.choice.chosen.connect(self._on_list)
         self.cam_check.toggled.connect(self._look)
-        self.size.valueChanged.connect(self._resize)
+        self.size.valueChanged.connect(lambda steps: self.grid.set_side(steps * _STEP))
+        self.grid.side_changed.connect(self._rest.throttle)
         self.update_button.clicked.connect(self.make_list)
         self.agree_button.clicked.connect(self.agree)
         self.take_back_button.clicked.connect(self.take_back)
@@ -234,8 +240,9 @@ class ReviewWidget(Dock):
         results, slide = self._results, self._session.open_slide()
         if results is None or slide is None:
             return
-        numbers = self.grid.chosen
-        numbers = (numbers if len(numbers) > 1 else list(range(len(self.model.tiles))))[:MOST_ON_SHEETS]
+        numbers = self.grid.chosen[:MOST_ON_SHEETS]
+        if len(numbers) < 2:
+            numbers = list(range(len(self.model.tiles)))[:FIRST_ON_SHEETS]
         cam_of = self._cam_of if self.cam_check.isChecked() else None
         asked = []
         for number in numbers:
@@ -247,7 +254,7 @@ class ReviewWidget(Dock):
             f"model {card.name}",
             f"threshold {results.threshold:.2f}",
             f"{len(asked)} of {counted(len(self.model.tiles), 'tile')}",
-            f"a tile is {card.tile_px * card.mpp:.0f} µm wide",
+            f"a tile is {card.tile_px * card.mpp / 1000:.2g} mm wide",
             *(["blue: what the model looked at"] if cam_of else []),
         ]
         title, grid = self.choice.list_box.currentText(), analysis.grid
@@ -272,6 +279,8 @@ class ReviewWidget(Dock):
         self.model.show(tiles, results.analysis, opinion, class_index=about, other=other)
         if bar is not None:
             bar.setValue(before)
+        if other is not None:
+            self.told.setText(f"Below each tile first {opinion.model}, then {other.model}.")
         self.update_button.setEnabled(False)
         self._show_count()
 
@@ -324,10 +333,6 @@ class ReviewWidget(Dock):
     def _cam_of(self, tile: tuple[int, int]) -> tuple[NDArray[np.float32], bool]:
         assert self._results is not None
         return self._results.tile_cam(*tile).copy(), self._results.explanation.thresholded
-
-    def _resize(self, steps: int) -> None:
-        self.grid.set_side(steps * _STEP)
-        self._look()
 
     def _show_count(self) -> None:
         count, chosen = len(self.model.tiles), len(self.grid.chosen)

@@ -5,8 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QAbstractListModel, QLineF, QModelIndex, QPersistentModelIndex, QRect, QSize, Qt
-from qtpy.QtGui import QColor, QPalette, QPen
+from qtpy.QtCore import (  # type: ignore[attr-defined]
+    QAbstractListModel,
+    QLineF,
+    QModelIndex,
+    QPersistentModelIndex,
+    QRect,
+    QSize,
+    Qt,
+    Signal,
+)
+from qtpy.QtGui import QColor, QFont, QFontMetrics, QPalette, QPen
 from qtpy.QtWidgets import QAbstractItemView, QListView, QStyle, QStyledItemDelegate
 
 from napari_dala.plugin.viewer.plain_text import plain_tip
@@ -17,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
-    from qtpy.QtGui import QPainter
+    from qtpy.QtGui import QPainter, QResizeEvent
     from qtpy.QtWidgets import QStyleOptionViewItem
 
     from napari_dala.plugin.review.tile_pictures import TilePictures
@@ -28,7 +37,10 @@ if TYPE_CHECKING:
     Color = tuple[int, int, int]
 
 _NO_TILES = np.empty((0, 2), np.intp)
+USUAL_SIDE = 96  # px of a picture at first, about: it fills the width
 _MARGIN, _FRAME = 4, 3  # px
+_SMALLER = 0.85  # of the usual font
+_CHOSEN = QColor("#2a6fb5")  # as the tools have it; to be seen in a dark and a light theme
 
 
 class TileModel(QAbstractListModel):
@@ -99,6 +111,10 @@ class TileModel(QAbstractListModel):
         """Return row and column of a tile in the list."""
         return int(self.tiles[number, 0]), int(self.tiles[number, 1])
 
+    def place_of(self, tile: tuple[int, int]) -> int | None:
+        """Return the number in the list of a tile (row, column); None where it is not in it."""
+        return self._place.get(tile)
+
     def verdict(self, number: int) -> Verdict:
         """Return what the model says of a tile in the list."""
         assert self._analysis is not None
@@ -132,7 +148,7 @@ class TileModel(QAbstractListModel):
         return f"{' · '.join(parts)} · row {row + 1}, column {column + 1}"
 
     def _on_picture(self, tile: tuple[int, int]) -> None:
-        if (number := self._place.get(tile)) is not None:
+        if (number := self.place_of(tile)) is not None:
             at = self.index(number)
             self.dataChanged.emit(at, at, [Qt.ItemDataRole.DecorationRole])
 
@@ -142,12 +158,13 @@ class TileDelegate(QStyledItemDelegate):
 
     def __init__(self) -> None:
         super().__init__()
-        self.side = 96
+        self.side = USUAL_SIDE
 
     def sizeHint(self, option: QStyleOptionViewItem, index: Index) -> QSize:  # noqa: D102
         model = index.model()
         lines = 2 if isinstance(model, TileModel) and model.other is not None else 1
-        return QSize(self.side + 2 * _MARGIN, self.side + 2 * _MARGIN + lines * option.fontMetrics.height())
+        height = QFontMetrics(_small(option.font)).height()
+        return QSize(self.side + 2 * _MARGIN, self.side + 2 * _MARGIN + lines * height)
 
     def paint(self, painter: QPainter | None, option: QStyleOptionViewItem, index: Index) -> None:  # noqa: D102
         model = index.model()
@@ -157,43 +174,54 @@ class TileDelegate(QStyledItemDelegate):
         is_selected = bool(option.state & QStyle.StateFlag.State_Selected)
         picture = QRect(option.rect.left() + _MARGIN, option.rect.top() + _MARGIN, self.side, self.side)
         painter.save()
+        painter.setFont(_small(option.font))
         if is_selected:
-            painter.fillRect(option.rect, option.palette.highlight())
-        ink = option.palette.color(QPalette.ColorRole.HighlightedText if is_selected else QPalette.ColorRole.Text)
+            painter.fillRect(option.rect, _CHOSEN)
+        ink = QColor("white") if is_selected else option.palette.color(QPalette.ColorRole.Text)
         pixmap = model.data(index, Qt.ItemDataRole.DecorationRole)
         if pixmap is None or pixmap.isNull():
             painter.fillRect(picture, QColor(128, 128, 128, 60))
         else:
             painter.drawPixmap(picture, pixmap)
-        line = option.fontMetrics.height()
+        line = painter.fontMetrics().height()
         if verdict.mark:
             painter.setPen(QPen(QColor(255, 255, 255, 170), 1.5))
             painter.drawLines(_diagonals(picture))
-            _strip(painter, option, picture.adjusted(0, 0, 0, line - picture.height()), verdict.mark, GREY)
+            _strip(painter, picture.adjusted(0, 0, 0, line - picture.height()), verdict.mark, GREY)
         painter.setPen(QPen(QColor(*verdict.color), _FRAME))
         painter.drawRect(picture.adjusted(1, 1, -2, -2))
         if label is not None:
-            _strip(painter, option, picture.adjusted(0, picture.height() - line, 0, 0), *label)
+            _strip(painter, picture.adjusted(0, picture.height() - line, 0, 0), *label)
         painter.setPen(ink)
         if pixmap is not None and pixmap.isNull():
-            _write(painter, option, picture, "cannot be read")
-        below = QRect(picture.left(), picture.bottom() + 3, self.side, line)
-        _write(painter, option, below, verdict.text)
+            _write(painter, picture, "cannot be read")
+        below = QRect(option.rect.left() + 2, picture.bottom() + 3, option.rect.width() - 2, line)
+        _write(painter, below, verdict.text)
         if model.other is not None:
-            _write(painter, option, below.translated(0, line), model.other.says(*model.tile(index.row())))
+            _write(painter, below.translated(0, line), model.other.says(*model.tile(index.row())))
         painter.restore()
 
 
-def _strip(painter: QPainter, option: QStyleOptionViewItem, place: QRect, text: str, color: Color) -> None:
+def _strip(painter: QPainter, place: QRect, text: str, color: Color) -> None:
     painter.fillRect(place, QColor(*color))
     painter.setPen(QColor(*ink_on(color)))
-    _write(painter, option, place.adjusted(_FRAME + 1, 0, -_FRAME, 0), text)
+    _write(painter, place.adjusted(_FRAME + 1, 0, -_FRAME, 0), text)
 
 
-def _write(painter: QPainter, option: QStyleOptionViewItem, place: QRect, text: str) -> None:
+def _write(painter: QPainter, place: QRect, text: str) -> None:
     """Write one line, with less of its middle where it is too long: its end is the probability."""
-    shown = option.fontMetrics.elidedText(text, Qt.TextElideMode.ElideMiddle, place.width())
+    shown = painter.fontMetrics().elidedText(text, Qt.TextElideMode.ElideMiddle, place.width())
     painter.drawText(place, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter, shown)
+
+
+def _small(font: QFont) -> QFont:
+    """Return a font somewhat smaller, so that a class and its probability fit below a picture."""
+    small = QFont(font)
+    if font.pointSizeF() > 0:
+        small.setPointSizeF(font.pointSizeF() * _SMALLER)
+    else:
+        small.setPixelSize(round(font.pixelSize() * _SMALLER))
+    return small
 
 
 def _diagonals(place: QRect) -> list[QLineF]:
@@ -204,10 +232,14 @@ def _diagonals(place: QRect) -> list[QLineF]:
 
 
 class TileGridView(QListView):
-    """A grid as wide as there is room."""
+    """A grid that fills its width with as many tiles as have room."""
+
+    side_changed = Signal()
+    """Pictures are of another size."""
 
     def __init__(self, model: TileModel) -> None:
         super().__init__()
+        self._wished, self._tiles = USUAL_SIDE, model
         self._delegate = TileDelegate()
         self.setModel(model)
         self.setItemDelegate(self._delegate)
@@ -227,9 +259,33 @@ class TileGridView(QListView):
         return self._delegate.side
 
     def set_side(self, side: int) -> None:
-        """Show pictures larger or smaller."""
-        self._delegate.side = side
-        self.scheduleDelayedItemsLayout()
+        """Show pictures of about so many px."""
+        self._wished = side
+        self._fill()
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:  # noqa: D102
+        super().resizeEvent(event)
+        self._fill()
+
+    def _fill(self) -> None:
+        """Let pictures be as large as so many in a row can be."""
+        viewport = self.viewport()
+        width = viewport.width() - 1 if viewport is not None else 0
+        columns = max(1, round(width / (self._wished + 2 * _MARGIN)))
+        side = max(1, width // columns - 2 * _MARGIN)
+        if side != self._delegate.side:
+            self._delegate.side = side
+            self.scheduleDelayedItemsLayout()
+            self.side_changed.emit()
+
+    def shows(self, tile: tuple[int, int]) -> bool:
+        """Return whether a tile (row, column) is in sight."""
+        number, viewport = self._tiles.place_of(tile), self.viewport()
+        return (
+            number is not None
+            and viewport is not None
+            and viewport.rect().intersects(self.visualRect(self._tiles.index(number)))
+        )
 
     @property
     def chosen(self) -> list[int]:

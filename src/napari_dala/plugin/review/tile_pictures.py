@@ -32,7 +32,7 @@ Value = TypeVar("Value")
 _BYTES = 64_000_000  # of pictures that are kept: some 1000 of 96 px
 _PER_PX = 3 + 4  # bytes: the tissue, and what is shown
 _BATCH = 12  # read before it is looked again what is seen now
-_WAITING = 200  # more are not in any view
+_FEWEST = 200  # that are kept, however large
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,20 @@ class _Recent(Generic[Value]):
 
 
 class TilePictures(QObject):
-    """Pictures of one slide's tiles, as they are asked for."""
+    """Pictures of one slide's tiles, as they are asked for.
+
+    Attributes
+    ----------
+    is_in_sight
+        Tells whether a tile (row, column) is to be seen now: others are not read.
+    """
 
     came = Signal(object)
     """The picture of a tile (row, column) is there, or is another one."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.is_in_sight: Callable[[Tile], bool] = lambda tile: True
         self._source: _Source | None = None
         self._cam_of: Callable[[Tile], Cam] | None = None
         self._version = 0  # of what lies over the tissue
@@ -88,7 +95,7 @@ class TilePictures(QObject):
     def forget(self) -> None:
         """Drop all pictures, and what is still wanted."""
         side = self._source.side if self._source else 1
-        most = max(_WAITING, _BYTES // (_PER_PX * side**2))
+        most = max(_FEWEST, _BYTES // (_PER_PX * side**2))
         self._tissue: _Recent[NDArray[np.uint8]] = _Recent(most)
         self._shown: _Recent[tuple[int, QPixmap]] = _Recent(most)
         self._seen.clear()
@@ -130,15 +137,18 @@ class TilePictures(QObject):
 
     def _on_collected(self) -> None:
         """Let what was just seen come before what was seen earlier."""
-        self._wanted = dict.fromkeys([*self._seen, *self._wanted][:_WAITING])
+        self._wanted = dict.fromkeys([*self._seen, *self._wanted])
         self._seen.clear()
         self._begin()
 
     def _begin(self) -> None:
-        """Read some of what is wanted, if nothing is being read."""
-        if self._reading or not self._wanted or self._source is None:
+        """Read some of what is wanted, if nothing is being read; what has gone out of sight is wanted no more."""
+        if self._reading or self._source is None:
             return
+        self._wanted = {tile: None for tile in self._wanted if self.is_in_sight(tile)}
         tiles = list(self._wanted)[:_BATCH]
+        if not tiles:
+            return
         for tile in tiles:
             del self._wanted[tile]
         self._reading = dict.fromkeys(tiles, self._version)

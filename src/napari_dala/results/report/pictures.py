@@ -92,7 +92,9 @@ def cut_of(thresholded: ThresholdedMap, strength: float = 1.0) -> str:
     return f"{said}, {f'kept {kept:.0%}' if kept >= 0.005 else 'kept under 1%' if kept else 'nothing kept'}"
 
 
-def heat(image: Image.Image, values: NDArray[np.float32], contours: Sequence[NDArray[Any]] = ()) -> Image.Image:
+def heat(
+    image: Image.Image, values: NDArray[np.float32], contours: Sequence[NDArray[Any]] = (), *, thin: bool = False
+) -> Image.Image:
     """Return an image with a Grad-CAM of 0 to 1 over it, smoothly enlarged to the image's size.
 
     Parameters
@@ -101,6 +103,8 @@ def heat(image: Image.Image, values: NDArray[np.float32], contours: Sequence[NDA
         (h, w), covering the image from edge to edge.
     contours
         Lines of (row, column) in cells of `values`, as `ThresholdedMap.contours` gives them.
+    thin
+        True for lines of one px, on an image of few.
     """
     enlarged = Image.fromarray(values.astype(np.float32)).resize(image.size, Image.Resampling.BILINEAR)
     result = _over(image, GRAD_CAM.rgba(np.asarray(enlarged)))
@@ -108,8 +112,9 @@ def heat(image: Image.Image, values: NDArray[np.float32], contours: Sequence[NDA
     per_cell = (image.width / values.shape[1], image.height / values.shape[0])
     for line in contours:
         points = [((x + 0.5) * per_cell[0], (y + 0.5) * per_cell[1]) for y, x in line]
-        draw.line(points, "white", 5, "curve")  # seen on dark tissue too
-        draw.line(points, INK, 2, "curve")
+        draw.line(points, "white", 1 if thin else 5, "curve")  # seen on dark tissue too
+        if not thin:
+            draw.line(points, INK, 2, "curve")
     return result
 
 

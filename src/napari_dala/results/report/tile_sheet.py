@@ -30,6 +30,7 @@ Color = tuple[int, int, int]
 COLUMNS, ROWS = 5, 6  # of tiles on a page
 _SIDE, _GAP, _CAPTION, _FRAME = 280, 24, 34, 6  # px; at 200 to the inch a page is as wide as A4
 _PER_INCH = 200
+_SMALL = 160  # px of a picture, below which outlines are thin
 _SUFFIXES = (".png", ".pdf")
 
 
@@ -76,7 +77,9 @@ def tile_pixels(slide: Slide, grid: TileGrid, tile: tuple[int, int], side: int) 
 
 def with_cam(picture: Image.Image, cam: NDArray[np.float32], *, outlined: bool) -> Image.Image:
     """Return a tile with its Grad-CAM (cells, cells), 0 to 1, over it, and what is kept of it outlined if asked for."""
-    return heat(picture, cam, outlines(cam > 0) if outlined else ()) if cam.any() else picture
+    if not cam.any():
+        return picture
+    return heat(picture, cam, outlines(cam > 0) if outlined else (), thin=picture.width < _SMALL)
 
 
 def read_sheet_tile(slide: Slide, grid: TileGrid, asked: AskedTile) -> SheetTile:
