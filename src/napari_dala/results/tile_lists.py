@@ -143,10 +143,9 @@ def opinion_elsewhere(grid: TileGrid, card: ModelCard, other: Analysis, called: 
     )
     names = (*card.class_names, *(name for name in other.card.class_names if name not in card.class_names))
     index = np.array([names.index(name) for name in other.card.class_names])
-    places = np.ix_(rows, columns)
     probability = np.zeros((len(names), *grid.shape), np.float32)
-    probability[index] = other.probability[(slice(None), *places)]
-    return Opinion(other.card.name, names, probability, np.append(0, index + 1)[called[places]])
+    probability[index] = other.probability[:, rows[:, None], columns]
+    return Opinion(other.card.name, names, probability, np.append(0, index + 1)[called[rows[:, None], columns]])
 
 
 def list_tiles(

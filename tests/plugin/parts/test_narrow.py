@@ -191,6 +191,23 @@ def test_explain(qtbot: Any, viewer: Viewer, narrow: Narrow, results: Any) -> No
     check(qtbot, dock, "a tile that cannot be read")
 
 
+def test_review_tiles(qtbot: Any, viewer: Viewer, narrow: Narrow, results: Any) -> None:
+    dock = narrow("Review tiles")
+    check(qtbot, dock, "nothing")
+    results()
+    qtbot.waitUntil(lambda: len(dock.model.tiles) == 25)
+    dock.drawing.edit(replace(dock.drawing.document, classes=tuple(map(AnnotationClass, CLASSES, COLORS))))
+    qtbot.waitUntil(lambda: dock.keys.text().count("<b>") == len(CLASSES))
+    for choice in range(dock.choice.list_box.count()):
+        dock.choice.list_box.setCurrentIndex(choice)
+        check(qtbot, dock, dock.choice.list_box.currentText())
+    dock.choice.other_box.addItem(LONG_NAME)
+    dock.count.setText("1234567 tiles, 123456 chosen")
+    dock.told.setText("123 tiles not judged by the model, so there is nothing to agree with: press a digit key.")
+    dock.problem.say(LONG)
+    check(qtbot, dock, "a long list")
+
+
 def test_annotate_and_learn(qtbot: Any, viewer: Viewer, narrow: Narrow, results: Any) -> None:
     dock = narrow("Annotate & learn")
     qtbot.waitUntil(lambda: dock.panel.controls.isVisible())

@@ -384,7 +384,7 @@ def test_the_keys_are_named_with_the_colours(review: Review) -> None:
 def test_larger_pictures_are_read_anew(review: Review) -> None:
     dock = review.dock
     review.wait(lambda: dock.pictures._shown.get(STRONGEST[0]) is not None)
-    dock.size.setValue(10)
+    dock.size_slider.setValue(10)
     review.wait(lambda: (found := dock.pictures._shown.get(STRONGEST[0])) is not None and found[1].width() == 160)
     assert dock.grid.visualRect(dock.model.index(0)).width() >= 160
 

@@ -87,7 +87,7 @@ class ReviewWidget(Dock):
         self.above, self.below = QWidget(), QWidget()
         self.choice = ListChoice()
         self.cam_check = QCheckBox("With DT Grad-CAM")
-        self.size = QSlider(Qt.Orientation.Horizontal)
+        self.size_slider = QSlider(Qt.Orientation.Horizontal)
         self.pictures = TilePictures()
         self.model = TileModel(self.pictures)
         self.grid = TileGridView(self.model)
@@ -102,9 +102,9 @@ class ReviewWidget(Dock):
         self._begin(self._session.results)
 
     def _arrange(self) -> None:
-        self.size.setRange(_SMALLEST // _STEP, _LARGEST // _STEP)
-        self.size.setValue(USUAL_SIDE // _STEP)
-        self.size.setToolTip("Size of the pictures")
+        self.size_slider.setRange(_SMALLEST // _STEP, _LARGEST // _STEP)
+        self.size_slider.setValue(USUAL_SIDE // _STEP)
+        self.size_slider.setToolTip("Size of the pictures")
         self.keys.setWordWrap(True)
         self.keys.setTextFormat(Qt.TextFormat.RichText)
         self.cam_check.setToolTip("The tissue that the model looked at, as the dock Explain shows it")
@@ -115,13 +115,13 @@ class ReviewWidget(Dock):
         self.grid.setMinimumHeight(260)
         look, counts, steps, files = (QHBoxLayout() for _ in range(4))
         for line, parts in (
-            (look, (self.cam_check, QLabel("Size"), self.size)),
+            (look, (self.cam_check, QLabel("Size"), self.size_slider)),
             (counts, (self.count, self.update_button)),
             (steps, (self.agree_button, self.take_back_button)),
             (files, (self.save_button, self.named_check)),
         ):
             for part in parts:
-                line.addWidget(part, part in (self.count, self.size))
+                line.addWidget(part, part in (self.count, self.size_slider))
         for place, contents in ((self.above, (self.choice, look)), (self.below, (counts, self.keys, steps, files))):
             rows = QVBoxLayout(place)
             rows.setContentsMargins(0, 0, 0, 0)
@@ -141,7 +141,7 @@ class ReviewWidget(Dock):
         self._rest.triggered.connect(self._look)
         self.choice.chosen.connect(self._on_list)
         self.cam_check.toggled.connect(self._look)
-        self.size.valueChanged.connect(lambda steps: self.grid.set_side(steps * _STEP))
+        self.size_slider.valueChanged.connect(lambda steps: self.grid.set_side(steps * _STEP))
         self.grid.side_changed.connect(self._rest.throttle)
         self.update_button.clicked.connect(self.make_list)
         self.agree_button.clicked.connect(self.agree)
@@ -256,6 +256,7 @@ class ReviewWidget(Dock):
             f"{len(asked)} of {counted(len(self.model.tiles), 'tile')}",
             f"a tile is {card.tile_px * card.mpp / 1000:.2g} mm wide",
             *(["blue: what the model looked at"] if cam_of else []),
+            *(["across the foot: labels given by hand"] if any(one.label for one in asked) else []),
         ]
         title, grid = self.choice.list_box.currentText(), analysis.grid
         self.told.setText("")

@@ -186,12 +186,14 @@ class TileDelegate(QStyledItemDelegate):
         line = painter.fontMetrics().height()
         if verdict.mark:
             painter.setPen(QPen(QColor(255, 255, 255, 170), 1.5))
-            painter.drawLines(_diagonals(picture))
-            _strip(painter, picture.adjusted(0, 0, 0, line - picture.height()), verdict.mark, GREY)
+            for diagonal in _diagonals(picture):
+                painter.drawLine(diagonal)
+            _strip(painter, QRect(picture.left(), picture.top(), self.side, line + _FRAME), verdict.mark, GREY)
         painter.setPen(QPen(QColor(*verdict.color), _FRAME))
         painter.drawRect(picture.adjusted(1, 1, -2, -2))
         if label is not None:
-            _strip(painter, picture.adjusted(0, picture.height() - line, 0, 0), *label)
+            high = line + _FRAME
+            _strip(painter, QRect(picture.left(), picture.bottom() + 1 - high, self.side, high), *label)
         painter.setPen(ink)
         if pixmap is not None and pixmap.isNull():
             _write(painter, picture, "cannot be read")
