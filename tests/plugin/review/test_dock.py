@@ -188,7 +188,8 @@ def test_a_picture_is_the_tile_and_its_map_follows_the_box(review: Review, expla
         return data.reshape(image.height(), image.bytesPerLine())[:, : 3 * image.width()].astype(int)
 
     tissue = Image.fromarray(read_tiles(slide, results.analysis.grid, *STRONGEST[0], 1, 1))
-    expected = np.asarray(tissue.resize((96, 96), Image.Resampling.BOX), int).reshape(96, -1)
+    side = dock.grid.side
+    expected = np.asarray(tissue.resize((side, side), Image.Resampling.BOX), int).reshape(side, -1)
     bare = shown()
     assert np.abs(bare - expected).mean() < 6
     dock.cam_check.setChecked(True)
@@ -317,7 +318,7 @@ def test_what_another_model_says_otherwise(review: Review, painted: Any) -> None
     tip = dock.model.data(dock.model.index(3), Qt.ItemDataRole.ToolTipRole)
     assert "malignant &gt;99 %" in tip
     assert "second look: benign 90 %" in tip
-    assert not dock.told.text()
+    assert dock.told.text() == "Below each tile first painted, then second look."
 
 
 def test_a_double_click_flies_there(review: Review) -> None:
@@ -384,9 +385,16 @@ def test_the_keys_are_named_with_the_colours(review: Review) -> None:
 def test_larger_pictures_are_read_anew(review: Review) -> None:
     dock = review.dock
     review.wait(lambda: dock.pictures._shown.get(STRONGEST[0]) is not None)
+    columns = dock.grid.viewport().width() // dock.grid.visualRect(dock.model.index(0)).width()
     dock.size_slider.setValue(10)
-    review.wait(lambda: (found := dock.pictures._shown.get(STRONGEST[0])) is not None and found[1].width() == 160)
-    assert dock.grid.visualRect(dock.model.index(0)).width() >= 160
+    assert dock.grid.side > 120
+    review.wait(
+        lambda: (found := dock.pictures._shown.get(STRONGEST[0])) is not None and found[1].width() == dock.grid.side
+    )
+    places = [dock.grid.visualRect(dock.model.index(number)) for number in range(3)]
+    assert columns == 3
+    assert places[0].top() == places[1].top() < places[2].top(), "two in a row, as wide as there is room"
+    assert dock.grid.viewport().width() - places[1].right() < 12
 
 
 @pytest.mark.timed
