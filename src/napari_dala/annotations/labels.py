@@ -320,12 +320,26 @@ def without_empty(
     return replace(examples, class_names=names, label=(np.cumsum(there) - 1)[examples.label]), kept
 
 
+def tile_labels(document: AnnotationDocument, grid: TileGrid, names: Sequence[str]) -> NDArray[np.intp]:
+    """Return what each tile is labelled, an index into `names`, -1 where it is not, (rows, columns).
+
+    As `tiles_of` has it, but that classes to ignore label like others. Names match whatever their case.
+
+    Raises
+    ------
+    AnnotationError
+        When outlines of regions cross each other too often; one line.
+    """
+    plain = replace(document, classes=())  # none of them to be ignored
+    labels = np.full(grid.shape, -1)
+    if names and plain.annotations:
+        examples = tiles_of(with_names(plain, names), grid, names)
+        labels[examples.row, examples.column] = examples.label
+    return labels
+
+
 def drawn_tiles(document: AnnotationDocument, grid: TileGrid) -> NDArray[np.bool_]:
     """Return which tiles have a label already, of whatever class, "ignore" among them, (rows, columns)."""
-    plain = replace(document, classes=())  # none of them to be ignored
     names = sorted({item.class_name for item in document.annotations if item.class_name is not None})
-    drawn = np.zeros(grid.shape, np.bool_)
-    if names:
-        examples = tiles_of(plain, grid, names)
-        drawn[examples.row, examples.column] = True
+    drawn: NDArray[np.bool_] = tile_labels(document, grid, names) >= 0
     return drawn

@@ -69,7 +69,10 @@ def _best(path: Path, mpp: tuple[float, float], is_wanted: Callable[[ModelResult
 
 
 def results_in(path: Path) -> Iterator[ModelResults]:
-    """Give all results that hold a tile; a damaged header is passed over, the run that mends it names it."""
+    """Give all results in an `analysis.zarr` that hold a tile; some small files are read.
+
+    A damaged header is passed over, the run that mends it names it.
+    """
     for mark in sorted(path.glob("*/*/scored/c")):
         head, tiles = mark.parent.parent, mark.parent.parent.parent
         try:

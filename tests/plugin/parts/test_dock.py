@@ -24,8 +24,13 @@ if TYPE_CHECKING:
 
     from napari.viewer import Viewer
 
-WORK = TITLES[2:]  # those of the Layers menu, too
-OTHER_MENUS = {"Analyze slide": "Classify", "Explain": "Visualize", "Annotate & learn": "Annotate"}
+OTHER_MENUS = {
+    "Analyze slide": "Classify",
+    "Explain": "Visualize",
+    "Review tiles": "Annotate",
+    "Annotate & learn": "Annotate",
+}
+WORK = tuple(OTHER_MENUS)  # those of the Layers menu, too
 
 
 def choose(viewer: Viewer, *path: str) -> None:
@@ -76,7 +81,7 @@ def _child(child: Any) -> None: ...
 
 
 @pytest.mark.parametrize("open_dock", [plugins_menu, layers_menu, code])
-@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (1, 3, 0, 2)])
 def test_docks_are_tabs_in_the_order_of_work(
     viewer: Viewer, qtbot: Any, open_dock: Callable[[Viewer, str], None], order: tuple[int, ...]
 ) -> None:

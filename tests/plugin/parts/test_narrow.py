@@ -12,6 +12,7 @@ import pytest
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QTextDocument
 from qtpy.QtWidgets import QAbstractButton, QAbstractScrollArea, QApplication, QLabel, QScrollArea, QWidget
+from superqt.utils import signals_blocked
 
 from napari_dala.annotations.counts import ClassCount
 from napari_dala.annotations.document import AnnotationClass
@@ -206,6 +207,24 @@ def test_explain(qtbot: Any, viewer: Viewer, narrow: Narrow, results: Any) -> No
     check(qtbot, dock, "a tile")
     dock.problem.say(LONG)
     check(qtbot, dock, "a tile that cannot be read")
+
+
+def test_review_tiles(qtbot: Any, viewer: Viewer, narrow: Narrow, results: Any) -> None:
+    dock = narrow("Review tiles")
+    check(qtbot, dock, "nothing")
+    results()
+    qtbot.waitUntil(lambda: len(dock.model.tiles) == 25)
+    dock.drawing.edit(replace(dock.drawing.document, classes=tuple(map(AnnotationClass, CLASSES, COLORS))))
+    qtbot.waitUntil(lambda: dock.keys.text().count("<b>") == len(CLASSES))
+    for choice in range(dock.choice.list_box.count()):
+        dock.choice.list_box.setCurrentIndex(choice)
+        check(qtbot, dock, dock.choice.list_box.currentText())
+    with signals_blocked(dock.choice.other_box):
+        dock.choice.other_box.addItem(LONG_NAME)
+    dock.count.setText("1234567 tiles, 123456 chosen")
+    dock.told.setText("123 tiles not judged by the model, so there is nothing to agree with: press a digit key.")
+    dock.problem.say(LONG)
+    check(qtbot, dock, "a long list")
 
 
 def test_annotate_and_learn(qtbot: Any, viewer: Viewer, narrow: Narrow, results: Any) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from qtpy.QtGui import QHideEvent, QShowEvent
 
-TITLES = ("Start here", "Slides", "Analyze slide", "Explain", "Annotate & learn", "Compare")
+TITLES = ("Start here", "Slides", "Analyze slide", "Explain", "Review tiles", "Annotate & learn", "Compare")
 """Of the docks in the order of work, as napari's menus have them (napari.yaml)."""
 
 

@@ -30,7 +30,12 @@ def bind_window_keys(window: QMainWindow, session: Session) -> None:
 def bind_digits(dock: QWidget, call: Callable[[int], object]) -> None:
     """Let the digits work in a dock; elsewhere they are keys of the layer in hand."""
     for digit in range(10):
-        _bind(dock, str(digit), partial(call, digit), Qt.ShortcutContext.WidgetWithChildrenShortcut)
+        bind_key(dock, str(digit), partial(call, digit))
+
+
+def bind_key(dock: QWidget, key: str, call: Callable[[], object]) -> None:
+    """Let a key, such as "enter" or "ctrl-z", work in a dock."""
+    _bind(dock, key, call, Qt.ShortcutContext.WidgetWithChildrenShortcut)
 
 
 def _bind(parent: QWidget, key: str, call: Callable[[], object], context: Qt.ShortcutContext) -> None:

@@ -92,7 +92,9 @@ def cut_of(thresholded: ThresholdedMap, strength: float = 1.0) -> str:
     return f"{said}, {f'kept {kept:.0%}' if kept >= 0.005 else 'kept under 1%' if kept else 'nothing kept'}"
 
 
-def heat(image: Image.Image, values: NDArray[np.float32], contours: Sequence[NDArray[Any]] = ()) -> Image.Image:
+def heat(
+    image: Image.Image, values: NDArray[np.float32], contours: Sequence[NDArray[Any]] = (), *, thin: bool = False
+) -> Image.Image:
     """Return an image with a Grad-CAM of 0 to 1 over it, smoothly enlarged to the image's size.
 
     Parameters
@@ -101,6 +103,8 @@ def heat(image: Image.Image, values: NDArray[np.float32], contours: Sequence[NDA
         (h, w), covering the image from edge to edge.
     contours
         Lines of (row, column) in cells of `values`, as `ThresholdedMap.contours` gives them.
+    thin
+        True for lines of one px, on an image of few.
     """
     enlarged = Image.fromarray(values.astype(np.float32)).resize(image.size, Image.Resampling.BILINEAR)
     result = _over(image, GRAD_CAM.rgba(np.asarray(enlarged)))
@@ -108,8 +112,9 @@ def heat(image: Image.Image, values: NDArray[np.float32], contours: Sequence[NDA
     per_cell = (image.width / values.shape[1], image.height / values.shape[0])
     for line in contours:
         points = [((x + 0.5) * per_cell[0], (y + 0.5) * per_cell[1]) for y, x in line]
-        draw.line(points, "white", 5, "curve")  # seen on dark tissue too
-        draw.line(points, INK, 2, "curve")
+        draw.line(points, "white", 1 if thin else 5, "curve")  # seen on dark tissue too
+        if not thin:
+            draw.line(points, INK, 2, "curve")
     return result
 
 
@@ -226,7 +231,7 @@ def _with_legend(
         draw.rectangle((*at(340, 65), *at(358, 83)), _WASHED)
         draw.text(at(368, 65), f"not analysed ({todo})", INK, small)
     if unfamiliar := int(analysis.unfamiliar.sum()):
-        _hatch(draw, (*at(520, 40), *at(538, 58)))
+        hatch(draw, (*at(520, 40), *at(538, 58)))
         draw.text(at(548, 40), f"unfamiliar ({unfamiliar})", INK, small)
     mm_per_px = analysis.grid.slide_size[0] / picture.width * analysis.mpp[0] / 1000
     length = round_length(0.22 * picture.width * mm_per_px)
@@ -244,7 +249,7 @@ def _hatched(picture: Image.Image, analysis: Analysis) -> Image.Image:
     draw = ImageDraw.Draw(picture)
     x, y = _edges(analysis, picture.size)
     for row, column in np.argwhere(analysis.unfamiliar):
-        _hatch(draw, (x[column], y[row], x[column + 1], y[row + 1]))
+        hatch(draw, (x[column], y[row], x[column + 1], y[row + 1]))
     return picture
 
 
@@ -254,7 +259,7 @@ def _edges(analysis: Analysis, size: tuple[int, int]) -> list[NDArray[np.float64
     return [edges * count / length for edges, count, length in lengths]
 
 
-def _hatch(draw: ImageDraw.ImageDraw, box: tuple[float, float, float, float]) -> None:
+def hatch(draw: ImageDraw.ImageDraw, box: tuple[float, float, float, float]) -> None:
     """Draw three diagonals from the lower left to the upper right."""
     left, top, right, bottom = box
     middle_x, middle_y = (left + right) / 2, (top + bottom) / 2

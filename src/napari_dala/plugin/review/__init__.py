@@ -1,0 +1,1 @@
+"""The dock "Review tiles": thumbnails of tiles in lists, labelled with the keyboard."""
