@@ -8,11 +8,14 @@ import napari
 from qtpy.QtGui import QGuiApplication
 
 from napari_dala.model.catalog import TEACHING
-from napari_dala.plugin.parts.dock import TITLES
 from napari_dala.plugin.preferences import PLUGIN, load_preferences
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+FIRST_DOCKS = ("Start here", "Analyze slide", "Explain", "Annotate & learn")
+"""Of the first hour; the others are for when there are more slides, or models."""
 
 
 def open_demo(slide: Path) -> napari.Viewer:
@@ -21,10 +24,9 @@ def open_demo(slide: Path) -> napari.Viewer:
     if screen := QGuiApplication.primaryScreen():
         viewer.window.resize(screen.availableGeometry().width(), screen.availableGeometry().height())
     viewer.open(slide, plugin=PLUGIN)
-    first, *others = TITLES
-    front = first if load_preferences().start_page else "Analyze slide"
-    titles = [*(title for title in others if title != front), front]  # the last that is opened comes forward
-    docks = {title: viewer.window.add_plugin_dock_widget(PLUGIN, title)[1] for title in titles}
+    titles = FIRST_DOCKS if load_preferences().start_page else FIRST_DOCKS[1:]
+    # The last that is opened comes forward.
+    docks = {title: viewer.window.add_plugin_dock_widget(PLUGIN, title)[1] for title in reversed(titles)}
     analyze = docks["Analyze slide"]
     analyze.model_box.choose_card(TEACHING)
     analyze.run()

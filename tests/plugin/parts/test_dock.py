@@ -11,8 +11,8 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QLabel, QMenu, QScrollArea, QTabBar, QVBoxLayout, QWidget
 
 from napari_dala.jobs.state import Status
-from napari_dala.plugin.demo import open_demo
-from napari_dala.plugin.parts.dock import TITLES, Dock
+from napari_dala.plugin.demo import FIRST_DOCKS, open_demo
+from napari_dala.plugin.parts.dock import Dock
 from napari_dala.plugin.parts.scrolling import scroll_to, scrolling_layout
 from napari_dala.plugin.preferences import load_preferences, set_start_page
 from napari_dala.plugin.viewer.session import session_of
@@ -153,7 +153,7 @@ def test_the_demo_shows_the_docks_and_the_page_start_here_until_it_is_not_wanted
     slide = cached_teaching_slide(1120)
     first = open_demo(slide)
     qtbot.wait(200)
-    assert tabs(first) == list(TITLES)
+    assert tabs(first) == list(FIRST_DOCKS)
     assert in_front(first) == ["Start here"]
     page = docks_of(first)["Start here"]
     assert [step.split(".")[1].split("<")[0].strip() for step in (one.text() for one in page.steps.values())] == [
@@ -170,7 +170,7 @@ def test_the_demo_shows_the_docks_and_the_page_start_here_until_it_is_not_wanted
     qtbot.waitUntil(lambda: not docks_of(first)["Analyze slide"].is_running, timeout=120_000)
     again = open_demo(slide)
     qtbot.wait(200)
-    assert tabs(again) == list(TITLES[1:])
+    assert tabs(again) == list(FIRST_DOCKS[1:])
     assert in_front(again) == ["Analyze slide"]
     plugins_menu(again, "Start here")
     qtbot.wait(100)

@@ -35,7 +35,6 @@ from napari_dala.plugin.viewer.tile_mark import TileMark
 from napari_dala.results.analysis import Analysis
 from napari_dala.results.opening import open_store
 from napari_dala.results.report.tile_sheet import AskedTile, save_sheets
-from napari_dala.results.thresholds import stored_threshold
 from napari_dala.results.tile_lists import ListKind, Opinion, list_tiles, opinion_elsewhere
 from napari_dala.words import counted
 
@@ -384,7 +383,7 @@ def _make_list(
     if results is not None:
         store = open_store(analysis.store.path, results.bundle_hash, results.setting)
         found = Analysis(store)
-        other = opinion_elsewhere(analysis.grid, analysis.card, found, found.class_map(stored_threshold(store)))
+        other = opinion_elsewhere(analysis.grid, analysis.card, found, found.class_map())
     tiles = list_tiles(
         wanted.kind, analysis, opinion.called, class_index=wanted.class_index, labels=labels, other=other
     )
