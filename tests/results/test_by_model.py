@@ -15,7 +15,7 @@ from napari_dala.results.opening import create_store, open_store
 from napari_dala.results.store import Setting
 from napari_dala.results.thresholds import (
     THRESHOLDS_FILE,
-    OperatingPoint,
+    KeptThreshold,
     keep_threshold,
     stored_point,
     stored_threshold,
@@ -106,8 +106,8 @@ def test_a_threshold_is_kept_for_each_model(run: Any) -> None:
     keep_threshold(first, 0.62)
     keep_threshold(second, 0.1)
     keep_threshold(first, 0.7, 0.05)
-    assert stored_point(first) == OperatingPoint(threshold=0.7, doubt=0.05)
-    assert stored_point(second) == OperatingPoint(threshold=0.1)
+    assert stored_point(first) == KeptThreshold(threshold=0.7, doubt=0.05)
+    assert stored_point(second) == KeptThreshold(threshold=0.1)
     assert (stored_threshold(first), stored_threshold(second)) == (0.7, 0.1)
     opened = Analysis.open(first.path, first.bundle_hash)
     assert (opened.threshold, opened.doubt) == (0.7, 0.05), "whoever opens it says the same as the window"
@@ -116,7 +116,7 @@ def test_a_threshold_is_kept_for_each_model(run: Any) -> None:
 def test_a_threshold_of_before_there_was_a_band_of_doubt_is_read(run: Any) -> None:
     store = run("one", "a" * 64)
     (store.path.parent / THRESHOLDS_FILE).write_text(json.dumps({store.bundle_hash: 0.62}))
-    assert stored_point(store) == OperatingPoint(threshold=0.62)
+    assert stored_point(store) == KeptThreshold(threshold=0.62)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import numpy as np
 from napari_dala.errors import DalaError
 from napari_dala.model.card import ModelCard
 from napari_dala.results.opening import open_store, store_in
-from napari_dala.results.thresholds import OperatingPoint, stored_point
+from napari_dala.results.thresholds import KeptThreshold, stored_point
 from napari_dala.results.tile_results import LEFT_OUT, TileArrays, TileStatus
 from napari_dala.validation import conforming
 from napari_dala.words import counted
@@ -132,7 +132,7 @@ class Analysis:
     def __init__(self, store: AnalysisStore, tiles: TileArrays | None = None, *, doubt: float | None = None) -> None:
         self.store = store
         self.card = conforming(ModelCard, store.card, f"{store.path}: its model card", DalaError)
-        point = stored_point(store) or OperatingPoint(threshold=self.card.operating_threshold)
+        point = stored_point(store) or KeptThreshold(threshold=self.card.operating_threshold)
         self.threshold, self.doubt = point.threshold, point.doubt if doubt is None else doubt
         self.slide: dict[str, Any] = store.slide
         self._take(tiles or store.read_tiles())

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 THRESHOLDS_FILE = "thresholds.json"
 
 
-class OperatingPoint(BaseModel):
+class KeptThreshold(BaseModel):
     """Where a user draws the line between the classes.
 
     Attributes
@@ -39,11 +39,11 @@ def stored_threshold(store: AnalysisStore) -> float | None:
     return None if point is None else point.threshold
 
 
-def stored_point(store: AnalysisStore) -> OperatingPoint | None:
+def stored_point(store: AnalysisStore) -> KeptThreshold | None:
     """Return threshold and band that were set for these results; None where there are none that can be read."""
     kept = _kept(_path(store)).get(store.bundle_hash)
     try:
-        return OperatingPoint.model_validate(kept if isinstance(kept, dict) else {"threshold": kept})
+        return KeptThreshold.model_validate(kept if isinstance(kept, dict) else {"threshold": kept})
     except ValidationError:
         return None
 

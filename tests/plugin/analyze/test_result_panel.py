@@ -9,7 +9,7 @@ import numpy as np
 from qtpy.QtCore import QPoint, Qt
 
 from napari_dala.results.opening import open_store
-from napari_dala.results.thresholds import THRESHOLDS_FILE, OperatingPoint, stored_point
+from napari_dala.results.thresholds import THRESHOLDS_FILE, KeptThreshold, stored_point
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,7 +56,7 @@ def test_tiles_in_the_band_of_doubt_are_not_judged_anywhere(qtbot: Any, graded: 
 
     # It is kept with slide and model, and is there when the result is shown again.
     store = results.analysis.store
-    kept = OperatingPoint(threshold=0.5, doubt=round(doubt, 4))
+    kept = KeptThreshold(threshold=0.5, doubt=round(doubt, 4))
     qtbot.waitUntil(lambda: stored_point(open_store(store.path)) == kept, timeout=5000)
     dock._session.put_away(dock._session.layer)
     dock._show_state()

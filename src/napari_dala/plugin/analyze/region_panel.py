@@ -130,12 +130,12 @@ def _shown(column: str, value: Any) -> str:
     return f"{value:.3f}" if column == "area_mm2" else f"{value:.0%}"
 
 
-class _Table(QTableView):
+class RegionView(QTableView):
     """A table whose rows are copied whole; Qt's own copies one cell."""
 
     copy_asked = Signal()
 
-    def keyPressEvent(self, event: QKeyEvent | None) -> None:
+    def keyPressEvent(self, event: QKeyEvent | None) -> None:  # noqa: D102
         if event is not None and event.matches(QKeySequence.StandardKey.Copy):
             self.copy_asked.emit()
         else:
@@ -160,7 +160,7 @@ class RegionPanel(QWidget):
         self.model, self.sorted = RegionModel(self), QSortFilterProxyModel(self)
         self.sorted.setSourceModel(self.model)
         self.sorted.setSortRole(Qt.ItemDataRole.UserRole)
-        self.view, self.count, self.copy_button = _Table(), PlainLabel(), QPushButton("Copy")
+        self.view, self.count, self.copy_button = RegionView(), PlainLabel(), QPushButton("Copy")
         self.copy_button.setToolTip("Copy the chosen rows, or all, for a spreadsheet (Ctrl+C)")
         self._arrange()
         self._mark = TileMark(session, "Region", "black")

@@ -25,7 +25,7 @@ from napari_dala.plugin.viewer.slide_layers import (
 )
 from napari_dala.plugin.viewer.status_bar import WithProbability
 from napari_dala.results.by_model import is_at
-from napari_dala.results.thresholds import OperatingPoint, keep_threshold, stored_point
+from napari_dala.results.thresholds import KeptThreshold, keep_threshold, stored_point
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -227,7 +227,7 @@ class Session(QObject):
         kept = stored_point(store)
         is_other = before is None or before.analysis.store.bundle_hash != store.bundle_hash
         if kept is None and is_other and not preview:
-            kept = OperatingPoint(threshold=results.analysis.card.operating_threshold)  # each model has its own
+            kept = KeptThreshold(threshold=results.analysis.card.operating_threshold)  # each model has its own
         if kept is not None:
             results.set_threshold(kept.threshold, kept.doubt)
         self._watch_status()
