@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import shapely
 
-from napari_dala.annotations.wand import grown
+from napari_dala.annotations.wand import similar_area
 from napari_dala.plugin.viewer.slide_layers import to_slide
 
 if TYPE_CHECKING:
@@ -43,4 +43,4 @@ def wand_at(layer: Image, position: Sequence[float], reach: float, pixel: float)
 
 
 def _found(pixels: object, at: tuple[float, float], reach: float, shrink: int, step: tuple[float, float]) -> Area:
-    return shapely.transform(grown(pixels, at, reach, shrink), lambda points: points * step)
+    return shapely.transform(similar_area(pixels, at, reach, shrink), lambda points: points * step)
