@@ -6,11 +6,7 @@ import numpy as np
 import pytest
 import shapely
 
-<<<<<<< HEAD:tests/annotations/paint/test_wand.py
-from napari_dala.annotations.paint.wand import grown_region, similar
-=======
-from napari_dala.annotations.wand import similar, similar_area
->>>>>>> i23-brush:tests/annotations/test_wand.py
+from napari_dala.annotations.paint.wand import similar, similar_area
 
 PINK, WHITE, PURPLE = (220, 150, 190), (245, 244, 246), (120, 70, 150)
 
@@ -27,21 +23,13 @@ def picture(size: int = 400, seed: int = 0) -> np.ndarray:
 
 
 def test_a_disc_is_found_by_one_click() -> None:
-<<<<<<< HEAD:tests/annotations/paint/test_wand.py
-    area = grown_region(picture(), (190, 205), 100)
-=======
     area = similar_area(picture(), (190, 205), 100)
->>>>>>> i23-brush:tests/annotations/test_wand.py
     disc = shapely.Point(200, 200).buffer(60)
     assert area.intersection(disc).area / area.union(disc).area > 0.92
 
 
 def test_it_stops_at_the_border_of_the_tissue_and_at_its_reach() -> None:
-<<<<<<< HEAD:tests/annotations/paint/test_wand.py
-    area = grown_region(picture(), (280, 60), 50)
-=======
     area = similar_area(picture(), (280, 60), 50)
->>>>>>> i23-brush:tests/annotations/test_wand.py
     left, top, right, bottom = area.bounds
     assert right == pytest.approx(300, abs=4), "white begins there"
     assert left == pytest.approx(230, abs=2)
@@ -50,22 +38,14 @@ def test_it_stops_at_the_border_of_the_tissue_and_at_its_reach() -> None:
 
 def test_what_is_all_alike_is_taken_whole() -> None:
     plain = np.random.default_rng(0).normal(200, 3, (300, 300, 3)).astype(np.uint8)
-<<<<<<< HEAD:tests/annotations/paint/test_wand.py
-    area = grown_region(plain, (150, 150), 40)
-=======
     area = similar_area(plain, (150, 150), 40)
->>>>>>> i23-brush:tests/annotations/test_wand.py
     assert area.area == pytest.approx(np.pi * 40**2, rel=0.05)
 
 
 @pytest.mark.parametrize("shrink", [1, 2, 4])
 def test_pixels_as_on_the_screen_have_the_same_place(shrink: int) -> None:
     pixels = picture(400 * shrink)
-<<<<<<< HEAD:tests/annotations/paint/test_wand.py
-    area = grown_region(pixels, (200 * shrink, 200 * shrink), 100 * shrink, shrink)
-=======
     area = similar_area(pixels, (200 * shrink, 200 * shrink), 100 * shrink, shrink)
->>>>>>> i23-brush:tests/annotations/test_wand.py
     disc = shapely.Point(200 * shrink, 200 * shrink).buffer(60 * shrink)
     assert area.intersection(disc).area / area.union(disc).area > 0.92
     assert np.hypot(area.centroid.x - disc.centroid.x, area.centroid.y - disc.centroid.y) < 2 * shrink
@@ -81,15 +61,6 @@ def test_only_what_is_around_is_read() -> None:
             assert columns.stop - columns.start <= 101
             return np.full((rows.stop - rows.start, columns.stop - columns.start, 3), 200, np.uint8)
 
-<<<<<<< HEAD:tests/annotations/paint/test_wand.py
-    assert grown_region(Level(), (70_000.5, 60_000), 50).centroid.coords[0] == pytest.approx((70_000, 60_000), abs=2)
-
-
-def test_beside_the_picture_there_is_nothing_and_at_its_corner_something() -> None:
-    assert grown_region(picture(), (-1, 5), 50).is_empty
-    assert grown_region(picture(), (5, 400), 50).is_empty
-    corner = grown_region(picture(), (399.9, 399.9), 30)
-=======
     assert similar_area(Level(), (70_000.5, 60_000), 50).centroid.coords[0] == pytest.approx((70_000, 60_000), abs=2)
 
 
@@ -97,7 +68,6 @@ def test_beside_the_picture_there_is_nothing_and_at_its_corner_something() -> No
     assert similar_area(picture(), (-1, 5), 50).is_empty
     assert similar_area(picture(), (5, 400), 50).is_empty
     corner = similar_area(picture(), (399.9, 399.9), 30)
->>>>>>> i23-brush:tests/annotations/test_wand.py
     assert shapely.box(0, 0, 400, 400).buffer(1e-6).covers(corner)
     assert corner.area > 500
 

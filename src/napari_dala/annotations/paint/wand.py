@@ -56,11 +56,7 @@ def similar(pixels: NDArray[np.uint8], at: tuple[int, int], reach: float) -> NDA
     return np.asarray(gaussian_filter(whole.astype(np.float32), _ROUND, mode="nearest") > 0.5, np.bool_)
 
 
-<<<<<<< HEAD:src/napari_dala/annotations/paint/wand.py
-def grown_region(level: Any, at: tuple[float, float], reach: float, shrink: int = 1) -> Area:
-=======
 def similar_area(level: Any, at: tuple[float, float], reach: float, shrink: int = 1) -> Area:
->>>>>>> i23-brush:src/napari_dala/annotations/wand.py
     """Return the area of similar colour around a point of a picture; empty where the point lies beside it.
 
     Parameters

@@ -8,11 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import shapely
 
-<<<<<<< HEAD
-from napari_dala.annotations.paint.wand import grown_region
-=======
-from napari_dala.annotations.wand import similar_area
->>>>>>> i23-brush
+from napari_dala.annotations.paint.wand import similar_area
 from napari_dala.plugin.viewer.slide_layers import to_slide
 
 if TYPE_CHECKING:
@@ -47,8 +43,4 @@ def wand_at(layer: Image, position: Sequence[float], reach: float, pixel: float)
 
 
 def _found(pixels: object, at: tuple[float, float], reach: float, shrink: int, step: tuple[float, float]) -> Area:
-<<<<<<< HEAD
-    return shapely.transform(grown_region(pixels, at, reach, shrink), lambda points: points * step)
-=======
     return shapely.transform(similar_area(pixels, at, reach, shrink), lambda points: points * step)
->>>>>>> i23-brush
