@@ -85,11 +85,11 @@ def test_a_slide_that_was_not_analysed(slide: AnnotatedSlide, entry: ModelEntry)
         "Slide": "S2",
         "Status": "not analysed",
         "Regions": "1",
-        "malignant %": "",
+        "malignant": "",
         "malignant mm²": "",
-        "benign %": "",
+        "benign": "",
         "benign mm²": "",
-        "Not judged %": "",
+        "Not judged": "",
         "Patient": "Mrs. Z",
         "Size": "0.3 × 0.3 mm",
         "µm/px": "0.5",
@@ -102,11 +102,11 @@ def test_what_a_model_found(slide: AnnotatedSlide, entry: ModelEntry, analysed: 
     analysed()
     row = slide_row(slide, entry)
     shown = cells(row, entry.card)
-    assert [shown[title] for title in ("Status", "malignant %", "benign %", "Not judged %")] == [
+    assert [shown[title] for title in ("Status", "malignant", "benign", "Not judged")] == [
         "done",
-        "13",
-        "87",
-        "0",
+        "13 %",
+        "87 %",
+        "0 %",
     ]
     assert float(shown["malignant mm²"]) == pytest.approx(8 * 0.032**2, abs=0.005)
     assert not row.wants_analysis
@@ -114,7 +114,7 @@ def test_what_a_model_found(slide: AnnotatedSlide, entry: ModelEntry, analysed: 
     analysed(todo=((4, 4), (5, 5)), unreadable=((0, 0),))
     row = slide_row(slide, entry)
     assert state_text(row) == "97 % done"
-    assert cells(row, entry.card)["Not judged %"] == "2"
+    assert cells(row, entry.card)["Not judged"] == "2 %"
     assert row.wants_analysis
 
 
@@ -125,7 +125,7 @@ def test_the_threshold_that_was_set_for_the_slide_counts(
     analysis = analysis_by(slide, entry)
     assert analysis is not None
     keep_threshold(analysis.store, 0.99)
-    assert cells(slide_row(slide, entry), entry.card)["malignant %"] == "0"
+    assert cells(slide_row(slide, entry), entry.card)["malignant"] == "0 %"
 
 
 def test_stale_is_what_another_model_or_another_resolution_gave(
@@ -150,7 +150,7 @@ def test_a_missing_file_and_damage_are_said_and_lose_nothing(
     slide.path.unlink()
     row = slide_row(slide, entry)
     shown = cells(row, entry.card)
-    assert (shown["Status"], shown["malignant %"], shown["Regions"]) == ("done, file missing", "13", "1")
+    assert (shown["Status"], shown["malignant"], shown["Regions"]) == ("done, file missing", "13 %", "1")
     assert "no longer where it was" in row.about
     assert not row.wants_analysis
     for header in slide.analyses.glob("analysis.zarr/*/*/probability/zarr.json"):

@@ -215,7 +215,7 @@ def columns(card: ModelCard | None) -> list[Column]:
         Column("Slide", lambda row: row.slide.name, _SLIDE, key=lambda row: by_number(row.slide.name)),
         Column("Status", state_text, key=lambda row: (states.index(row.state), state_text(row))),
         *(column for name in names for column in _of_class(name)),
-        Column("Not judged %", lambda row: row.not_judged_share, _NOT_JUDGED, percent_number, is_number=True),
+        Column("Not judged", lambda row: row.not_judged_share, _NOT_JUDGED, percent, is_number=True),
         Column("Regions", lambda row: row.regions, "Drawn regions that a model can learn from", is_number=True),
         Column("Patient", lambda row: row.patient, _PATIENT, key=lambda row: by_number(row.patient), edits="patient"),
         Column("Size", lambda row: row.size_mm, "Width and height", "{0[0]:.1f} × {0[1]:.1f} mm".format),
@@ -233,7 +233,7 @@ def _of_class(name: str) -> tuple[Column, Column]:
     share = f"Part of the judged tissue that is {name}"
     area = f"Area in mm² that is {name}"
     return (
-        Column(f"{name} %", figure("share"), share, percent_number, is_number=True),
+        Column(name, figure("share"), share, percent, is_number=True),
         Column(f"{name} mm²", figure("area_mm2"), area, "{:.2f}".format, is_number=True),
     )
 
@@ -242,11 +242,6 @@ _SLIDE = "Tick the slides to learn from; double-click one to open it"
 _NOT_JUDGED = "Part of the tissue looked at that the model could not judge: unfamiliar or unreadable"
 _PATIENT = "Slides of one patient are never split between training and held-out figures"
 _MPP = "Micrometres per pixel; type it where the file is silent or wrong"
-
-
-def percent_number(share: float) -> str:
-    """Return a share of 0 to 1 as percentage under a heading that says so."""
-    return percent(share).removesuffix(" %")
 
 
 def by_number(text: str) -> tuple[tuple[bool, int, str], ...]:

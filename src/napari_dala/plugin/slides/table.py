@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Index = QModelIndex
 
 _PICTURE_PX = 40
-_NAME_WIDTH, _STATE_WIDTH, _WIDEST, _AROUND = 132, 94, 150, 8  # px
+_NAME_WIDTH, _STATE_WIDTH, _WIDEST, _AROUND = 126, 90, 150, 4  # px
 # napari's themes draw a box that is not ticked in the table's own colour.
 _EMPTY_BOX = "QTableView::indicator:unchecked { border: 1px solid #808080; background: transparent; }"
 _Role = Qt.ItemDataRole
