@@ -90,7 +90,8 @@ def test_docks_are_tabs_in_the_order_of_work(
         qtbot.wait(50)
         assert in_front(viewer) == [WORK[at]]
     assert tabs(viewer) == list(WORK)
-    assert docks_of(viewer)["Analyze slide"].height() > viewer.window._qt_window.height() / 2
+    analyze, window = docks_of(viewer)["Analyze slide"], viewer.window._qt_window
+    qtbot.waitUntil(lambda: analyze.height() > window.height() / 2)
 
 
 def test_docks_opened_in_one_go_are_tabs(viewer: Viewer, qtbot: Any) -> None:
