@@ -53,6 +53,8 @@ def main(folder: Path) -> None:
     explain.show_box.setCurrentIndex(1)
     explain.explain_at(tuple(viewer.scene.camera.center[-2:]))
     shoot(viewer, folder / "explain.png")
+    review_tiles(viewer)
+    shoot(viewer, folder / "review.png")
     viewer.close()
 
     viewer = napari.Viewer()
@@ -97,6 +99,19 @@ def squares_of_truth() -> list[tuple[Polygon, str]]:
             middle = (column + 0.5) * TRUTH_CELL, (row + 0.5) * TRUTH_CELL
             found.append((box(*(at - SQUARE_PX / 2 for at in middle), *(at + SQUARE_PX / 2 for at in middle)), name))
     return found
+
+
+def review_tiles(viewer: Viewer) -> None:
+    """Label the first tiles of a list, one otherwise than the model calls it, and show what it looked at."""
+    _, review = viewer.window.add_plugin_dock_widget(PLUGIN, "Review tiles", tabify=True)
+    review.parent().raise_()
+    wait_until(lambda: len(review.model.tiles) > 6 and review.labels.of_tiles is not None)
+    review.grid.setCurrentIndex(review.model.index(0))
+    review.label_digit(1)
+    for _ in range(4):
+        review.agree()
+    review.cam_check.setChecked(True)
+    viewer.reset_view()
 
 
 def show_strongest_spot(viewer: Viewer, analyze: Any) -> None:
