@@ -11,9 +11,7 @@ import shapely
 
 from napari_dala.annotations.document import Annotation, AnnotationClass, AnnotationDocument, ellipse_polygon
 from napari_dala.annotations.files import read_annotations, write_annotations
-from napari_dala.annotations.labels import tiles_of
-from napari_dala.annotations.paint.strokes import Stroke, erased, filled, painted, swept, tile_labelled
-from napari_dala.slide.tiles import TileGrid
+from napari_dala.annotations.paint.strokes import Stroke, erased, filled, painted, swept
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -158,19 +156,6 @@ def test_holes_are_filled() -> None:
     assert after.annotations[1] is whole
     assert filled(before, {whole.id}) is before
     assert filled(after, {holed.id}) is after
-
-
-@pytest.mark.parametrize("place", [(0, 0), (2, 1), (4, 4)])
-def test_a_tile_becomes_a_region_that_labels_it_and_no_other(place: tuple[int, int]) -> None:
-    grid = TileGrid((1120 - 30, 1120 - 50), 224, (1.0, 1.0), 7)
-    document = tile_labelled(drawn(), grid, *place, "benign")
-    found = tiles_of(document, grid, ["benign", "malignant"])
-    assert (found.row.tolist(), found.column.tolist()) == ([place[0]], [place[1]])
-    again = tile_labelled(document, grid, *place, "malignant")
-    assert [item.class_name for item in again.annotations] == ["malignant"], "in place of the other"
-    both = tile_labelled(again, grid, 3, 3, "malignant")
-    assert len(both.annotations) == 2
-    assert shapely.box(0, 0, *grid.slide_size).covers(document.annotations[0].area)
 
 
 def test_holes_and_parts_are_what_qupath_reads(tmp_path: Path) -> None:

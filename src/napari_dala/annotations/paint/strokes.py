@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from napari_dala.annotations.document import Area
-    from napari_dala.slide.tiles import TileGrid
 
 _OF_A_CELL = 0.25  # of a CAM cell that an outline is simplified by
 _OF_A_BRUSH = 0.05  # and at most of a brush's radius, so that a small brush leaves round marks
@@ -119,19 +118,6 @@ def filled(document: AnnotationDocument, ids: Collection[str]) -> AnnotationDocu
     )
     same = all(one is other for one, other in zip(annotations, document.annotations, strict=True))
     return document if same else replace(document, annotations=annotations)
-
-
-def tile_labelled(
-    document: AnnotationDocument, grid: TileGrid, row: int, column: int, class_name: str | None
-) -> AnnotationDocument:
-    """Return the document with a tile as a region of a class, in place of any region that is this very tile."""
-    left, top = (float(edges[index]) for edges, index in zip(grid.origins(), (column, row), strict=True))
-    right, bottom = (
-        min(edge + side, size) for edge, side, size in zip((left, top), grid.tile_size, grid.slide_size, strict=True)
-    )
-    tile = shapely.box(left, top, right, bottom)
-    others = tuple(item for item in document.annotations if not shapely.equals(item.area, tile))
-    return replace(document, annotations=(*others, Annotation.drawn(tile, class_name)))
 
 
 def _touched(document: AnnotationDocument, stroke: Stroke, counts: Callable[[Annotation], bool]) -> list[Annotation]:

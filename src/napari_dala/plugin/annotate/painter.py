@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 
-from napari_dala.annotations.paint.strokes import erased, filled, painted, tile_labelled
+from napari_dala.annotations.paint.strokes import erased, filled, painted
+from napari_dala.annotations.tile_regions import with_tile_regions
 from napari_dala.errors import SlideError
 from napari_dala.model.catalog import find_card
 from napari_dala.plugin.annotate.brush import Brush
@@ -64,8 +65,9 @@ class Painter(QObject):
             return
         grid = self._grid()
         tile = grid.at(*to_slide(session.layer, session.viewer.cursor.position)) if grid is not None else None
-        if grid is not None and tile is not None:
-            self._drawing.edit(tile_labelled(document, grid, *tile, self._drawing.class_name))
+        info = document.class_named(self._drawing.class_name)
+        if grid is not None and tile is not None and info is not None:
+            self._drawing.edit(with_tile_regions(document, grid, [tile], info))
         else:
             self.told.emit(_NO_TILES if grid is None else _NO_TILE)
 

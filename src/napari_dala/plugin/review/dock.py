@@ -251,7 +251,7 @@ class ReviewWidget(Dock):
         about = [
             *([slide.name] if self.named_check.isChecked() else []),
             f"model {card.name}",
-            f"threshold {results.threshold:.2f}",
+            f"threshold {results.threshold:.2f}" + (f" ± {analysis.doubt:.2f}" if analysis.doubt else ""),
             f"{len(asked)} of {counted(len(self.model.tiles), 'tile')}",
             f"a tile is {card.tile_px * card.mpp / 1000:.2g} mm wide",
             *(["blue: what the model looked at"] if cam_of else []),
