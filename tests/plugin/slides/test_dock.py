@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from napari_dala.plugin.slides.dock import SlidesWidget
     from napari_dala.plugin.warm_child import WarmChild
 
-LONG = 120_000
+LONG = 240_000  # the child has the lowest priority, and shares the cores
 CTRL = Qt.KeyboardModifier.ControlModifier
 
 
