@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Points: TypeAlias = NDArray[np.float64]
 
-_CANDIDATES = 64  # ends of a bridge that are tried at once, the nearest first
+_CANDIDATES = 4  # ends of a bridge that are tried at once, the nearest first; then four times as many, and so on
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,8 +138,10 @@ def _nearest_seen(
         return int(order[0])
     # A second bridge from one vertex might cross the first one in it.
     order = np.concatenate([order[~used[order]], order[used[order]]])
-    for start in range(0, len(order), _CANDIDATES):
-        tried = order[start : start + _CANDIDATES]
+    start, count = 0, _CANDIDATES
+    while start < len(order):
+        tried = order[start : start + count]
+        start, count = start + count, 4 * count
         lines = shapely.linestrings(np.stack([walk[tried], np.broadcast_to(point, (len(tried), 2))], axis=1))
         seen = shapely.covers(polygon, lines)
         if bridges:

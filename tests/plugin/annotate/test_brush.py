@@ -18,7 +18,7 @@ from napari_dala.annotations.labels import tiles_of
 from napari_dala.plugin.annotate.brush import BRUSH, ERASER, MODE, WAND
 from napari_dala.plugin.annotate.drawing import MOVE, POLYGON, SELECT
 from napari_dala.plugin.annotate.keys import TOOL_KEYS
-from napari_dala.plugin.viewer.slide_layers import to_world
+from napari_dala.plugin.viewer.slide_layers import to_slide, to_world
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -134,6 +134,7 @@ def test_the_circle_is_as_large_as_the_brush_at_every_zoom(
 ) -> None:
     drawing.choose_tool(BRUSH)
     assert circle(viewer).visible
+    assert not circle(viewer).box, "nothing hides the tissue in the middle"
     assert circle(viewer).size == 40
     viewer.scene.camera.zoom *= 3
     assert circle(viewer).size == 40
@@ -203,7 +204,7 @@ def test_the_wand_takes_what_looks_alike(qtbot: Any, annotate: Any, viewer: Any,
     qtbot.waitUntil(lambda: len(drawing.document.annotations) == 1)
     disc = shapely.Point(600, 500).buffer(60)
     (item,) = drawing.document.annotations
-    assert item.area.intersection(disc).area / item.area.union(disc).area > 0.9
+    assert item.area.intersection(disc).area / item.area.union(disc).area > 0.85
     hand.drag((600, 500), (680, 500), (760, 500))
     qtbot.waitUntil(lambda: drawing.document.annotations[0].area.contains(shapely.Point(760, 500)))
     area = drawing.document.annotations[0].area
@@ -214,24 +215,29 @@ def test_the_wand_takes_what_looks_alike(qtbot: Any, annotate: Any, viewer: Any,
     assert not drawing.document.annotations[0].area.contains(shapely.Point(600, 500))
 
 
-def test_backspace_takes_the_last_corner_back(qtbot: Any, drawing: Drawing, hand: Any) -> None:
+def test_backspace_takes_the_last_corner_back(qtbot: Any, drawing: Drawing, viewer: Any, hand: Any) -> None:
+    def click(*place: float) -> None:
+        """Once the mouse has come there: the last corner of a polygon follows it."""
+        qtbot.mouseMove(hand.canvas, hand.at(*place))
+        layer = drawing.session.layer
+        qtbot.waitUntil(lambda: np.allclose(to_slide(layer, viewer.cursor.position), place, atol=5))
+        hand.click(*place)
+
     drawing.choose_tool(POLYGON)
     for corner in ((200, 200), (500, 200), (900, 900)):
-        hand.click(*corner)
+        click(*corner)
     hand.key(Qt.Key.Key_Backspace)
-    hand.click(500, 500)
+    click(500, 500)
     hand.key(Qt.Key.Key_Backspace)
-    hand.click(500, 500)
-    qtbot.mouseMove(hand.canvas, hand.at(300, 500))
-    QApplication.processEvents()
-    hand.click(200, 500)
+    click(500, 500)
+    click(200, 500)
     hand.key(Qt.Key.Key_Escape)
     (item,) = drawing.document.annotations
     corners = shapely.get_coordinates(item.geometry)[:-1]
     np.testing.assert_allclose(corners, ((200, 200), (500, 200), (500, 500), (200, 500)), atol=4)
 
-    hand.click(700, 700)
-    hand.click(800, 700)
+    click(700, 700)
+    click(800, 700)
     for _ in range(2):
         hand.key(Qt.Key.Key_Backspace)
     qtbot.waitUntil(lambda: drawing.layer.nshapes == 1)
