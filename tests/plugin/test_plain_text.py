@@ -26,10 +26,12 @@ from napari_dala.results.model_check import ModelCheck, Sample
 IMAGE = '<img src="file:///etc/passwd">'
 OURS = {  # texts without anything from a file, or with it escaped
     "annotate/counts_panel.py": {"self.table"},
+    "compare.py": {"mark"},
     "explain.py": {"self.picture", "self.probabilities"},
     "learn/before_after.py": {"self.title", "label"},
     "learn/curves.py": {"self.title"},
     "learn/panel.py": {"self.mode_text"},
+    "review/dock.py": {"self.keys"},
     "start_here.py": {"self.steps", "back", "picture"},
 }
 

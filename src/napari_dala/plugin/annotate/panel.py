@@ -93,7 +93,7 @@ class AnnotationPanel(QWidget):
         self.import_button, self.export_button = QPushButton("Import…"), QPushButton("Export…")
         self.artefacts_button = QPushButton("Outline ink and blur")
         self.artefacts_button.setToolTip("Draws them as regions to ignore, to be changed with the tools")
-        self.keys = QLabel(
+        self.keys = PlainLabel(
             "Digit keys choose the class, and give it to regions that are selected. "
             f"{TILE_KEY.upper()} labels the tile under the mouse."
         )
