@@ -16,7 +16,6 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QGridLayout,
     QHBoxLayout,
-    QLabel,
     QLineEdit,
     QPushButton,
     QSizePolicy,
@@ -97,7 +96,7 @@ class AnnotationPanel(QWidget):
             "Digit keys choose the class, and give it to regions that are selected. "
             f"{TILE_KEY.upper()} labels the tile under the mouse."
         )
-        self.hint = QLabel()
+        self.hint = PlainLabel()
         for text in (self.keys, self.hint):
             text.setWordWrap(True)
         self.state = PlainLabel()
