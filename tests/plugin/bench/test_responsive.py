@@ -27,7 +27,7 @@ pytestmark = pytest.mark.timed
 
 MOST_S = 0.05
 # Once an analysis napari makes three layers with their controls.
-NAPARIS_OWN = {"AnalysisRun._on_loaded"}
+NAPARIS_OWN = {"AnalysisRun._on_loaded", "ResultLayers._enter_next"}
 
 
 @pytest.fixture(scope="module")

@@ -54,7 +54,7 @@ _TOOLS = {
     ELLIPSE: ("Ellipse", "Drag from corner to corner of its box."),
     LASSO: ("Lasso", "Drag around the region."),
     SELECT: ("Select", "Click a region to select it, drag to move it. A digit key gives it a class."),
-    CORNERS: ("Edit corners", "Drag the corners of a region."),
+    CORNERS: ("Corners", "Drag the corners of a region."),
 }
 _TOO_SMALL = "Too small to be a region, so nothing was drawn: drag farther, or zoom in."
 _COLUMNS = 5
@@ -122,8 +122,11 @@ class AnnotationPanel(QWidget):
             group.addButton(button)
             tools.addWidget(button, *divmod(index, _COLUMNS))
         steps, files, patient = QHBoxLayout(), QHBoxLayout(), QFormLayout()
-        for push in (self.undo_button, self.redo_button, self.delete_button, self.fill_button):
+        for push in (self.undo_button, self.redo_button, self.delete_button):
             steps.addWidget(push)
+        areas = QHBoxLayout()
+        areas.addWidget(self.fill_button)
+        areas.addWidget(self.artefacts_button, 1)
         files.addWidget(self.state, 1)
         for push in (self.import_button, self.export_button):
             files.addWidget(push)
@@ -131,7 +134,7 @@ class AnnotationPanel(QWidget):
         drawing = QVBoxLayout(self.controls)
         drawing.setContentsMargins(0, 0, 0, 0)
         for part in (
-            patient, self.class_list, self.keys, tools, self.hint, steps, self.artefacts_button, files,
+            patient, self.class_list, self.keys, tools, self.hint, steps, areas, files,
             self.counts_place,
         ):  # fmt: skip
             drawing.addWidget(part) if isinstance(part, QWidget) else drawing.addLayout(part)

@@ -87,7 +87,7 @@ class ReviewWidget(Dock):
         self.choice = ListChoice()
         self.cam_check = QCheckBox("With DT Grad-CAM")
         self.size_slider = QSlider(Qt.Orientation.Horizontal)
-        self.pictures = TilePictures()
+        self.pictures = TilePictures(self)  # gone with the dock, so that nothing that is read comes afterwards
         self.model = TileModel(self.pictures)
         self.grid = TileGridView(self.model)
         self.pictures.is_in_sight = self.grid.shows

@@ -78,8 +78,8 @@ class TilePictures(QObject):
     came = Signal(object)
     """The picture of a tile (row, column) is there, or is another one."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
         self.is_in_sight: Callable[[Tile], bool] = lambda tile: True
         self._source: _Source | None = None
         self._cam_of: Callable[[Tile], Cam] | None = None
