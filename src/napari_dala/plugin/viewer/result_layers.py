@@ -111,7 +111,7 @@ class ResultLayers:
         for layer in self._taken_over.values():
             layers.remove(layer)
         self._insert(self.probability)
-        self._waiting = list(self.all)
+        self._waiting = [self.probability, *self.all[:-1]]
         while at_once and self._waiting:
             self._insert(self._waiting.pop(0))
 
