@@ -324,7 +324,8 @@ class Session(Asked):
 
     def _tidy_list(self) -> None:
         aside = {layer for overlays in self._overlays.values() for layer in overlays.aside}
-        list_all_but(self.viewer, aside)
+        if (viewer := self._viewer()) is not None:  # a map may come after the window has gone
+            list_all_but(viewer, aside)
 
     def _show_scale_bar(self) -> None:
         if self.layer is not None and is_in_um(self.layer):
