@@ -193,10 +193,25 @@ def write_json(path: Path, value: Any, *, private: bool = False) -> None:
 
 
 def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
-    """Return rows as CSV under the names of the row that has most; what a row lacks is left empty."""
+    """Return rows as CSV under the names of the row that has most; what a row lacks is left empty.
+
+    Texts are made `plain_cell`s.
+    """
     text = io.StringIO()
     longest: Mapping[str, object] = max(rows, key=len)
     writer = csv.DictWriter(text, list(longest), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer.writerow({name: plain_cell(name) for name in longest})
+    writer.writerows(
+        {name: plain_cell(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows
+    )
     return text.getvalue()
+
+
+def plain_cell(text: str) -> str:
+    r"""Return a text that stays within its cell of a spreadsheet, and is no formula there.
+
+    >>> plain_cell("=1+1"), plain_cell("two\nlines")
+    ("'=1+1", 'two lines')
+    """
+    text = " ".join(text.split())
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text

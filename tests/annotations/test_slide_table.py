@@ -211,6 +211,14 @@ def test_two_tables_are_written_without_the_patients_name(
     assert slide.fingerprint in text
 
 
+def test_what_a_user_typed_is_no_formula_in_a_spreadsheet(
+    slide: AnnotatedSlide, entry: ModelEntry, tmp_path: Path
+) -> None:
+    write_remark(slide, '=HYPERLINK("http://x")\nlook')
+    rows = table_of(export_slides(listed_slides(), entry, tmp_path / "all.csv")[0])
+    assert [row["remark"] for row in rows] == ['\'=HYPERLINK("http://x") look']
+
+
 def test_nothing_to_export_and_no_place_are_one_line(slide: AnnotatedSlide, entry: ModelEntry, tmp_path: Path) -> None:
     with pytest.raises(DalaError, match="no slide in the list"):
         export_slides([], entry, tmp_path / "all.csv")

@@ -12,14 +12,8 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
 from napari_dala.annotations.document import Annotation
-from napari_dala.model.card import UNTRAINED_CARD
 from napari_dala.plugin.viewer.slide_layers import to_world
-from napari_dala.results.opening import create_store
-from napari_dala.results.store import Setting
-from napari_dala.results.tile_results import TileStatus
-from napari_dala.slide import open_slide
-from napari_dala.slide.tiles import TileGrid
-from napari_dala.workspace import slide_folder
+from tests.plugin.results_made import has_run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,32 +21,11 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
 
-def has_run(name: str, path: Path, places: tuple[tuple[int, int], ...]) -> TileGrid:
-    """Let a model have found some tiles of a slide malignant, and no others."""
-    slide = open_slide(path)
-    grid = TileGrid.over(slide, 224, 0.5)
-    card = UNTRAINED_CARD.model_copy(update={"trained": True, "name": name})
-    store = create_store(
-        slide_folder(slide.fingerprint) / "analyses" / "analysis.zarr",
-        Setting(slide.fingerprint, grid, "trunk", "fp32"),
-        slide={"mpp_source": "file"},
-        bundle_hash=name * 64,
-        card=card.model_dump(mode="json"),
-    )
-    malignant = np.full(grid.shape, 0.1, np.float32)
-    for number, place in enumerate(places):
-        malignant[place] = 0.95 - 0.1 * number
-    store._arrays["probability"][:] = np.stack((1 - malignant, malignant))
-    for array, value in (("cam", 0), ("scored", 1), ("exact", 1), ("status", TileStatus.DONE)):
-        store._arrays[array][:] = value
-    return grid
-
-
 @pytest.fixture
 def compared(viewer: Viewer, child: Any, qtbot: Any, small_slide: Path) -> Any:
     """The dock with a comparison of a model that found two tiles and one that found one of them and another."""
-    has_run("a", small_slide, ((0, 0), (3, 3)))
-    has_run("b", small_slide, ((0, 0), (3, 0)))
+    has_run("a", "a" * 64, small_slide, 0.1, tiles={(0, 0): 0.95, (3, 3): 0.85})
+    has_run("b", "b" * 64, small_slide, 0.1, tiles={(0, 0): 0.95, (3, 0): 0.85})
     viewer.open(small_slide, plugin="napari-dala")
     _, dock = viewer.window.add_plugin_dock_widget("napari-dala", "Compare")
     qtbot.waitUntil(lambda: dock.first.count() == 2)
@@ -143,7 +116,7 @@ def test_it_ends_with_its_result_and_leaves_nothing(viewer: Viewer, qtbot: Any, 
 
 
 def test_one_result_is_not_enough(viewer: Viewer, child: Any, qtbot: Any, small_slide: Path) -> None:
-    has_run("a", small_slide, ())
+    has_run("a", "a" * 64, small_slide, 0.1)
     viewer.open(small_slide, plugin="napari-dala")
     _, dock = viewer.window.add_plugin_dock_widget("napari-dala", "Compare")
     qtbot.wait(50)

@@ -24,5 +24,10 @@ def graded(qtbot: Any, docks: Any, small_slide: Path, painted: Any) -> Any:
     store._arrays["probability"][:] = np.stack((1 - malignant, malignant))
     docks.viewer.open(small_slide, plugin="napari-dala")
     qtbot.mouseClick(docks.analyze.offer_button, Qt.MouseButton.LeftButton)
-    qtbot.waitUntil(lambda: docks.analyze._session.results is not None, timeout=20_000)
+    qtbot.waitUntil(lambda: is_laid(docks.analyze._session.results), timeout=20_000)
     return docks
+
+
+def is_laid(results: Any) -> bool:
+    """Whether all layers of results are in the viewer; they enter one in each turn of the event loop."""
+    return results is not None and len(results.present) == len(results.all)

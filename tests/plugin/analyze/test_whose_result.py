@@ -20,18 +20,13 @@ from napari_dala.plugin.parts.models_dialog import ModelsDialog
 from napari_dala.plugin.viewer.session import OUTDATED, session_of
 from napari_dala.plugin.viewer.slide_layers import slide_of
 from napari_dala.results.loaded import load
-from napari_dala.results.opening import create_store
-from napari_dala.results.store import Setting
-from napari_dala.results.tile_results import TileStatus
 from napari_dala.slide import open_slide
-from napari_dala.slide.tiles import TileGrid
-from napari_dala.workspace import models_folder, slide_folder
+from napari_dala.workspace import models_folder
+from tests.plugin.results_made import has_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    from napari_dala.results.store import AnalysisStore
 
 
 def press(qtbot: Any, button: Any) -> None:
@@ -45,24 +40,6 @@ def install(name: str, bundle_hash: str) -> None:
     path = models_folder() / f"{name}.safetensors"
     path.parent.mkdir(exist_ok=True)
     save_file({"w": np.zeros(1)}, path, {"card": card.model_dump_json(), "hash": bundle_hash})
-
-
-def has_run(name: str, bundle_hash: str, path: Path, malignant: float, mpp: float | None = None) -> AnalysisStore:
-    """Let a model have run on a slide, on which it found all tiles alike."""
-    slide = open_slide(path, mpp=mpp)
-    grid = TileGrid.over(slide, 224, 0.5)
-    card = UNTRAINED_CARD.model_copy(update={"trained": True, "name": name})
-    store = create_store(
-        slide_folder(slide.fingerprint) / "analyses" / "analysis.zarr",
-        Setting(slide.fingerprint, grid, "trunk", "fp32"),
-        slide={"mpp_source": "file"},
-        bundle_hash=bundle_hash,
-        card=card.model_dump(mode="json"),
-    )
-    store._arrays["probability"][1], store._arrays["probability"][0] = malignant, 1 - malignant
-    for array, value in (("cam", 0), ("scored", 1), ("exact", 1), ("status", TileStatus.DONE)):
-        store._arrays[array][:] = value
-    return store
 
 
 ONE, TWO, THREE = "a" * 64, "b" * 64, "c" * 64

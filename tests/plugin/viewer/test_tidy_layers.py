@@ -9,7 +9,7 @@ from napari_dala.plugin.viewer.session import session_of
 from napari_dala.plugin.viewer.slide_layers import slide_of
 from napari_dala.results.loaded import load
 from napari_dala.slide.teaching.slide import teaching_slide
-from tests.plugin.test_compare import has_run
+from tests.plugin.results_made import has_run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +26,7 @@ def listed(viewer: Viewer) -> list[str]:
 
 def test_a_preview_takes_the_place_of_what_it_hides(viewer: Viewer, qtbot: Any, small_slide: Path) -> None:
     for name in "ab":
-        has_run(name, small_slide, ((0, 0),))
+        has_run(name, name * 64, small_slide, 0.1, tiles={(0, 0): 0.95})
     viewer.open(small_slide, plugin="napari-dala")
     session = session_of(viewer)
     folder = analyses_folder(slide_of(session.layer))
@@ -48,7 +48,7 @@ def test_a_preview_takes_the_place_of_what_it_hides(viewer: Viewer, qtbot: Any, 
 def test_a_hidden_slide_hides_what_lies_on_it_and_shows_it_as_it_was(
     viewer: Viewer, qtbot: Any, small_slide: Path
 ) -> None:
-    has_run("a", small_slide, ((0, 0),))
+    has_run("a", "a" * 64, small_slide, 0.1, tiles={(0, 0): 0.95})
     viewer.open(small_slide, plugin="napari-dala")
     session = session_of(viewer)
     results = session.show(session.layer, load(analyses_folder(slide_of(session.layer))))
@@ -66,7 +66,7 @@ def test_twenty_slides_one_after_the_other_leave_nothing(viewer: Viewer, qtbot: 
     session = session_of(viewer)
     for seed in range(20):
         path = teaching_slide(tmp_path / f"{seed}.tif", 512, seed).path
-        has_run("a", path, ((0, 0),))
+        has_run("a", "a" * 64, path, 0.1, tiles={(0, 0): 0.95})
         (layer,) = viewer.open(path, plugin="napari-dala")
         session.show(layer, load(analyses_folder(slide_of(layer))))
         qtbot.wait(30)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import (
@@ -20,7 +21,11 @@ from qtpy.QtWidgets import (
 
 from napari_dala.plugin.viewer.plain_text import PlainLabel
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _WIDTH = 520  # px
+_AFTER_PATH = 1  # the row of the form where options go
 TIMES = (1, 2, 3, 4)
 """Pixels of a picture for one of the screen, along a side."""
 
@@ -38,13 +43,20 @@ class _SaveDialog(QDialog):
         Where to, at first.
     about
         What will be there.
+    path_name
+        What the path is of.
+    ask
+        Lets the user choose a path, given the one that is there; the empty text where none was chosen.
     """
 
     wanted = Signal()
     """Save was pressed."""
 
-    def __init__(self, parent: QWidget, title: str, path: Path, about: str) -> None:
+    def __init__(
+        self, parent: QWidget, title: str, path: Path, about: str, path_name: str, ask: Callable[[QWidget, str], str]
+    ) -> None:
         super().__init__(parent)
+        self._ask = ask
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self.setWindowTitle(title)
         self.path, self.choose_button = QLineEdit(str(path)), QPushButton("Choose…")
@@ -57,8 +69,7 @@ class _SaveDialog(QDialog):
         line.addWidget(self.path, 1)
         line.addWidget(self.choose_button)
         self._form = QFormLayout(self)
-        self._form.addRow(self._path_name, line)
-        self._add_options()
+        self._form.addRow(path_name, line)
         self._form.addRow(self.anonymous)
         self._form.addRow(self.about)
         self._form.addRow(buttons)
@@ -67,13 +78,10 @@ class _SaveDialog(QDialog):
         buttons.rejected.connect(self.reject)
         self.setMinimumWidth(_WIDTH)
 
-    _path_name = "Folder"
-
-    def _add_options(self) -> None:
-        """Add rows between the path and the name."""
-
     def _choose(self) -> None:
-        raise NotImplementedError
+        found = self._ask(self, self.path.text())
+        if found:
+            self.path.setText(found)
 
     def _save(self) -> None:
         if self.chosen_path is not None:
@@ -90,35 +98,34 @@ class _SaveDialog(QDialog):
 class ResultsDialog(_SaveDialog):
     """Where the report and its tables go, and whether maps go along."""
 
-    def _add_options(self) -> None:
+    def __init__(self, parent: QWidget, title: str, path: Path, about: str) -> None:
+        super().__init__(parent, title, path, about, "Folder", _ask_folder)
         self.maps = QCheckBox("Maps too, for QuPath (OME-TIFF) and napari (OME-Zarr)")
         self.maps.setChecked(True)
-        self._form.addRow(self.maps)
-
-    def _choose(self) -> None:
-        found = QFileDialog.getExistingDirectory(self, "Folder for the results", self.path.text())
-        if found:
-            self.path.setText(found)
+        self._form.insertRow(_AFTER_PATH, self.maps)
 
 
 class PictureDialog(_SaveDialog):
     """Where the picture goes, and how fine it is."""
 
-    _path_name = "Picture"
-
-    def _add_options(self) -> None:
+    def __init__(self, parent: QWidget, title: str, path: Path, about: str) -> None:
+        super().__init__(parent, title, path, about, "Picture", _ask_picture)
         self.times_box = QComboBox()
         for times in TIMES:
             self.times_box.addItem("1×, as on the screen" if times == 1 else f"{times}×, finer", times)
         self.times_box.setCurrentIndex(TIMES.index(2))
-        self._form.addRow("Size", self.times_box)
-
-    def _choose(self) -> None:
-        found, _ = QFileDialog.getSaveFileName(self, "Save the picture", f"{self.path.text()}.png", "Pictures (*.png)")
-        if found:
-            self.path.setText(str(Path(found).with_suffix("")))
+        self._form.insertRow(_AFTER_PATH, "Size", self.times_box)
 
     @property
     def times(self) -> int:
         """Pixels of the picture for one of the screen."""
         return int(self.times_box.currentData())
+
+
+def _ask_folder(parent: QWidget, path: str) -> str:
+    return QFileDialog.getExistingDirectory(parent, "Folder for the results", path)
+
+
+def _ask_picture(parent: QWidget, path: str) -> str:
+    found, _ = QFileDialog.getSaveFileName(parent, "Save the picture", f"{path}.png", "Pictures (*.png)")
+    return str(Path(found).with_suffix("")) if found else ""

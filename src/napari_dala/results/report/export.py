@@ -14,7 +14,7 @@ import shapely
 import shapely.geometry
 from scipy import ndimage
 
-from napari_dala.files import write_text
+from napari_dala.files import plain_cell, write_text
 from napari_dala.results.tile_results import LEFT_OUT, NOT_JUDGED, TileStatus
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def write_tiles(analysis: Analysis, path: Path) -> None:
         + [f"prob_{name}" for name in analysis.card.class_names]
     )
     classes = analysis.class_map()[rows, columns]
-    called = np.array(["", *analysis.card.class_names], object)[classes]
+    called = np.array(["", *map(plain_cell, analysis.card.class_names)], object)[classes]
     called[(names == "unreadable") | (names == "done") & (classes == 0)] = NOT_JUDGED
     unfamiliar = analysis.unfamiliar[rows, columns].astype(int).tolist()
     for x, y, name, strange, label, values in zip(

@@ -9,6 +9,7 @@ import numpy as np
 import shapely
 from scipy import ndimage
 
+from napari_dala.files import plain_cell
 from napari_dala.results.report.export import regions_of
 from napari_dala.results.tile_results import TileStatus
 
@@ -138,17 +139,11 @@ def as_tab_text(rows: Sequence[RegionRow], target: str) -> str:
         )
         for row in rows
     ]
-    return "".join("\t".join(_one_cell(text) for text in line) + "\n" for line in (head, *lines))
+    return "".join("\t".join(plain_cell(text) for text in line) + "\n" for line in (head, *lines))
 
 
 def _known(values: NDArray[np.float64]) -> list[float | None]:
     return [float(value) if isfinite(value) else None for value in values]
-
-
-def _one_cell(text: str) -> str:
-    """Return a text that stays within its cell, and is no formula."""
-    text = " ".join(text.split())
-    return f"'{text}" if text[:1] in "=+-@" and text else text
 
 
 def _tiles_in(
