@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari import Viewer
+    from numpy.typing import NDArray
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 SIZE = (1600, 1000)
@@ -55,6 +56,10 @@ def main(folder: Path) -> None:
     shoot(viewer, folder / "explain.png")
     review_tiles(viewer)
     shoot(viewer, folder / "review.png")
+    paint(viewer)
+    shoot(viewer, folder / "brush.png")
+    list_regions(viewer, analyze)
+    shoot(viewer, folder / "regions.png")
     viewer.close()
 
     viewer = napari.Viewer()
@@ -63,6 +68,8 @@ def main(folder: Path) -> None:
     _, analyze = viewer.window.add_plugin_dock_widget(PLUGIN, "Analyze slide")
     analysed(analyze)  # with the default model, which knows real tissue
     shoot(viewer, folder / "unfamiliar.png")
+    compare_models(viewer)
+    shoot(viewer, folder / "compare.png")
     _, annotate = viewer.window.add_plugin_dock_widget(PLUGIN, "Annotate & learn", tabify=True)
     annotate.parent().raise_()
     learn_from_truth(annotate)
@@ -112,6 +119,57 @@ def review_tiles(viewer: Viewer) -> None:
         review.agree()
     review.cam_check.setChecked(True)
     viewer.reset_view()
+
+
+def paint(viewer: Viewer) -> None:
+    """Paint a ring with the brush and take a piece out of it with the eraser, by mouse."""
+    _, annotate = viewer.window.add_plugin_dock_widget(PLUGIN, "Annotate & learn", tabify=True)
+    annotate.parent().raise_()
+    wait_until(lambda: annotate.drawing.document is not None)
+    annotate.drawing.choose_class("malignant")
+    viewer.scene.camera.zoom = 0.4  # screen px per um
+    rest(0.5)
+    annotate.drawing.choose_tool("brush")
+    turns = np.linspace(0, 2 * np.pi, 60)
+    drag(viewer, 120 * np.stack([np.cos(turns), np.sin(turns)], axis=1))
+    annotate.drawing.choose_tool("eraser")
+    drag(viewer, np.linspace((70, -150), (150, -70), 20))
+
+
+def drag(viewer: Viewer, way: NDArray[np.float64]) -> None:
+    """Drag the mouse along a way over the canvas: screen px (x, y) from its middle."""
+    from qtpy.QtCore import QPoint, Qt
+    from qtpy.QtTest import QTest
+
+    canvas = viewer.window._qt_viewer.canvas.native
+    middle = canvas.rect().center()
+    places = [middle + QPoint(round(x), round(y)) for x, y in way]
+    QTest.mouseMove(canvas, places[0])
+    QTest.mousePress(canvas, Qt.MouseButton.LeftButton, pos=places[0])
+    for place in places[1:]:
+        QTest.mouseMove(canvas, place)
+        rest(0.02)
+    QTest.mouseRelease(canvas, Qt.MouseButton.LeftButton, pos=places[-1])
+    rest(0.5)
+
+
+def list_regions(viewer: Viewer, analyze: Any) -> None:
+    """Widen the band of doubt, and list what was found and drawn by its area."""
+    analyze.parent().raise_()
+    analyze.panel.doubt.setValue(0.1)
+    fold = analyze.panel.regions_fold
+    fold.button.click()
+    wait_until(lambda: fold.content.model.rowCount() > 1)
+    viewer.reset_view()
+
+
+def compare_models(viewer: Viewer) -> None:
+    """Hang the curtain between the model made for the drawing and the default one."""
+    _, compare = viewer.window.add_plugin_dock_widget(PLUGIN, "Compare", tabify=True)
+    compare.parent().raise_()
+    wait_until(compare.compare_button.isEnabled)
+    compare.compare_button.click()
+    wait_until(compare.found.isVisible)
 
 
 def show_strongest_spot(viewer: Viewer, analyze: Any) -> None:

@@ -11,6 +11,7 @@ import shapely
 from napari_dala.annotations.document import Annotation, AnnotationClass, AnnotationDocument
 from napari_dala.annotations.files import read_annotations
 from napari_dala.annotations.outlines import outlines_of
+from napari_dala.annotations.prepared import prepared
 from napari_dala.errors import AnnotationError
 from napari_dala.slide.artefacts import artefacts_of
 
@@ -72,7 +73,7 @@ def drawn_artefacts(path: Path, grid: TileGrid) -> tuple[NDArray[np.float64], ND
 def _covered(area: shapely.Geometry, grid: TileGrid) -> NDArray[np.float64]:
     left, top, width, height = grid.places()
     boxes = shapely.box(left[None, :], top[:, None], (left + width)[None, :], (top + height)[:, None])
-    shapely.prepare(area)
+    area = prepared(area)
     found = np.zeros(grid.shape)
     there = shapely.intersects(area, boxes)
     found[there] = shapely.area(shapely.intersection(area, boxes[there])) / shapely.area(boxes[there])

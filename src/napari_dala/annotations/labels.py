@@ -9,6 +9,7 @@ import numpy as np
 import shapely
 
 from napari_dala.annotations.document import areas_of, crossings, is_frame
+from napari_dala.annotations.prepared import prepared
 from napari_dala.errors import AnnotationError
 from napari_dala.model.card import ClassInfo
 from napari_dala.results.tile_results import LEFT_OUT, TileStatus
@@ -225,7 +226,7 @@ def _cover(area: Area, grid: TileGrid) -> tuple[tuple[slice, slice], NDArray[np.
     columns = slice(np.searchsorted(right, min_x, "right"), np.searchsorted(left, max_x))
     rows = slice(np.searchsorted(bottom, min_y, "right"), np.searchsorted(top, max_y))
     boxes = shapely.box(left[None, columns], top[rows, None], right[None, columns], bottom[rows, None])
-    shapely.prepare(area)
+    area = prepared(area)
     whole = shapely.covers(area, boxes)
     part = whole.astype(np.float64)
     border = ~whole & shapely.intersects(area, boxes)

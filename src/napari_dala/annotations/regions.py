@@ -11,6 +11,7 @@ import shapely
 
 from napari_dala.annotations.document import areas_of
 from napari_dala.annotations.files import read_annotations
+from napari_dala.annotations.prepared import prepared
 from napari_dala.errors import AnnotationError
 
 if TYPE_CHECKING:
@@ -96,8 +97,7 @@ def tiles_in(regions: Sequence[Area], grid: TileGrid) -> NDArray[np.bool_]:
         min_x, min_y, max_x, max_y = region.bounds
         columns = slice(*np.searchsorted(x, (min_x, np.nextafter(max_x, np.inf))))
         rows = slice(*np.searchsorted(y, (min_y, np.nextafter(max_y, np.inf))))
-        shapely.prepare(region)
-        inside = shapely.intersects_xy(region, x[None, columns], y[rows, None])
+        inside = shapely.intersects_xy(prepared(region), x[None, columns], y[rows, None])
         chosen[rows, columns] |= inside
         if not inside.any():
             point = on_slide.representative_point()

@@ -16,6 +16,7 @@ import numpy as np
 import shapely
 
 from napari_dala.annotations.document import Annotation, AnnotationDocument, areas_of, ellipse_polygon, repaired
+from napari_dala.annotations.prepared import prepared
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,10 +113,10 @@ def keyhole(polygon: shapely.Polygon) -> Points:
     holes = [shapely.get_coordinates(ring)[:-1] for ring in polygon.interiors]
     used = np.zeros(len(walk), np.bool_)  # vertices that the walk passes more than once
     bridges: list[shapely.LineString] = []
-    shapely.prepare(polygon)
+    indexed = prepared(polygon)
     for hole in sorted(holes, key=lambda ring: tuple(ring.min(0))):
         ring = np.roll(hole, -np.lexsort(hole.T[::-1])[0], axis=0)
-        at = _nearest_seen(polygon, walk, used, ring[0], bridges)
+        at = _nearest_seen(indexed, walk, used, ring[0], bridges)
         if not (touches := bool((walk[at] == ring[0]).all())):
             bridges.append(shapely.LineString([walk[at], ring[0]]))
             ring = np.concatenate([walk[at : at + 1], ring, ring[:1]])
