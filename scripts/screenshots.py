@@ -68,12 +68,13 @@ def main(folder: Path) -> None:
     _, analyze = viewer.window.add_plugin_dock_widget(PLUGIN, "Analyze slide")
     analysed(analyze)  # with the default model, which knows real tissue
     shoot(viewer, folder / "unfamiliar.png")
-    compare_models(viewer)
-    shoot(viewer, folder / "compare.png")
     _, annotate = viewer.window.add_plugin_dock_widget(PLUGIN, "Annotate & learn", tabify=True)
     annotate.parent().raise_()
     learn_from_truth(annotate)
     shoot(viewer, folder / "learn.png")
+    annotate.learn.learning.accept("learned")
+    compare_models(viewer)
+    shoot(viewer, folder / "compare.png")
     viewer.close()
 
 
@@ -133,7 +134,7 @@ def paint(viewer: Viewer) -> None:
     turns = np.linspace(0, 2 * np.pi, 60)
     drag(viewer, 120 * np.stack([np.cos(turns), np.sin(turns)], axis=1))
     annotate.drawing.choose_tool("eraser")
-    drag(viewer, np.linspace((70, -150), (150, -70), 20))
+    drag(viewer, np.linspace((50, -50), (130, -130), 20))
 
 
 def drag(viewer: Viewer, way: NDArray[np.float64]) -> None:
@@ -141,15 +142,16 @@ def drag(viewer: Viewer, way: NDArray[np.float64]) -> None:
     from qtpy.QtCore import QPoint, Qt
     from qtpy.QtTest import QTest
 
+    mouse: Any = QTest  # whose stubs take its functions for methods
     canvas = viewer.window._qt_viewer.canvas.native
     middle = canvas.rect().center()
     places = [middle + QPoint(round(x), round(y)) for x, y in way]
-    QTest.mouseMove(canvas, places[0])
-    QTest.mousePress(canvas, Qt.MouseButton.LeftButton, pos=places[0])
+    mouse.mouseMove(canvas, places[0])
+    mouse.mousePress(canvas, Qt.MouseButton.LeftButton, pos=places[0])
     for place in places[1:]:
-        QTest.mouseMove(canvas, place)
+        mouse.mouseMove(canvas, place)
         rest(0.02)
-    QTest.mouseRelease(canvas, Qt.MouseButton.LeftButton, pos=places[-1])
+    mouse.mouseRelease(canvas, Qt.MouseButton.LeftButton, pos=places[-1])
     rest(0.5)
 
 
@@ -164,10 +166,12 @@ def list_regions(viewer: Viewer, analyze: Any) -> None:
 
 
 def compare_models(viewer: Viewer) -> None:
-    """Hang the curtain between the model made for the drawing and the default one."""
+    """Hang the curtain between the model that has learned and the one made for the drawing."""
     _, compare = viewer.window.add_plugin_dock_widget(PLUGIN, "Compare", tabify=True)
     compare.parent().raise_()
-    wait_until(compare.compare_button.isEnabled)
+    wait_until(lambda: compare.first.findText("learned") >= 0)
+    for choice, name in ((compare.first, "learned"), (compare.second, TEACHING)):
+        choice.setCurrentIndex(choice.findText(name))
     compare.compare_button.click()
     wait_until(compare.found.isVisible)
 

@@ -72,6 +72,7 @@ class CompareWidget(Dock):
         self.curtain.setValue(_MIDDLE)
         self.curtain.setToolTip("Left of it the first result is shown, right of it the second")
         self.agreement, self.against = PlainLabel(), PlainLabel()
+        self.only = PlainLabel(), PlainLabel()
         self.found = QWidget()
         self._mark = TileMark(self._session, "Disagreement", "cyan")
         self._arrange()
@@ -96,12 +97,12 @@ class CompareWidget(Dock):
         buttons.addWidget(self.compare_button, 1)
         buttons.addWidget(self.close_button)
         legend = QGridLayout()
-        for row, (color, words) in enumerate(((FIRST_ONLY, "only the first"), (SECOND_ONLY, "only the second"))):
+        for row, (color, words) in enumerate(zip((FIRST_ONLY, SECOND_ONLY), self.only, strict=True)):
             red, green, blue, _ = (round(255 * value) for value in color)
             mark = QLabel()
             mark.setPixmap(swatch((red, green, blue)))
             legend.addWidget(mark, row, 0)
-            legend.addWidget(PlainLabel(f"{words} calls it so"), row, 1)
+            legend.addWidget(words, row, 1)
         legend.setColumnStretch(1, 1)
         found = QFormLayout(self.found)
         found.setContentsMargins(0, 0, 0, 0)
@@ -184,6 +185,8 @@ class CompareWidget(Dock):
         self._hang()
         self.agreement.setText(_said(comparison, first.analysis.mpp))
         self.against.setText(_figures_said(figures))
+        for words, which in zip(self.only, ("first", "second"), strict=True):
+            words.setText(f"{comparison.target}: the {which} alone")
         self.next_button.setEnabled(bool(self._spots))
         self.refresh()
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import shapely
 from qtpy.QtCore import QPoint, Qt
-from qtpy.QtWidgets import QApplication
+from qtpy.QtGui import QCursor
+from qtpy.QtWidgets import QApplication, QScrollArea
 
 from napari_dala.annotations.document import Annotation, AnnotationClass, AnnotationDocument
 from napari_dala.annotations.files import save_for
@@ -47,6 +48,17 @@ def test_found_and_drawn_regions_have_their_figures(qtbot: Any, graded: Any, pan
     values = session.results.analysis.probability[1][malignant]
     area = session.results.analysis.summary().area_mm2["malignant"]
     assert shown == ["malignant 1", f"{area:.3f}", f"{values.mean():.0%}", f"{values.max():.0%}", "0%", "1"]
+
+
+def test_what_is_opened_comes_into_sight(qtbot: Any, graded: Any) -> None:
+    window, fold = graded.viewer.window._qt_window, graded.analyze.panel.regions_fold
+    window.resize(window.width(), 600)
+    qtbot.wait(100)
+    area = graded.analyze.findChild(QScrollArea)
+    area.ensureWidgetVisible(fold.button)
+    QCursor.setPos(fold.button.mapToGlobal(fold.button.rect().center()))
+    qtbot.mouseClick(fold.button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: fold.content.visibleRegion().boundingRect().height() > 150)
 
 
 def test_a_click_on_a_heading_sorts(qtbot: Any, graded: Any, panel: Any) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QPoint, Qt
+from qtpy.QtWidgets import QApplication, QLabel
 
 from napari_dala.results.opening import open_store
 from napari_dala.results.thresholds import THRESHOLDS_FILE, KeptThreshold, stored_point
@@ -19,6 +21,19 @@ if TYPE_CHECKING:
 
 def texts(panel: Any) -> list[str]:
     return [panel.table.itemAt(i).widget().text() for i in range(panel.table.count())]
+
+
+def test_a_row_more_or_less_leaves_the_others_alone(qtbot: Any, graded: Any) -> None:
+    panel = graded.analyze.panel
+    before = [panel.table.itemAt(i).widget() for i in range(panel.table.count())]
+    for doubt in (0.2, 0.3, 0):
+        panel.doubt.setValue(doubt)
+        cells = [panel.table.itemAt(i).widget() for i in range(panel.table.count())]
+        assert cells[: len(before)] == before
+        QApplication.processEvents()
+        places = [one.geometry() for one in panel.findChildren(QLabel) if one.isVisible() and one.parent() is panel]
+        assert not any(one.intersects(other) for one, other in combinations(places, 2)), "nothing lies over another"
+    assert cells == before
 
 
 def pull(qtbot: Any, slider: Any, share: float) -> None:

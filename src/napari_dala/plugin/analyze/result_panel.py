@@ -20,6 +20,7 @@ from superqt.utils import QSignalThrottler, signals_blocked
 
 from napari_dala.plugin.analyze.region_panel import RegionPanel
 from napari_dala.plugin.analyze.save_panel import SavePanel
+from napari_dala.plugin.parts.cells import drop_cells
 from napari_dala.plugin.parts.fold import Fold
 from napari_dala.plugin.parts.legend import Legend, swatch
 from napari_dala.plugin.parts.notes import Note
@@ -156,10 +157,7 @@ class ResultPanel(QWidget):
             left_out = counted(summary.not_judged, "tile")
             rows.append((NOT_JUDGED, f"{summary.not_judged_mm2:.2f} mm²", "", left_out))
         colors = [*(entry.color for entry in analysis.card.classes), _GREY]
-        while self.table.count() > 4 * len(rows):
-            item = self.table.takeAt(self.table.count() - 1)
-            if item and (widget := item.widget()):
-                widget.deleteLater()
+        drop_cells(self.table, sum(1 + len(texts) for texts in rows))
         for row, texts in enumerate(rows):
             for column, text in enumerate(("", *texts)):
                 item = self.table.itemAtPosition(row, column)

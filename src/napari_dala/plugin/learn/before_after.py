@@ -8,6 +8,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QGridLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_dala.plugin.learn.curves import OPTIMISTIC
+from napari_dala.plugin.parts.cells import drop_cells
 from napari_dala.plugin.parts.fold import Fold
 from napari_dala.plugin.parts.notes import Note
 from napari_dala.plugin.viewer.plain_text import PlainLabel
@@ -85,9 +86,7 @@ class BeforeAfter(QWidget):
 
 def _fill(grid: QGridLayout, rows: list[tuple[str, str, str]]) -> None:
     """Show rows of a name, before and after, in place of those that a table had."""
-    while item := grid.takeAt(0):
-        if widget := item.widget():
-            widget.deleteLater()
+    drop_cells(grid)
     for row, texts in enumerate([("", "<b>Before</b>", "<b>After</b>"), *rows] if rows else []):
         for column, text in enumerate(texts):
             label = QLabel(text) if column else PlainLabel(text)  # names stand in the first

@@ -23,6 +23,7 @@ from superqt.utils import signals_blocked
 from napari_dala.errors import DalaError
 from napari_dala.metrics.operating import at_sensitivity
 from napari_dala.plugin.learn.check_plots import UnitPlot, precision_of, reliability_of, roc_of
+from napari_dala.plugin.parts.cells import drop_cells
 from napari_dala.plugin.parts.notes import Note
 from napari_dala.plugin.viewer.plain_text import PlainLabel, plain_tip
 from napari_dala.results.model_check import PAGE_FILE, ModelCheck
@@ -135,9 +136,7 @@ class CheckPanel(QWidget):
     # What is called what
 
     def _tabulate(self, check: ModelCheck) -> None:
-        while item := self.matrix.takeAt(0):
-            if widget := item.widget():
-                widget.deleteLater()
+        drop_cells(self.matrix)
         self.cells.clear()
         few = len(check.classes) <= _NAMED_COLUMNS
         for number, name in enumerate(check.classes, 1):

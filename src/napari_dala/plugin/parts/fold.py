@@ -5,6 +5,8 @@ from __future__ import annotations
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QToolButton, QVBoxLayout, QWidget
 
+from napari_dala.plugin.parts.scrolling import scroll_to
+
 
 class Fold(QWidget):
     """A title to click, and below it, once it is open, a content.
@@ -28,6 +30,7 @@ class Fold(QWidget):
         self.button.setAutoRaise(True)
         self.button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         self.button.toggled.connect(self.open)
+        self.button.clicked.connect(self._show)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.button)
@@ -39,3 +42,8 @@ class Fold(QWidget):
         self.button.setChecked(is_open)
         self.button.setArrowType(Qt.ArrowType.DownArrow if is_open else Qt.ArrowType.RightArrow)
         self.content.setVisible(is_open)
+
+    def _show(self, is_open: bool) -> None:
+        """Scroll to what the user has opened: it may lie below the dock's end."""
+        if is_open:
+            scroll_to(self.content, asked=True)

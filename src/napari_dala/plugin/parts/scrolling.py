@@ -101,8 +101,8 @@ def same_place(*contents: QLayout) -> QStackedWidget:
     return stack
 
 
-def scroll_to(widget: QWidget) -> None:
-    """Bring a part of a dock into sight, once it has its place and the mouse is elsewhere."""
+def scroll_to(widget: QWidget, *, asked: bool = False) -> None:
+    """Bring a part of a dock into sight, once it has its place, and the mouse is elsewhere or the user asked for it."""
     area = widget.parent()
     while area is not None and not isinstance(area, _Area):
         area = area.parent()
@@ -111,7 +111,7 @@ def scroll_to(widget: QWidget) -> None:
     timer = QTimer(widget)  # the widget's: gone with it
 
     def scroll() -> None:
-        if not area.has_mouse:
+        if asked or not area.has_mouse:
             timer.deleteLater()
             if widget.isVisible():
                 area.ensureWidgetVisible(widget)
