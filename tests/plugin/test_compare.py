@@ -115,6 +115,15 @@ def test_it_ends_with_its_result_and_leaves_nothing(viewer: Viewer, qtbot: Any, 
     assert not compared.found.isVisible()
 
 
+def test_what_is_chosen_stays_when_another_result_comes(qtbot: Any, compared: Any, small_slide: Path) -> None:
+    compared.first.setCurrentIndex(1)
+    compared.second.setCurrentIndex(0)
+    has_run("c", "c" * 64, small_slide, 0.1)
+    compared._session.results_changed.emit()
+    qtbot.waitUntil(lambda: compared.first.count() == 3)
+    assert [box.currentText() for box in (compared.first, compared.second)] == ["b", "a"]
+
+
 def test_one_result_is_not_enough(viewer: Viewer, child: Any, qtbot: Any, small_slide: Path) -> None:
     has_run("a", "a" * 64, small_slide, 0.1)
     viewer.open(small_slide, plugin="napari-dala")

@@ -9,7 +9,7 @@ import pytest
 
 from napari_dala.model.catalog import ModelEntry
 from napari_dala.results.analysis import Analysis
-from napari_dala.results.by_model import last_results, results_by
+from napari_dala.results.by_model import last_results, results_by, results_in
 from napari_dala.results.loaded import load
 from napari_dala.results.opening import create_store, open_store
 from napari_dala.results.store import Setting
@@ -97,6 +97,10 @@ def test_a_loaded_result_names_its_model_as_it_is_called_now(run: Any) -> None:
     store = run("one", "a" * 64)
     assert load(store.path, name="mine").analysis.card.name == "mine"
     assert load(store.path).analysis.card.name == "one"
+    other = run("two", "b" * 64)
+    models = [ModelEntry("another", None, None, hash="c" * 64), entry(store, knows_hash=True)]
+    assert [one.card.name for one in results_in(store.path, models)] == ["renamed", "two"]
+    assert last_results(store.path, MPP, [entry(other, knows_hash=True, name="mine")]).card.name == "mine"
 
 
 def test_a_threshold_is_kept_for_each_model(run: Any) -> None:

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QFormLayout, QGridLayout, QHBoxLayout, QLabel, QPushButton, QWidget
 from superqt import QLabeledSlider
-from superqt.utils import create_worker, signals_blocked
+from superqt.utils import QSignalThrottler, create_worker
 
 from napari_dala.annotations.against_regions import against_regions
+from napari_dala.model.catalog import list_models
 from napari_dala.plugin.analyze.run import analyses_folder
 from napari_dala.plugin.annotate.drawing import drawing_of
 from napari_dala.plugin.parts.dock import Dock
 from napari_dala.plugin.parts.legend import swatch
 from napari_dala.plugin.parts.notes import Note
 from napari_dala.plugin.parts.scrolling import scrolling_layout
+from napari_dala.plugin.preferences import load_preferences
 from napari_dala.plugin.viewer.asked import COMPARE_KEY
 from napari_dala.plugin.viewer.comparison_layers import FIRST_ONLY, SECOND_ONLY, ComparisonLayers
 from napari_dala.plugin.viewer.plain_text import PlainLabel
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from napari_dala.slide import Slide
 
 _NOTHING = "Two results of one slide are needed: analyse it with two models."
-_MIDDLE = 50
+_MIDDLE, _LATER_MS = 50, 500
 
 Found = tuple["LoadedAnalysis", "LoadedAnalysis", ResultPair, list["ScoreTable | None"]]
 
@@ -62,7 +64,11 @@ class CompareWidget(Dock):
         self._choices: list[ModelResults] = []
         self._shown: ComparisonLayers | None = None
         self._spots: list[Spot] = []
-        self._at = -1
+        self._at, self._is_busy = -1, False
+        self._layer: Image | None = None
+        self._later = QSignalThrottler(parent=self)
+        self._later.setTimeout(_LATER_MS)
+        self._later.triggered.connect(self._look)
         self.nothing, self.error = Note("offer"), Note("error")
         self.first, self.second = QComboBox(), QComboBox()
         self.compare_button, self.close_button = QPushButton("Compare"), QPushButton("Close")
@@ -124,37 +130,67 @@ class CompareWidget(Dock):
         """List the results of the slide in hand; a comparison ends with the result that it is about."""
         if self._shown is not None and (self._session.results is not self._shown.first or not self._shown.is_whole):
             self.close_comparison()
-        slide = self._session.open_slide()
-        choices = [] if slide is None or slide.mpp is None else list(results_in(analyses_folder(slide) / STORE_FILE))
-        if choices != self._choices:
-            self._choices = choices
-            for number, box in enumerate((self.first, self.second)):
-                with signals_blocked(box):
-                    box.clear()
-                    box.addItems([_named(one, choices) for one in choices])
-                    box.setCurrentIndex(min(number, len(choices) - 1))
-        self.nothing.say(_NOTHING if len(choices) < 2 else "")
-        self.compare_button.setEnabled(len(choices) > 1)
+        if self._session.layer is not self._layer:
+            self._layer = self._session.layer
+            self._offer([])
+        self._later.throttle()
+        self._show_state()
+
+    def _look(self) -> None:
+        """Find the results of the slide in hand, in a thread."""
+        then = partial(self._on_found, self._layer)
+        create_worker(_results_of, self._session.open_slide(), _connect={"returned": then, "errored": self._on_error})
+
+    def _on_found(self, layer: Image | None, choices: list[ModelResults]) -> None:
+        if layer is self._layer and choices != self._choices:
+            self._offer(choices)
+            self._show_state()
+
+    def _offer(self, choices: list[ModelResults]) -> None:
+        """Let the boxes have other results to choose from; those that are chosen stay."""
+        chosen = self._chosen
+        if len(chosen) < 2 or any(one not in choices for one in chosen):
+            chosen = choices[:2]
+        self._choices = choices
+        for number, box in enumerate((self.first, self.second)):
+            box.clear()
+            box.addItems([_named(one, choices) for one in choices])
+            box.setCurrentIndex(choices.index(chosen[number]) if number < len(chosen) else len(choices) - 1)
+
+    @property
+    def _chosen(self) -> list[ModelResults]:
+        """The first and the second; fewer where there are not two."""
+        found = [box.currentIndex() for box in (self.first, self.second)]
+        return [self._choices[at] for at in found if 0 <= at < len(self._choices)]
+
+    def _show_state(self) -> None:
+        self.nothing.say(_NOTHING if len(self._choices) < 2 else "")
+        self.compare_button.setEnabled(len(self._choices) > 1 and not self._is_busy)
         self.close_button.setEnabled(self._shown is not None)
         self.found.setVisible(self._shown is not None)
 
     def compare(self) -> None:
         """Read both results and compare them, in a thread."""
         layer, slide = self._session.layer, self._session.open_slide()
-        chosen = [self._choices[box.currentIndex()] for box in (self.first, self.second)]
+        chosen = self._chosen
         self.error.say("")
-        if layer is None or slide is None:
+        if layer is None or slide is None or len(chosen) < 2:
             return
         if chosen[0] == chosen[1]:
             self.error.say("Choose two different results.")
             return
-        self.compare_button.setEnabled(False)
+        self._is_busy = True
+        self._show_state()
         create_worker(
             _read,
             slide,
             chosen,
             self._drawing.document,
-            _connect={"returned": partial(self._show, layer), "errored": self._on_error},
+            _connect={
+                "returned": partial(self._show, layer),
+                "errored": self._on_error,
+                "finished": self._on_finished,
+            },
         )
 
     def close_comparison(self) -> None:
@@ -196,13 +232,23 @@ class CompareWidget(Dock):
 
     def _on_error(self, error: Exception) -> None:
         self.error.say(str(error))
-        self.refresh()
+
+    def _on_finished(self) -> None:
+        self._is_busy = False
+        self._show_state()
+
+
+def _results_of(slide: Slide | None) -> list[ModelResults]:
+    """Return what models have found on a slide, under their names of today."""
+    if slide is None or slide.mpp is None:
+        return []
+    return list(results_in(analyses_folder(slide) / STORE_FILE, list_models(load_preferences().workspace)))
 
 
 def _read(slide: Slide, chosen: list[ModelResults], document: AnnotationDocument | None) -> Found:
     """Read two results and compare them, and each with what is drawn."""
     folder = analyses_folder(slide)
-    first, second = (load(folder, one.bundle_hash, one.setting) for one in chosen)
+    first, second = (load(folder, one.bundle_hash, one.setting, name=one.card.name) for one in chosen)
     figures = [None if document is None else against_regions(document, one.analysis) for one in (first, second)]
     return first, second, compare(first.analysis, second.analysis), figures
 

@@ -14,7 +14,7 @@ from napari_dala.slide.resolution import is_at
 from napari_dala.validation import read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
     from napari_dala.model.catalog import ModelEntry
@@ -29,7 +29,7 @@ class ModelResults:
     bundle_hash, setting
         As `open_store` takes them.
     card
-        The model's, as it was when it ran.
+        The model's, as it was when it ran, but for the name: see `results_in`.
     mpp
         Micrometres per level-0 pixel (x, y) that the analysis used.
     """
@@ -56,22 +56,34 @@ def results_by(entry: ModelEntry, path: Path, mpp: tuple[float, float]) -> Model
     return _best(path, mpp, lambda one: entry.made(one.bundle_hash, one.card))
 
 
-def last_results(path: Path, mpp: tuple[float, float]) -> ModelResults | None:
+def last_results(path: Path, mpp: tuple[float, float], models: Collection[ModelEntry] = ()) -> ModelResults | None:
     """Return the results that were written last, whichever model's, as `results_by` does, or None."""
-    return _best(path, mpp, lambda _: True)
+    return _best(path, mpp, lambda _: True, models)
 
 
-def _best(path: Path, mpp: tuple[float, float], is_wanted: Callable[[ModelResults], bool]) -> ModelResults | None:
+def _best(
+    path: Path,
+    mpp: tuple[float, float],
+    is_wanted: Callable[[ModelResults], bool],
+    models: Collection[ModelEntry] = (),
+) -> ModelResults | None:
     latest = _attributes(path).get("latest") or []
-    found = [one for one in results_in(path) if is_wanted(one)]
+    found = [one for one in results_in(path, models) if is_wanted(one)]
     found.sort(key=lambda one: (is_at(one.mpp, mpp), [one.setting, one.bundle_hash[:12]] == latest))
     return found[-1] if found else None
 
 
-def results_in(path: Path) -> Iterator[ModelResults]:
+def results_in(path: Path, models: Collection[ModelEntry] = ()) -> Iterator[ModelResults]:
     """Give all results in an `analysis.zarr` that hold a tile; some small files are read.
 
     A damaged header is passed over, the run that mends it names it.
+
+    Parameters
+    ----------
+    path
+        The `.zarr` folder; need not exist.
+    models
+        Results of one of these are under the name that it has now: a model that learned got its name after it had run.
     """
     for mark in sorted(path.glob("*/*/scored/c")):
         head, tiles = mark.parent.parent, mark.parent.parent.parent
@@ -79,6 +91,8 @@ def results_in(path: Path) -> Iterator[ModelResults]:
             about, setting = _attributes(head), Setting.from_attributes(_attributes(tiles)["setting"])
             card, bundle_hash = ModelCard.model_validate(about["card"]), str(about["bundle_hash"])
             scale_x, scale_y = setting.grid.scale
+            name = next((entry.name for entry in models if entry.made(bundle_hash, card)), card.name)
+            card = card.model_copy(update={"name": name})
             yield ModelResults(bundle_hash, tiles.name, card, (card.mpp / scale_x, card.mpp / scale_y))
         except (LookupError, TypeError, ValueError, ArithmeticError, ValidationError):
             continue

@@ -350,7 +350,7 @@ class AnalyzeWidget(Dock):
         self._found, results, text = None, self._session.results, ""
         if slide is not None and slide.mpp is not None and entry is not None and not self._runs_here:
             path = analyses_folder(slide) / STORE_FILE
-            self._found = results_by(entry, path, slide.mpp) or last_results(path, slide.mpp)
+            self._found = results_by(entry, path, slide.mpp) or last_results(path, slide.mpp, self.model_box.entries)
             text = offer_text(entry, slide.mpp, results.analysis.mpp if results else None, self._found)
         self.offer.say(text)
         offered = self._found is not None and results is None

@@ -202,7 +202,7 @@ class RegionPanel(QWidget):
         view.setStyleSheet("QHeaderView::section { padding: 2px; }")
         for column, name in enumerate(_COLUMNS[1:], 1):
             widest = "00.000" if name == "area_mm2" else "100%"
-            header.resizeSection(column, view.fontMetrics().horizontalAdvance(widest) + 12)
+            header.resizeSection(column, view.fontMetrics().horizontalAdvance(widest) + 6)
         below = QHBoxLayout()
         below.addWidget(self.count, 1)
         below.addWidget(self.copy_button)

@@ -383,6 +383,7 @@ def _make_list(
     if results is not None:
         store = open_store(analysis.store.path, results.bundle_hash, results.setting)
         found = Analysis(store)
+        found.card = results.card  # under the model's name of today
         other = opinion_elsewhere(analysis.grid, analysis.card, found, found.class_map())
     tiles = list_tiles(
         wanted.kind, analysis, opinion.called, class_index=wanted.class_index, labels=labels, other=other

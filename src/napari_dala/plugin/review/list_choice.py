@@ -8,6 +8,8 @@ from qtpy.QtCore import Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import QComboBox, QFormLayout, QWidget
 from superqt.utils import signals_blocked
 
+from napari_dala.model.catalog import list_models
+from napari_dala.plugin.preferences import load_preferences
 from napari_dala.results.by_model import results_in
 from napari_dala.results.tile_lists import ListKind, TileList, lists_of
 
@@ -72,7 +74,8 @@ class ListChoice(QWidget):
         if self._analysis is not None and self.compares:
             store = self._analysis.store
             mine = (store.bundle_hash, store.setting.key)
-            self._others = [one for one in results_in(store.path) if (one.bundle_hash, one.setting) != mine]
+            models = list_models(load_preferences().workspace)
+            self._others = [one for one in results_in(store.path, models) if (one.bundle_hash, one.setting) != mine]
             with signals_blocked(self.other_box):
                 self.other_box.clear()
                 self.other_box.addItems([one.card.name for one in self._others])
