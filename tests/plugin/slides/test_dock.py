@@ -360,3 +360,15 @@ def test_a_slide_that_is_opened_otherwise_comes_into_the_list_and_can_be_taken_o
     assert open_name(viewer) == "S1"
     slides.add([folder / "S1.tif"])
     qtbot.waitUntil(lambda: shown(slides, "Slide") == ["S1"], timeout=LONG)
+
+
+def test_long_names_have_the_room_that_a_wide_dock_leaves(
+    slides: SlidesWidget, folder: Path, viewer: Viewer, qtbot: Any
+) -> None:
+    first = sorted(folder.iterdir())[0]
+    first.rename(first.with_stem("H23-004711_A1_HE_breast-core-left"))
+    slides.add([folder])
+    qtbot.waitUntil(lambda: slides.model.rowCount() > 1, timeout=20_000)
+    qtbot.waitUntil(lambda: slides.table.columnWidth(0) > 126)
+    shown = sum(map(slides.table.columnWidth, range(3)))
+    assert shown <= slides.table.viewport().width() + 1, "status and the first share are in sight"

@@ -78,7 +78,6 @@ class SlidesWidget(Dock):
         self.previous_button, self.next_button = QPushButton("◀ Previous"), QPushButton("Next ▶")
         self.runs = QueuePanel(self.queue)
         self._results: ResultLayers | None = None  # of which the model was chosen last
-        self._is_fit = False  # the columns have the room that these rows need
         self._rested = QTimer(self)
         self._rested.setSingleShot(True)
         self._rested.setInterval(_RESTED_MS)
@@ -164,7 +163,6 @@ class SlidesWidget(Dock):
 
     def _on_model_chosen(self) -> None:
         self.model.show_card(self.entry.card if self.entry else None)
-        self._is_fit = False
         self.reader.read_all(self.entry)
 
     def _show_chosen_results(self) -> None:
@@ -187,9 +185,6 @@ class SlidesWidget(Dock):
 
     def _on_listed(self, fingerprints: set[str]) -> None:
         self.model.keep(fingerprints)
-        if fingerprints and not self._is_fit:
-            self._is_fit = True
-            self.table.fit()
         self._show_state()
 
     def _on_said(self, text: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSize, QSortFilterProxyModel, Qt, Signal  # type: ignore[attr-defined]
 from qtpy.QtGui import QFont, QIcon, QPixmap
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QLineEdit, QStyledItemDelegate, QTableView, QWidget
+from superqt.utils import QSignalDebouncer
 
 from napari_dala.annotations.slide_table import SlideRow, State, columns
 from napari_dala.plugin.viewer.plain_text import plain_tip
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     Index = QModelIndex
 
 _PICTURE_PX = 40
-_NAME_WIDTH, _STATE_WIDTH, _WIDEST, _AROUND = 126, 90, 150, 4  # px
+_NAME_WIDTH, _STATE_WIDTH, _WIDEST, _AROUND = 126, 90, 150, 4  # px; the first two at least, the third at most
+_SETTLED_MS = 200  # after the last new row
 # napari's themes draw a box that is not ticked in the table's own colour.
 _EMPTY_BOX = "QTableView::indicator:unchecked { border: 1px solid #808080; background: transparent; }"
 _Role = Qt.ItemDataRole
@@ -237,14 +239,25 @@ class SlideTable(QTableView):
         header.setSectionsMovable(True)
         header.setHighlightSections(False)
         self.fit()
+        self._new_rows = QSignalDebouncer(parent=self)
+        self._new_rows.setTimeout(_SETTLED_MS)
+        self._new_rows.triggered.connect(self.fit)
+        slides = order.sourceModel()
+        assert slides is not None
+        slides.rowsInserted.connect(self._new_rows.throttle)
+        slides.modelReset.connect(self._new_rows.throttle)
 
     def fit(self) -> None:
-        """Give each column the room that its heading and its cells need, within reason."""
+        """Give each column the room that its heading and its cells need, within reason.
+
+        A long name gets what status and the first share leave of the dock's width.
+        """
         self.resizeColumnsToContents()
         for column in range(1, self.model().columnCount()):  # type: ignore[union-attr]
             self.setColumnWidth(column, min(_WIDEST, self.columnWidth(column) + _AROUND))
-        self.setColumnWidth(0, _NAME_WIDTH)
-        self.setColumnWidth(1, _STATE_WIDTH)
+        self.setColumnWidth(1, max(_STATE_WIDTH, self.columnWidth(1)))
+        room = self.viewport().width() - self.columnWidth(1) - self.columnWidth(2)  # type: ignore[union-attr]
+        self.setColumnWidth(0, max(_NAME_WIDTH, min(self.columnWidth(0), room)))
 
     def selected(self) -> Iterable[int]:
         """Return the places of the rows that are selected."""
