@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from napari.settings import get_plugin_settings, get_settings
 
+from napari_dala.slide.backends.zarr_store import OME_ZARR_SUFFIXES
 from napari_dala.slide.open import OPENSLIDE_SUFFIXES, TIFF_SUFFIXES
 from napari_dala.workspace import workspace_folder
 
@@ -80,7 +81,7 @@ def prefer_own_reader(context: PluginContext) -> None:
     """
     if not load_preferences().own_slides:
         return
-    suffixes = (*OPENSLIDE_SUFFIXES, *TIFF_SUFFIXES)
+    suffixes = (*OPENSLIDE_SUFFIXES, *TIFF_SUFFIXES, *OME_ZARR_SUFFIXES)
     endings = (ending for suffix in suffixes for ending in (suffix, suffix.upper()))
     ours = [*(f"*{ending}" for ending in endings), ANY_FOLDER]
     plugins = get_settings().plugins
