@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.conftest import PaintAnalysis
 
 AT = (700, 900)
-DARK = shapely.box(200, 100, 400, 300)  # in QuPath's pixels: from the corner of the scan
+DARK = shapely.box(192, 96, 384, 288)  # in QuPath's pixels: from the corner of the scan
 
 
 @pytest.fixture(params=[write_scn, write_mrxs], ids=["scn", "mrxs"])
@@ -33,7 +33,7 @@ def glass(request: Any, tmp_path: Path) -> Path:
     """A slide with dark tissue at `DARK`, light elsewhere."""
     tissue = np.ascontiguousarray(immunohistochemistry()[:300, :400])
     tissue[:] = 230
-    tissue[100:300, 200:400] = (120, 40, 100)
+    tissue[96:288, 192:384] = (120, 40, 100)
     path: Path = request.param(tmp_path / "glass", tissue, AT)
     return path
 
