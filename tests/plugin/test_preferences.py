@@ -32,6 +32,7 @@ def test_defaults(plugin_page: Any) -> None:
         0,
         user_data_path("napari-dala", appauthor=False),
         own_slides=True,
+        local_copies=False,
         one_slide=False,
         start_page=True,
     )
@@ -45,9 +46,17 @@ def test_what_the_user_sets_is_read_and_saved(plugin_page: Any, tmp_path: Path) 
     plugin_page.files.workspace = "~/slides"
     plugin_page.files.own_slides = False
     plugin_page.files.one_slide = True
+    plugin_page.files.local_copies = True
     set_start_page(False)
     assert load_preferences() == Preferences(
-        "cpu", "bf16", 3, Path("~/slides").expanduser(), own_slides=False, one_slide=True, start_page=False
+        "cpu",
+        "bf16",
+        3,
+        Path("~/slides").expanduser(),
+        own_slides=False,
+        local_copies=True,
+        one_slide=True,
+        start_page=False,
     )
     assert "device: cpu" in (tmp_path / "napari-dala.yaml").read_text()
 

@@ -38,6 +38,8 @@ class Preferences:
         folder chosen under Preferences; with neither it is the user's data folder.
     own_slides
         Open slide files, TIFF and folders with our reader without asking.
+    local_copies
+        Copy a slide to the cache before it is analysed.
     one_slide
         Of several slides show the one in hand alone, instead of all beside each other.
     start_page
@@ -49,6 +51,7 @@ class Preferences:
     threads: int
     workspace: Path
     own_slides: bool
+    local_copies: bool
     one_slide: bool
     start_page: bool
 
@@ -62,6 +65,7 @@ def load_preferences() -> Preferences:
         threads=chosen.analysis.threads,
         workspace=workspace_folder(os.environ.get("DALA_WORKSPACE") or chosen.files.workspace),
         own_slides=chosen.files.own_slides,
+        local_copies=chosen.files.local_copies,
         one_slide=chosen.files.one_slide,
         start_page=chosen.help.start_page,
     )
