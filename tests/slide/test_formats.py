@@ -17,7 +17,7 @@ from napari_dala.slide import SlideError, open_slide
 from napari_dala.slide.backends.openslide import OpenSlideSlide
 from napari_dala.slide.base import downsample_of
 from napari_dala.slide.tiles import TileGrid, read_tiles
-from tests.drawn_slides import write_mrxs, write_scn
+from tests.drawn_slides import write_czi, write_mrxs, write_scn
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -257,6 +257,19 @@ def test_coordinates_begin_at_the_scan_as_in_qupath(tmp_path: Path, tissue: np.n
         expected = tissue[100 : 100 + 30 * down : down, 200 : 200 + 40 * down : down]
         assert np.abs(small - expected).mean() < 8
         assert (slide.read(-8, -8, 8, 8) == 255).all()
+
+
+def test_a_czi_opens_with_its_levels_and_its_resolution(tmp_path: Path, tissue: np.ndarray) -> None:
+    path = write_czi(tmp_path / "axio", tissue)
+    with open_slide(path) as slide:
+        assert (slide.facts.vendor, slide.dimensions) == ("zeiss", (400, 300))
+        assert [level.downsample for level in slide.levels] == [1, 4]
+        assert (slide.mpp, slide.mpp_source) == (pytest.approx((0.4, 0.4)), "file")
+        np.testing.assert_array_equal(slide.read(0, 0, 400, 300), tissue)
+        np.testing.assert_array_equal(slide.read(0, 0, 100, 75, 1), tissue[::4, ::4])
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(SlideError, match=r"^axio\.czi: "):
+        open_slide(path)
 
 
 def _described(kind: str) -> str:

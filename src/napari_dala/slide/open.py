@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from napari_dala.slide.base import Slide
 
-OPENSLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".dcm")
+OPENSLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".czi", ".dcm")
 TIFF_SUFFIXES = (".tif", ".tiff", ".qptiff")
 PHOTOGRAPH_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # and BigTIFF

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import os
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -134,8 +132,7 @@ class OmeZarrSlide(Slide):
         except Exception as error:  # codecs and stores raise what they like
             problem = error
         if not self._is_there():
-            lost = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-            raise SlideError(f"{self.name}: it is no longer there, or cannot be reached") from lost
+            self._say_lost()
         if problem is not None:
             reason = str(problem).partition("\n")[0]
             raise SlideError(
