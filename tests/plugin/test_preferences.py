@@ -11,6 +11,7 @@ from npe2 import PluginManifest
 from platformdirs import user_data_path
 from qtpy.QtWidgets import QCheckBox, QComboBox, QLineEdit, QSpinBox
 
+from napari_dala.plugin.analyze.run import asked_of
 from napari_dala.plugin.preferences import PLUGIN, Preferences, load_preferences, set_start_page
 
 if TYPE_CHECKING:
@@ -59,6 +60,12 @@ def test_what_the_user_sets_is_read_and_saved(plugin_page: Any, tmp_path: Path) 
         start_page=False,
     )
     assert "device: cpu" in (tmp_path / "napari-dala.yaml").read_text()
+
+
+def test_local_copies_are_asked_of_the_child_where_they_are_wanted(plugin_page: Any) -> None:
+    for wanted in (False, True):
+        plugin_page.files.local_copies = wanted
+        assert asked_of("f" * 32, Path("a.svs"), None, "default").local_copy is wanted
 
 
 @pytest.mark.parametrize(("field", "value"), [("device", "gpu"), ("precision", "fp16"), ("threads", -1)])

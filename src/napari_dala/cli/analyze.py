@@ -34,7 +34,7 @@ REQUEST = options_of(AnalysisRequest, AnalysisRequest.of, without={"slide", "out
 @with_options(request=REQUEST)
 def analyze(
     request: AnalysisRequest,
-    slides: list[Path] = typer.Argument(help="Slides, photographs or DICOM folders."),
+    slides: list[Path] = typer.Argument(help="Slides, photographs, DICOM folders, or OME-Zarr (also addresses)."),
     out: Path = typer.Option(..., "--out", help="Folder for the results, one folder a slide."),
     mpp: float | None = SLIDE_MPP,
     region: Path | None = typer.Option(None, help="GeoJSON of regions to analyse, level-0 pixels."),
@@ -129,10 +129,12 @@ def _opened(path: Path, request: AnalysisRequest, bar: Bar) -> Slide:
 
     if not request.local_copy:
         return open_slide(path, mpp=request.mpp)
-    task = bar.add_task("copying", total=None, **pace_fields())
+    task = bar.add_task("copying, MB", total=None, **pace_fields())
+
+    def show(done: int, total: int) -> None:
+        bar.update(task, completed=done // 10**6, total=total // 10**6)
+
     try:
-        return open_local_copy(
-            path, mpp=request.mpp, told=lambda done, total: bar.update(task, completed=done, total=total)
-        )
+        return open_local_copy(path, mpp=request.mpp, told=show)
     finally:
         bar.remove_task(task)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from napari_dala.errors import SlideError
 from napari_dala.files import open_to_append, open_to_read, replacing_folder, try_lock
 from napari_dala.slide.backends.dicom import dicom_files
-from napari_dala.slide.backends.zarr_store import is_zarr_folder
+from napari_dala.slide.backends.zarr_store import is_zarr_folder, ome_zarr_root
 from napari_dala.slide.open import open_slide
 from napari_dala.slide.remote import url_of
 from napari_dala.workspace import cache_folder
@@ -64,6 +64,7 @@ def open_local_copy(
     SlideError
         As `open_slide`; also where the copy is not what was read, or the slide was written to meanwhile.
     """
+    path = ome_zarr_root(path) or path
     if url_of(path) or not path.exists() or (parts := _parts(path)) is None:
         return open_slide(path, mpp=mpp)
     try:

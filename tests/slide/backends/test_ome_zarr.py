@@ -179,6 +179,14 @@ def test_what_is_no_ome_zarr_is_refused_in_one_line(tmp_path: Path, tissue: np.n
     assert "\n" not in str(caught.value)
 
 
+def test_chunks_that_would_take_all_memory_are_refused_before_one_is_read(tmp_path: Path, tissue: np.ndarray) -> None:
+    path = write_ome_zarr(tmp_path / "a.zarr", tissue, axes="tcyx", levels=1, version="0.4")
+    about = path / "0/.zarray"
+    about.write_text(json.dumps(json.loads(about.read_text()) | {"chunks": [1_000_000, 3, 64, 64]}))
+    with pytest.raises(SlideError, match="its chunks are too large"):
+        open_slide(path)
+
+
 def test_a_zip_that_is_cut_short_is_refused(tmp_path: Path, tissue: np.ndarray) -> None:
     path = zipped(write_ome_zarr(tmp_path / "a.zarr", tissue), tmp_path / "a.zarr.zip")
     path.write_bytes(path.read_bytes()[:-100])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -14,7 +15,7 @@ from pydantic import BaseModel, Field
 from napari_dala.errors import DalaError, SlideError
 from napari_dala.slide.backends.stains import are_red_green_blue, is_no_slide
 from napari_dala.slide.backends.zarr_store import opened_group, refuse_codecs
-from napari_dala.slide.base import Level, Slide, SlideFacts, downsample_of
+from napari_dala.slide.base import MOST_BYTES, Level, Slide, SlideFacts, downsample_of
 from napari_dala.slide.pictures import read_inside
 from napari_dala.slide.resolution import um_in
 from napari_dala.validation import conforming
@@ -227,8 +228,10 @@ def _check(picture: _Picture, name: str) -> None:
             f"{name}: axes {about.axes} of {' x '.join(map(str, first.shape))} {first.dtype}{stains}: a stack or "
             "stains one by one; a slide is 8-bit RGB or grey: export one plane as RGB"
         )
-    if 0 in first.shape or 0 in picture.arrays[-1].shape:
+    if any(0 in array.shape for array in picture.arrays):
         raise SlideError(f"{name}: a picture without pixels")
+    if any(math.prod(array.chunks) > MOST_BYTES for array in picture.arrays):
+        raise SlideError(f"{name}: its chunks are too large to be read at once; save it with chunks of 256 px")
 
 
 def _is_stain(channels: tuple[_Channel, ...]) -> bool:
