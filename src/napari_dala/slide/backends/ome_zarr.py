@@ -170,7 +170,7 @@ def _picture_in(group: zarr.Group, name: str) -> _Picture:
     slides = [one for one in pictures if not is_no_slide(one.about.multiscales[0].name or "")]
     if not slides:
         raise SlideError(f"{name}: no slide in it, only labels or pictures of the glass")
-    return max(slides, key=lambda one: one.sizes[0])
+    return max(slides, key=lambda one: math.prod(one.sizes[0]))
 
 
 def _series(group: zarr.Group) -> Iterator[zarr.Group]:
