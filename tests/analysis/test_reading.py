@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from skimage.data import immunohistochemistry
 
 from napari_dala.analysis import reading
 from napari_dala.analysis.engine import analyze
@@ -16,6 +18,8 @@ from napari_dala.errors import SlideError
 from napari_dala.inference.sampler import Sampler
 from napari_dala.results.tile_results import TileStatus
 from napari_dala.slide import open_slide
+from tests.drawn_slides import write_mrxs
+from tests.ome_zarrs import write_ome_zarr
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +37,8 @@ def lost(code: int = errno.EIO) -> SlideError:
 def test_what_the_file_system_says_may_pass() -> None:
     assert may_pass(lost())
     assert may_pass(lost(errno.ESTALE))
-    assert may_pass(SlideError(f"s.svs: cannot be decoded (Couldn't read: {os.strerror(errno.EIO)})"))
+    for code in (errno.EIO, errno.ENOENT):
+        assert may_pass(SlideError(f"s.svs: cannot be decoded (Couldn't read: {os.strerror(code)})"))
     damaged = SlideError("s.svs: pixels cannot be decoded")
     damaged.__cause__ = OSError("image file is truncated")  # Pillow's: no errno
     assert not may_pass(damaged)
@@ -91,7 +96,50 @@ def test_a_file_that_is_gone_ends_the_run_and_keeps_what_is_stored(
 ) -> None:
     unsteady.update({(row, column): 99 for row in (4,) for column in range(5)})
     with open_slide(drawn_slide) as slide:
-        with pytest.raises(SlideError, match="cannot be read"):
+        with pytest.raises(SlideError, match="cannot be read; what is done is kept: run it again"):
             analyze(slide, with_basis, tmp_path)
         unsteady.clear()
         assert analyze(slide, with_basis, tmp_path).analysed.any()
+
+
+def _mrxs(folder: Path, tissue: np.ndarray) -> tuple[Path, Path]:
+    path = write_mrxs(folder / "lost", tissue, (700, 900))
+    return path, path.with_suffix("")
+
+
+def _ome_zarr(folder: Path, tissue: np.ndarray) -> tuple[Path, Path]:
+    path = write_ome_zarr(folder / "lost.zarr", tissue)
+    return path, path
+
+
+@pytest.mark.parametrize("write", [_mrxs, _ome_zarr])
+def test_a_slide_that_vanishes_is_named_and_the_run_goes_on_when_it_is_back(
+    with_basis: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Any
+) -> None:
+    monkeypatch.setattr(reading, "_PAUSES_S", (0.0, 0.0))
+    tissue = np.ascontiguousarray(np.tile(immunohistochemistry(), (2, 2, 1))[:700, :800])
+    path, on_drive = write(tmp_path, tissue)
+    picture, read, some_are_done = Sampler.picture, [], threading.Event()
+
+    def lose(self: Sampler, *box: int) -> Any:
+        read.append(box)
+        if len(read) == 3:  # a block each
+            assert some_are_done.wait(30)
+            on_drive.rename(tmp_path / "away")
+        return picture(self, *box)
+
+    monkeypatch.setattr(with_basis, "batch_size", 4)
+    mpp = 1.9 * with_basis.bundle.card.mpp
+    with monkeypatch.context() as losing, open_slide(path, mpp=mpp) as slide:
+        losing.setattr(Sampler, "picture", lose)
+        with pytest.raises(SlideError, match=r"^lost\.\w+: .*run it again when") as caught:
+            analyze(slide, with_basis, tmp_path / "out", on_progress=lambda now: now.done and some_are_done.set())
+    assert "\n" not in str(caught.value)
+    (tmp_path / "away").rename(on_drive)
+    done: list[Progress] = []
+    with open_slide(path, mpp=mpp) as slide:
+        found = analyze(slide, with_basis, tmp_path / "out", on_progress=done.append)
+        whole = analyze(slide, with_basis, tmp_path / "whole")
+    assert 0 < done[0].done < done[-1].total, "what was done is not done again"
+    assert not (found.status == TileStatus.UNREADABLE).any()
+    np.testing.assert_array_equal(found.probability, whole.probability)

@@ -131,3 +131,37 @@ def test_a_slide_that_was_looked_at_is_not_opened_or_searched_again(
     seen, unseen = Analysis.open(tmp_path / "seen"), Analysis.open(tmp_path / "unseen")
     assert seen.analysed.any()
     assert (seen.probability[:, seen.analysed] == unseen.probability[:, unseen.analysed]).all()
+
+
+def test_a_slide_is_copied_first_where_that_is_asked_for(
+    drawn_slide: Path, with_basis: Predictor, tmp_path: Path, workspace: Path
+) -> None:
+    model, request, worker = tmp_path / "model.safetensors", _Request(), Worker()
+    with_basis.bundle.save(model)
+    values: dict[str, Any] = {"slide": drawn_slide, "model": model, "local_copy": True}
+    assert worker.look(request, asked=asked(**values)) == {}
+    assert not (workspace / "cache/slides").exists(), "looking ahead copies nothing"
+    worker.analyze(request, asked=asked(**values, out=tmp_path / "out"))
+    assert any(what.startswith("Copying the slide (") for what in request.doing)
+    assert len([*(workspace / "cache/slides").iterdir()]) == 1
+    assert Analysis.open(tmp_path / "out").analysed.any()
+
+
+def test_who_cancels_while_a_slide_is_copied_stops_that(drawn_slide: Path, tmp_path: Path, workspace: Path) -> None:
+    class _Later(_Request):
+        """Cancels once copying has begun."""
+
+        def listen(self, hear: Any) -> None:
+            self.hear = hear
+
+        def emit(self, event: str, **payload: Any) -> None:
+            super().emit(event, **payload)
+            if payload.get("what", "").startswith("Copying"):
+                self.hear("cancel", {})
+
+    big = tmp_path / "big.tiff"
+    big.write_bytes(drawn_slide.read_bytes() + bytes(16 << 20))
+    values = asked(slide=big, model="untrained", local_copy=True, out=tmp_path / "out")
+    assert Worker().analyze(_Later(), asked=values) == {"cancelled": True}
+    assert not [*(workspace / "cache/slides").iterdir()]
+    assert not (tmp_path / "out").exists()

@@ -285,14 +285,39 @@ def test_objects_that_are_no_annotations_label_nothing(tmp_path: Path, key: str,
     document = read_annotations(written(tmp_path, collection(feature(), *others)))
     assert len(document.annotations) == 1
     assert list(document.others) == others
-    assert not document.notes
+    (note,) = document.notes
+    assert "left out, for they are no drawn regions: 2 " in note
 
 
 @pytest.mark.parametrize("identity", ["PathTileObject", "TMACoreObject", "PathRootObject", "PathCellObject"])
 def test_old_ids_name_a_kind_and_a_file_without_annotations_says_so(tmp_path: Path, identity: str) -> None:
     document = read_annotations(written(tmp_path, collection(feature(identity=identity))))
     assert (len(document.annotations), len(document.others)) == (0, 1)
-    assert "no annotation, only 1" in document.notes[0]
+    kind = {"Cell": "cell", "Tile": "tile", "TMAC": "TMA core", "Root": "root object"}[
+        identity.removeprefix("Path")[:4]
+    ]
+    assert document.notes == (f"left out, for they are no drawn regions: 1 {kind}; they stay in the file",)
+
+
+def test_what_is_left_out_of_a_file_of_qupath_is_counted_by_kind(tmp_path: Path) -> None:
+    others = (
+        [feature(objectType="cell")] * 40
+        + [feature(objectType="tmaCore")] * 2
+        + [POINT, feature() | {"geometry": None}]
+    )
+    frame = feature(objectType="annotation", classification={"name": "Region*"})
+    drawn = [feature(objectType="annotation", classification={"name": "benign"}), feature(objectType="annotation")]
+    document = read_annotations(written(tmp_path, collection(frame, *drawn, *others)))
+    assert [item.class_name for item in document.annotations] == ["Region*", "benign", None]
+    assert document.notes == (
+        "left out, for they are no drawn regions: 40 cells, 2 TMA cores, 1 point, 1 object without an outline; "
+        "they stay in the file",
+    )
+    write_annotations(document, tmp_path / "again.geojson")
+    again = read_annotations(tmp_path / "again.geojson")
+    assert [item.class_name for item in again.annotations] == ["Region*", "benign", None]
+    assert [item.is_learned for item in again.classes] == [False, True]
+    assert (again.others, again.notes) == (document.others, document.notes)
 
 
 @pytest.mark.parametrize("name", ["childObjects", "children"])
@@ -308,7 +333,7 @@ def test_children_and_parts_of_collections_are_annotations_and_are_written(tmp_p
     write_annotations(document, tmp_path / "again.geojson")
     again = read_annotations(tmp_path / "again.geojson")
     assert [item.geometry for item in again.annotations] == [item.geometry for item in document.annotations]
-    assert (again.others, again.notes) == (document.others, ())
+    assert (again.others, again.notes) == (document.others, document.notes)
 
 
 @pytest.mark.parametrize(

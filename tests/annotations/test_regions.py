@@ -54,7 +54,7 @@ def test_reads_every_form_of_geojson(tmp_path: Path, content: Any, areas: list[f
 
 def test_says_what_it_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     read_regions(written(tmp_path, [FEATURE, {**FEATURE, "geometry": POINT}]))
-    assert "drawn.geojson: 1 shapes" in caplog.text
+    assert "drawn.geojson: left out, for they are no drawn regions: 1 point" in caplog.text
 
 
 @pytest.mark.parametrize(

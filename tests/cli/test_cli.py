@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ from napari_dala.cli import main
 from napari_dala.inference import predictor
 from napari_dala.model.bundle import untrained
 from napari_dala.results.analysis import Analysis
+from napari_dala.workspace import cache_folder
+from tests.ome_zarrs import served, write_ome_zarr, zipped
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -243,3 +246,38 @@ def test_the_demo_without_a_display_writes_its_results(run, tmp_path: Path) -> N
     for name in ("overview.png", "report.html", "tiles.csv", "regions.geojson"):
         (line,) = [line for line in out.splitlines() if line.endswith(name)]
         assert (tmp_path / line).stat().st_size > 0
+
+
+def test_analyze_reads_from_a_local_copy_where_that_is_asked_for(run, shared_data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "Erika Mustermann.svs"
+    shutil.copyfile(shared_data / SMALL_REGION, path)
+    code, _, err = run("analyze", path, "--out", tmp_path / "out", "--model", "untrained", "--local-copy")
+    assert code == 0, err
+    (folder,) = (tmp_path / "out").iterdir()
+    assert folder.name == "Erika_Mustermann-1d3c9b6d"
+    (copy,) = (cache_folder() / "slides").iterdir()
+    assert [file.name for file in copy.iterdir()] == ["slide.svs"]
+    code, _, err = run("analyze", path, "--out", tmp_path / "out", "--local-copy", "--scheduler", "local")
+    assert code == 2
+    assert "--local-copy do not go with --scheduler" in err
+
+
+def test_analyze_an_ome_zarr_wherever_it_is(run, tmp_path: Path) -> None:
+    tissue = np.ascontiguousarray(np.tile(immunohistochemistry(), (2, 2, 1)))
+    folder = write_ome_zarr(tmp_path / "drive/slide.ome.zarr", tissue)
+    packed = zipped(folder, tmp_path / "slide.ozx")
+    found = []
+    with served(tmp_path / "drive") as address:
+        for number, slide in enumerate((folder, packed, f"{address}/slide.ome.zarr")):
+            out = tmp_path / str(number)
+            code, _, err = run("analyze", slide, "--out", out, "--model", "untrained", "--device", "cpu")
+            assert code == 0, err
+            (results,) = out.iterdir()
+            found.append(Analysis.open(results))
+    assert found[0].analysed.any()
+    for other in found[1:]:
+        np.testing.assert_array_equal(other.probability, found[0].probability)
+        assert other.store.setting == found[0].store.setting
+    code, _, err = run("info", write_ome_zarr(tmp_path / "stains.zarr", tissue[..., :2], channels=()))
+    assert code == 2
+    assert err.startswith("dala: stains.zarr: axes cyx of 2 x 1024 x 1024 uint8: a stack or stains one by one")

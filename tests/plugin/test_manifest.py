@@ -10,6 +10,7 @@ from npe2 import PluginManager, PluginManifest
 import napari_dala
 from napari_dala.plugin.parts.dock import TITLES
 from napari_dala.plugin.preferences import PLUGIN
+from napari_dala.slide.backends.zarr_store import OME_ZARR_SUFFIXES
 from napari_dala.slide.open import OPENSLIDE_SUFFIXES, PHOTOGRAPH_SUFFIXES, TIFF_SUFFIXES
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def test_every_python_name_can_be_imported() -> None:
 def test_the_reader_claims_what_we_can_read_and_napari_cannot() -> None:
     (reader,) = manifest().contributions.readers
     claimed = {pattern.removeprefix("*") for pattern in reader.filename_patterns}
-    assert claimed == {*OPENSLIDE_SUFFIXES, *TIFF_SUFFIXES}
+    assert claimed == {*OPENSLIDE_SUFFIXES, *TIFF_SUFFIXES, *OME_ZARR_SUFFIXES}
     assert not claimed & set(PHOTOGRAPH_SUFFIXES)
 
 

@@ -11,6 +11,7 @@ from npe2 import PluginManifest
 from platformdirs import user_data_path
 from qtpy.QtWidgets import QCheckBox, QComboBox, QLineEdit, QSpinBox
 
+from napari_dala.plugin.analyze.run import asked_of
 from napari_dala.plugin.preferences import PLUGIN, Preferences, load_preferences, set_start_page
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def test_defaults(plugin_page: Any) -> None:
         0,
         user_data_path("napari-dala", appauthor=False),
         own_slides=True,
+        local_copies=False,
         one_slide=False,
         start_page=True,
     )
@@ -45,11 +47,25 @@ def test_what_the_user_sets_is_read_and_saved(plugin_page: Any, tmp_path: Path) 
     plugin_page.files.workspace = "~/slides"
     plugin_page.files.own_slides = False
     plugin_page.files.one_slide = True
+    plugin_page.files.local_copies = True
     set_start_page(False)
     assert load_preferences() == Preferences(
-        "cpu", "bf16", 3, Path("~/slides").expanduser(), own_slides=False, one_slide=True, start_page=False
+        "cpu",
+        "bf16",
+        3,
+        Path("~/slides").expanduser(),
+        own_slides=False,
+        local_copies=True,
+        one_slide=True,
+        start_page=False,
     )
     assert "device: cpu" in (tmp_path / "napari-dala.yaml").read_text()
+
+
+def test_local_copies_are_asked_of_the_child_where_they_are_wanted(plugin_page: Any) -> None:
+    for wanted in (False, True):
+        plugin_page.files.local_copies = wanted
+        assert asked_of("f" * 32, Path("a.svs"), None, "default").local_copy is wanted
 
 
 @pytest.mark.parametrize(("field", "value"), [("device", "gpu"), ("precision", "fp16"), ("threads", -1)])

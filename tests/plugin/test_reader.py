@@ -20,11 +20,14 @@ from napari.plugins.utils import get_preferred_reader
 from napari.settings import get_settings
 from npe2 import PluginManager
 from qtpy.QtWidgets import QFileDialog
+from skimage.data import immunohistochemistry
 from skimage.io import imsave
 
 from napari_dala.plugin.reader import get_reader
 from napari_dala.slide import open_slide
 from napari_dala.slide.pyramid import pyramid
+from tests.drawn_slides import write_mrxs, write_scn
+from tests.ome_zarrs import served, write_ome_zarr, zipped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,6 +87,51 @@ def test_a_dropped_slide_becomes_one_layer_in_micrometres(
     far_corner = layer.data_to_world([side - 1 for side in case.size])
     np.testing.assert_allclose(far_corner, [(side - 1) * (case.mpp or 1) for side in case.size], rtol=1e-9)
     assert messages() == []
+
+
+@pytest.mark.parametrize("kind", ["0.4", "0.5", "zip"])
+def test_a_dropped_ome_zarr_becomes_one_layer_in_micrometres(
+    viewer: Viewer, drop: Drop, tmp_path: Path, messages: Callable[[], list[str]], kind: str
+) -> None:
+    tissue = np.ascontiguousarray(immunohistochemistry()[:300, :400])
+    path = write_ome_zarr(tmp_path / "slide.ome.zarr", tissue, version="0.4" if kind == "0.4" else "0.5")
+    if kind == "zip":
+        path = zipped(path, tmp_path / "slide.zarr.zip")
+    assert not drop(viewer, path)
+    (layer,) = viewer.layers
+    assert layer.source.reader_plugin == OURS
+    assert layer.metadata["dala_slide"].path == path
+    np.testing.assert_array_equal(layer.data[0][:], tissue)
+    np.testing.assert_allclose(layer.data_to_world((299, 399)), (299 * 0.4, 399 * 0.4))
+    assert messages() == []
+
+
+def test_a_slide_at_an_address_opens_in_the_window(viewer: Viewer, tmp_path: Path) -> None:
+    tissue = np.ascontiguousarray(immunohistochemistry()[:300, :400])
+    write_ome_zarr(tmp_path / "slide.zarr", tissue)
+    with served(tmp_path) as address:
+        (layer,) = viewer.open(f"{address}/slide.zarr", plugin=OURS)
+        assert layer.name == "slide"
+        np.testing.assert_array_equal(layer.data[0][:], tissue)
+
+
+def test_fluorescence_in_ome_zarr_is_left_to_napari_with_the_reason(
+    viewer: Viewer, drop: Drop, tmp_path: Path, messages: Callable[[], list[str]]
+) -> None:
+    path = write_ome_zarr(tmp_path / "stains.zarr", np.zeros((64, 64, 5), np.uint8), levels=1, channels=())
+    assert not drop(viewer, path)
+    assert all("dala_slide" not in layer.metadata for layer in viewer.layers)
+    assert messages()[0].startswith("stains.zarr: axes cyx of 5 x 64 x 64")
+
+
+@pytest.mark.parametrize("write", [write_scn, write_mrxs])
+def test_a_slide_with_bounds_is_shown_from_its_scan_on(viewer: Viewer, drop: Drop, tmp_path: Path, write: Any) -> None:
+    tissue = np.ascontiguousarray(immunohistochemistry()[:300, :400])
+    assert not drop(viewer, write(tmp_path / "glass", tissue, (700, 900)))
+    (layer,) = viewer.layers
+    assert layer.data.shape == (300, 400, 3)
+    assert np.abs(layer.data[0][100:200, 100:300].astype(int) - tissue[100:200, 100:300]).mean() < 4
+    np.testing.assert_allclose(layer.data_to_world((100, 200)), (40, 80))
 
 
 def test_napari_asks_for_slides_only_until_we_were_chosen_once(

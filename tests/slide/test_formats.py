@@ -17,6 +17,7 @@ from napari_dala.slide import SlideError, open_slide
 from napari_dala.slide.backends.openslide import OpenSlideSlide
 from napari_dala.slide.base import downsample_of
 from napari_dala.slide.tiles import TileGrid, read_tiles
+from tests.drawn_slides import write_czi, write_mrxs, write_scn
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -242,48 +243,67 @@ def test_a_read_over_the_corner_begins_where_it_says(tmp_path: Path, tissue: np.
                 assert left == top
 
 
-_SCANNED = (
-    '<device model="m" version="1"/>',
-    "<scanSettings><objectiveSettings><objective>20</objective></objectiveSettings><illuminationSettings>"
-    "<numericalAperture>0.6</numericalAperture><illuminationSource>brightfield</illuminationSource>"
-    "</illuminationSettings></scanSettings>",
-)
-
-
-def _scn_image(number: int, size: tuple[int, int], at: tuple[int, int], nm: int, pages: range) -> str:
-    """Describe a picture on the glass as Leica's scanners do: its place in nm."""
-    levels = "".join(
-        f'<dimension sizeX="{size[0] >> 2 * r}" sizeY="{size[1] >> 2 * r}" r="{r}" ifd="{page}"/>'
-        for r, page in enumerate(pages)
-    )
-    return (
-        f'<image name="i{number}" uuid="urn:uuid:2{number}"><creationDate>2020-01-01T00:00:00Z</creationDate>'
-        f'{_SCANNED[0]}<pixels sizeX="{size[0]}" sizeY="{size[1]}">{levels}</pixels><view sizeX="{size[0] * nm}" '
-        f'sizeY="{size[1] * nm}" offsetX="{at[0] * nm}" offsetY="{at[1] * nm}" spacingZ="0"/>{_SCANNED[1]}</image>'
-    )
-
-
-def test_coordinates_begin_at_the_scan_as_in_qupath(tmp_path: Path, tissue: np.ndarray) -> None:
-    path = tmp_path / "glass.scn"
-    xml = (
-        '<?xml version="1.0"?><scn xmlns="http://www.leica-microsystems.com/scn/2010/10/01" uuid="urn:uuid:0">'
-        '<collection name="c" uuid="urn:uuid:1" sizeX="640000" sizeY="800000">'
-        f"{_scn_image(0, (160, 200), (0, 0), 4000, range(1))}{_scn_image(1, (400, 300), (700, 900), 400, range(1, 3))}"
-        "</collection></scn>"
-    )
-    with tifffile.TiffWriter(path, bigtiff=True) as tif:
-        options: dict[str, Any] = {"photometric": "rgb", "compression": "jpeg", "tile": (256, 256), "metadata": None}
-        tif.write(np.full((200, 160, 3), 250, np.uint8), description=xml, **options)
-        for step in (1, 4):
-            tif.write(tissue[::step, ::step], **options)
+@pytest.mark.parametrize("write", [write_scn, write_mrxs])
+def test_coordinates_begin_at_the_scan_as_in_qupath(tmp_path: Path, tissue: np.ndarray, write: Any) -> None:
+    path = write(tmp_path / "glass", tissue, (700, 900))
     with open_slide(path) as slide:
-        assert slide.facts.vendor == "leica"
+        assert slide.facts.vendor == {".scn": "leica", ".mrxs": "mirax"}[path.suffix]
         assert slide.dimensions == (400, 300)
+        assert slide.mpp == pytest.approx((0.4, 0.4))
         assert slide.properties["bounds"] == [700, 900, 400, 300]
         assert np.abs(slide.read(0, 0, 400, 300).astype(int) - tissue).mean() < 4
+        down = round(slide.levels[1].downsample)
         small = slide.read(200, 100, 40, 30, 1).astype(int)
-        assert np.abs(small - tissue[100:220:4, 200:360:4]).mean() < 8
+        expected = tissue[100 : 100 + 30 * down : down, 200 : 200 + 40 * down : down]
+        assert np.abs(small - expected).mean() < 8
         assert (slide.read(-8, -8, 8, 8) == 255).all()
+
+
+def test_a_czi_opens_with_its_levels_and_its_resolution(tmp_path: Path, tissue: np.ndarray) -> None:
+    path = write_czi(tmp_path / "axio", tissue)
+    with open_slide(path) as slide:
+        assert (slide.facts.vendor, slide.dimensions) == ("zeiss", (400, 300))
+        assert [level.downsample for level in slide.levels] == [1, 4]
+        assert (slide.mpp, slide.mpp_source) == (pytest.approx((0.4, 0.4)), "file")
+        np.testing.assert_array_equal(slide.read(0, 0, 400, 300), tissue)
+        np.testing.assert_array_equal(slide.read(0, 0, 100, 75, 1), tissue[::4, ::4])
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(SlideError, match=r"^axio\.czi: "):
+        open_slide(path)
+
+
+def _described(kind: str) -> str:
+    about = f"<DescriptionVersion>3</DescriptionVersion><ImageType>{kind}</ImageType><Objective>20x</Objective>"
+    return f"<PerkinElmer-QPI-ImageDescription>{about}</PerkinElmer-QPI-ImageDescription>"
+
+
+def write_qptiff(path: Path, tissue: np.ndarray, planes: int = 0) -> Path:
+    """Write a picture as Akoya's scanners do: thumbnail, levels, the whole glass and the label after it."""
+    plain: dict[str, Any] = {"metadata": None, "software": "PerkinElmer-QPI"}
+    tiled = plain | {"tile": (256, 256), "resolution": (20_000, 20_000), "resolutionunit": "CENTIMETER"}
+    with tifffile.TiffWriter(path) as tif:
+        for step in (1, 2, 4):
+            kind = _described("FullResolution" if step == 1 else "ReducedResolution")
+            for plane in range(planes or 1):
+                pixels = tissue[::step, ::step, plane % 3] if planes else tissue[::step, ::step]
+                stored = {"compression": "lzw" if planes else "jpeg", "subfiletype": int(step > 1)}
+                tif.write(np.ascontiguousarray(pixels), description=kind, **stored, **tiled)
+            if step == 1:
+                tif.write(np.ascontiguousarray(tissue[::8, ::8]), description=_described("Thumbnail"), **plain)
+        for kind in ("Overview", "Label"):
+            tif.write(np.full((900, 800, 3), 7, np.uint8), description=_described(kind), **plain)
+    return path
+
+
+def test_a_brightfield_qptiff_opens_and_fluorescence_is_refused(tmp_path: Path, tissue: np.ndarray) -> None:
+    with open_slide(write_qptiff(tmp_path / "light.qptiff", tissue)) as slide:
+        assert slide.dimensions == (400, 300)
+        assert [level.downsample for level in slide.levels] == [1, 2, 4]
+        assert (slide.mpp, slide.mpp_source) == (pytest.approx((0.5, 0.5)), "file")
+        assert np.abs(slide.read(0, 0, 400, 300).astype(int) - tissue).mean() < 4
+        assert not slide.is_photograph
+    with pytest.raises(SlideError, match=r"stains\.qptiff: axes CYX of 5 x 300 x 400: .*stains one by one"):
+        open_slide(write_qptiff(tmp_path / "stains.qptiff", tissue, planes=5))
 
 
 @pytest.fixture

@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
 _MOST_THREADS = 6  # more read no faster, and keep the others from the interpreter's lock
 _PAUSES_S = (0.2, 1.0)  # before a tile is read again that the file system would not give
-_PASSING = {os.strerror(code) for code in (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EACCES)}
+_PASSING = {
+    os.strerror(code)
+    for code in (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EACCES, errno.ENOENT, errno.EHOSTDOWN)
+}
 _BLOCKS_AHEAD = 2  # read before they are needed; more would make the order slow to follow the view
 
 
@@ -167,8 +170,8 @@ def _read_one_by_one(sampler: Sampler, position: tuple[int, int], tiles: list[tu
                 unreadable.append(tile)
                 continue
             failed.append(tile)
-            if len(failed) == len(tiles):
-                raise  # the file is gone, or its disk: what is stored is kept
+            if len(failed) == len(tiles):  # the file is gone, or its disk
+                raise SlideError(f"{error}; what is done is kept: run it again when the slide can be read") from error
     side = sampler.grid.tile_px
     none = torch.empty((0, side, side, 3), dtype=torch.uint8, device=sampler.device)
     return TileBlock(position, readable, torch.stack(pixels) if pixels else none, unreadable, failed)

@@ -21,15 +21,21 @@ from napari_dala.model.bundle_head import load_head
 from napari_dala.model.catalog import find_model
 from napari_dala.results.request import AnalysisRequest
 from napari_dala.slide import open_slide
+from napari_dala.slide.local_copy import open_local_copy
 from napari_dala.slide.tiles import TileGrid
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from napari_dala.jobs.child import Request
     from napari_dala.model.bundle_file import Bundle
     from napari_dala.results.progress import Progress
     from napari_dala.slide import Slide
+
+
+class _Cancelled(Exception):
+    """The user ended what is being done before the analysis."""
 
 
 class Worker:
@@ -75,21 +81,28 @@ class Worker:
         return self._predictor
 
     def look(self, request: Request, *, asked: dict[str, Any]) -> dict[str, Any]:
-        """Open a slide that may be analysed next, and find its tissue."""
+        """Open a slide that may be analysed next, and find its tissue; not where a copy will be analysed."""
         wanted = AnalysisRequest.of(**asked)
+        if wanted.local_copy:
+            return {}
         opened = self._taken(wanted)
         self._slide = _known_by(wanted), opened
         card = self.bundle(wanted.model).card
         tissue_tiles(opened, TileGrid.over(opened, card.tile_px, card.mpp))
         return {}
 
-    def _taken(self, wanted: AnalysisRequest) -> Slide:
-        """Return a slide, the one that was looked at if it is that; another one that was is closed."""
+    def _taken(self, wanted: AnalysisRequest, told: Callable[[int, int], None] | None = None) -> Slide:
+        """Return a slide, the one that was looked at if it is that; another one that was is closed.
+
+        `told` hears how much of it is copied, where a local copy is asked for.
+        """
         seen, self._slide = self._slide, None
         if seen is not None and seen[0] == _known_by(wanted):
             return seen[1]
         if seen is not None:
             seen[1].close()
+        if wanted.local_copy:
+            return open_local_copy(_file_of(wanted), mpp=wanted.mpp, told=told)
         return open_slide(_file_of(wanted), mpp=wanted.mpp)
 
     def analyze(self, request: Request, *, asked: dict[str, Any], view: list[float] | None = None) -> dict[str, Any]:
@@ -114,7 +127,16 @@ class Worker:
         def report(progress: Progress) -> None:
             request.emit("progress", **progress.as_json())
 
-        with self._taken(wanted) as opened:
+        def copied(done: int, total: int) -> None:
+            if control.is_cancelled:
+                raise _Cancelled
+            request.emit("doing", what=f"Copying the slide ({done / 1e9:.1f} of {total / 1e9:.1f} GB)")
+
+        try:
+            opened = self._taken(wanted, copied)
+        except _Cancelled:
+            return {"cancelled": True}
+        with opened:
             store = results_of(opened, bundle, choose_precision(wanted.precision, chosen), wanted)
             rescore(store, bundle, control, report)
             request.emit("opened")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
+from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain, islice
@@ -29,6 +30,7 @@ from napari_dala.annotations.geojson import (
     Feature,
     features_of,
     is_annotation,
+    kind_of,
     open_geojson,
     outline_of,
 )
@@ -36,6 +38,7 @@ from napari_dala.errors import AnnotationError
 from napari_dala.files import replacing, sweep
 from napari_dala.model.class_colors import PALETTE
 from napari_dala.validation import parse_json
+from napari_dala.words import counted
 from napari_dala.workspace import slide_folder
 
 if TYPE_CHECKING:
@@ -182,12 +185,13 @@ def _document(content: Any) -> AnnotationDocument:
     wrong: dict[str, str] = {}
     taken: set[str] = set()
     crossings_left = _MOST_CROSSINGS
-    total = no_annotations = 0
+    left_out: Counter[str] = Counter()
+    total = 0
     for total, (place, feature) in enumerate(features_of(content), 1):
         try:
             if not _is_region(feature):
                 others.append(feature)
-                no_annotations += not is_annotation(feature)
+                left_out[kind_of(feature)] += 1
                 continue
             outline = outline_of(feature["geometry"])
             if not outline.is_valid:
@@ -209,8 +213,9 @@ def _document(content: Any) -> AnnotationDocument:
     if wrong and len(wrong) == total:
         raise AnnotationError(f"not a GeoJSON file of regions: {_named(wrong)}")
     notes = [f"{len(wrong)} of {total} features cannot be read as regions: {_named(wrong)}"] if wrong else []
-    if no_annotations and not annotations:
-        notes.append(f"it holds no annotation, only {no_annotations} detections, cells, tiles or cores")
+    if left_out:
+        found = ", ".join(counted(number, kind) for kind, number in left_out.items())
+        notes.append(f"left out, for they are no drawn regions: {found}; they stay in the file")
     return AnnotationDocument(
         fingerprint=str(own.get("fingerprint") or ""),
         classes=tuple(classes.values()),

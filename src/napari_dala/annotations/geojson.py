@@ -21,10 +21,17 @@ if TYPE_CHECKING:
 Feature: TypeAlias = dict[str, Any]
 
 _FARTHEST = 1e9  # px: no slide is as large
-_FORMER_IDS = frozenset({"PathDetectionObject", "PathCellObject", "PathTileObject", "TMACoreObject", "PathRootObject"})
-_NO_ANNOTATION = frozenset(
-    {"detection", "cell", "tile", "tmacore", "tma_core", "root", *map(str.casefold, _FORMER_IDS)}
-)
+_FORMER_IDS = {  # of QuPath 0.2
+    "PathDetectionObject": "detection",
+    "PathCellObject": "cell",
+    "PathTileObject": "tile",
+    "TMACoreObject": "TMA core",
+    "PathRootObject": "root object",
+}
+_OBJECTS = {"detection": "detection", "cell": "cell", "tile": "tile", "root": "root object"}
+_OBJECTS |= {"tmacore": "TMA core", "tma_core": "TMA core"}
+_OBJECTS |= {former.casefold(): kind for former, kind in _FORMER_IDS.items()}
+_SHAPES = {"Point": "point", "MultiPoint": "point", "LineString": "line", "MultiLineString": "line"}
 _WRONG = (
     shapely.errors.ShapelyError,
     ValueError,
@@ -86,14 +93,29 @@ def features_of(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def is_annotation(feature: Feature) -> bool:
-    """Return False for QuPath's other objects: detections, cells, tiles, cores of a tissue array, roots.
+    """Return False for QuPath's other objects: detections, cells, tiles, cores of a tissue array, roots."""
+    return _object_of(feature) is None
 
-    Their kind stands in `objectType`; in `object_type` of QuPath 0.3, in the `id` of 0.2.
+
+def kind_of(feature: Feature) -> str:
+    """Return what a feature that is no region is, for a count: "cell", "point"."""
+    geometry = feature.get("geometry")
+    if (kind := _object_of(feature)) is not None:
+        return kind
+    if not isinstance(geometry, dict):
+        return "object without an outline"
+    return _SHAPES.get(str(geometry.get("type")), "empty outline")
+
+
+def _object_of(feature: Feature) -> str | None:
+    """Return which of QuPath's objects a feature is, None for an annotation.
+
+    Its kind stands in `objectType`; in `object_type` of QuPath 0.3, in the `id` of 0.2.
     """
     properties = feature.get("properties")
     said = properties if isinstance(properties, dict) else {}
     kind = said.get("objectType") or said.get("object_type") or said.get("type")
-    return str(kind).casefold() not in _NO_ANNOTATION and str(feature.get("id")) not in _FORMER_IDS
+    return _OBJECTS.get(str(kind).casefold()) or _FORMER_IDS.get(str(feature.get("id")))
 
 
 def outline_of(geometry: Feature) -> Area:

@@ -61,7 +61,7 @@ def read_regions(path: str | Path) -> list[Area]:
         raise AnnotationError(f"{path.name}: no region in it; {reasons}")
     for note in document.notes:
         _log.warning("%s: %s", path.name, note)
-    if left_out := len(document.annotations) + len(document.others) - len(regions):
+    if left_out := len(document.annotations) - len(regions):
         _log.warning("%s: %d shapes that ask for no area were left out", path.name, left_out)
     return regions
 

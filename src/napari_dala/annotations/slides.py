@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +17,7 @@ from napari_dala.files import write_text
 from napari_dala.results.opening import STORE_FILE
 from napari_dala.slide.base import MppSource, checked_mpp
 from napari_dala.slide.open import open_slide
+from napari_dala.slide.remote import absolute, exists
 from napari_dala.validation import read_as
 from napari_dala.workspace import slide_folder, workspace_folder
 
@@ -94,7 +94,7 @@ class AnnotatedSlide:
     def path(self) -> Path | None:
         """The slide's file, or None where it is unknown or gone."""
         path = self.note.path if self.note else None
-        return path if path is not None and os.path.exists(path) else None  # of `os`: it takes any name
+        return path if path is not None and exists(path) else None
 
     @property
     def annotations(self) -> Path:
@@ -197,7 +197,7 @@ def remember_slide(slide: Slide, folder: str | Path | None = None) -> Path:
         said_before = before is not None and before.mpp_source == "given" and slide.mpp_source != "given"
         known = before if before is not None and (slide.mpp is None or said_before) else slide
         note = SlideNote(
-            path=slide.path.absolute() if slide.path else None,
+            path=absolute(slide.path) if slide.path else None,
             dimensions=slide.dimensions,
             mpp=known.mpp,
             mpp_source=known.mpp_source,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
     from napari_dala.inference.predictor import Predictor
+    from napari_dala.slide import Slide
 
 REQUEST = options_of(AnalysisRequest, AnalysisRequest.of, without={"slide", "out", "mpp", "region", "threads"})
 
@@ -33,7 +34,7 @@ REQUEST = options_of(AnalysisRequest, AnalysisRequest.of, without={"slide", "out
 @with_options(request=REQUEST)
 def analyze(
     request: AnalysisRequest,
-    slides: list[Path] = typer.Argument(help="Slides, photographs or DICOM folders."),
+    slides: list[Path] = typer.Argument(help="Slides, photographs, DICOM folders, or OME-Zarr (also addresses)."),
     out: Path = typer.Option(..., "--out", help="Folder for the results, one folder a slide."),
     mpp: float | None = SLIDE_MPP,
     region: Path | None = typer.Option(None, help="GeoJSON of regions to analyse, level-0 pixels."),
@@ -50,8 +51,8 @@ def analyze(
     request = AnalysisRequest.of(**{**dict(request), **given})
     if not scheduler:
         folders = analyze_slides(slides, request, compiled=compiled)
-    elif compiled or request.decode_on_device:
-        raise DalaError("--compile and --decode-on-device do not go with --scheduler: leave them out")
+    elif compiled or request.decode_on_device or request.local_copy:
+        raise DalaError("--compile, --decode-on-device and --local-copy do not go with --scheduler: leave them out")
     else:
         from napari_dala.cli.cohort import analyze_on_cluster
 
@@ -91,10 +92,9 @@ def _analyze_one(path: Path, predictor: Predictor, request: AnalysisRequest, bar
     from napari_dala.analysis.engine import carry_out
     from napari_dala.results.progress import Progress
     from napari_dala.results.report.outputs import output_folder, write_outputs
-    from napari_dala.slide import open_slide
 
     start = time.perf_counter()
-    with open_slide(path, mpp=request.mpp) as slide:
+    with _opened(path, request, bar) as slide:
         assert request.out is not None
         folder = output_folder(request.out, slide, anonymous=request.anonymous)
         name = slide.fingerprint[:8] if request.anonymous else shown(slide.name)
@@ -120,3 +120,21 @@ def _analyze_one(path: Path, predictor: Predictor, request: AnalysisRequest, bar
         tell_no_tissue(path)
     damaged = [f"{line}: run it again" for line in analysis.store.damaged]
     return folder, "; ".join(line for line in (last.warning, *damaged) if line)
+
+
+def _opened(path: Path, request: AnalysisRequest, bar: Bar) -> Slide:
+    """Open a slide, from a local copy where that is asked for."""
+    from napari_dala.slide import open_slide
+    from napari_dala.slide.local_copy import open_local_copy
+
+    if not request.local_copy:
+        return open_slide(path, mpp=request.mpp)
+    task = bar.add_task("copying, MB", total=None, **pace_fields())
+
+    def show(done: int, total: int) -> None:
+        bar.update(task, completed=done // 10**6, total=total // 10**6)
+
+    try:
+        return open_local_copy(path, mpp=request.mpp, told=show)
+    finally:
+        bar.remove_task(task)

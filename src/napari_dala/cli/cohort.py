@@ -29,11 +29,12 @@ def analyze_on_cluster(slides: list[Path], request: AnalysisRequest, scheduler: 
     from napari_dala.results.analysis import Analysis
     from napari_dala.results.progress import Progress
     from napari_dala.results.tile_results import TileStatus
+    from napari_dala.slide.remote import absolute
 
     file = find_model(request.model)
     bundle = load_head(request.model)  # its hash is wanted, its trunk is not
     warn_of(bundle.card)
-    paths = list(dict.fromkeys(path.absolute() for path in slides))
+    paths = list(dict.fromkeys(absolute(path) for path in slides))
     assert request.out is not None
     model = request.model if file is None or request.model in BUILT_IN else str(file.absolute())
     everywhere = request.model_copy(update={"out": request.out.absolute(), "model": model})

@@ -12,16 +12,21 @@ from qtpy.QtWidgets import QApplication, QFileDialog
 from napari_dala.errors import SlideError
 from napari_dala.plugin.reader import slide_layer
 from napari_dala.plugin.viewer.plain_text import without_tags
+from napari_dala.slide.backends.zarr_store import OME_ZARR_SUFFIXES
 from napari_dala.slide.open import OPENSLIDE_SUFFIXES, PHOTOGRAPH_SUFFIXES, TIFF_SUFFIXES, open_slide
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
-_PATTERNS = " ".join(f"*{suffix}" for suffix in (*OPENSLIDE_SUFFIXES, *TIFF_SUFFIXES, *PHOTOGRAPH_SUFFIXES))
+_SUFFIXES = (*OPENSLIDE_SUFFIXES, *TIFF_SUFFIXES, *OME_ZARR_SUFFIXES, *PHOTOGRAPH_SUFFIXES)
+_PATTERNS = " ".join(f"*{suffix}" for suffix in _SUFFIXES) + " zarr.json .zattrs"
 
 
 def open_slide_dialog(viewer: Viewer) -> None:
-    """Ask for a slide or photograph and add it to the viewer; of a DICOM slide, choose any of its files."""
+    """Ask for a slide or photograph and add it to the viewer.
+
+    Of a DICOM slide choose any of its files, of an OME-Zarr its zarr.json or .zattrs.
+    """
     path, _ = QFileDialog.getOpenFileName(
         QApplication.activeWindow(), "Open slide", get_open_history()[0], f"Slides ({_PATTERNS});;All files (*)"
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from napari.settings import get_plugin_settings, get_settings
 
+from napari_dala.slide.backends.zarr_store import OME_ZARR_SUFFIXES
 from napari_dala.slide.open import OPENSLIDE_SUFFIXES, TIFF_SUFFIXES
 from napari_dala.workspace import workspace_folder
 
@@ -37,6 +38,8 @@ class Preferences:
         folder chosen under Preferences; with neither it is the user's data folder.
     own_slides
         Open slide files, TIFF and folders with our reader without asking.
+    local_copies
+        Copy a slide to the cache before it is analysed.
     one_slide
         Of several slides show the one in hand alone, instead of all beside each other.
     start_page
@@ -48,6 +51,7 @@ class Preferences:
     threads: int
     workspace: Path
     own_slides: bool
+    local_copies: bool
     one_slide: bool
     start_page: bool
 
@@ -61,6 +65,7 @@ def load_preferences() -> Preferences:
         threads=chosen.analysis.threads,
         workspace=workspace_folder(os.environ.get("DALA_WORKSPACE") or chosen.files.workspace),
         own_slides=chosen.files.own_slides,
+        local_copies=chosen.files.local_copies,
         one_slide=chosen.files.one_slide,
         start_page=chosen.help.start_page,
     )
@@ -80,7 +85,7 @@ def prefer_own_reader(context: PluginContext) -> None:
     """
     if not load_preferences().own_slides:
         return
-    suffixes = (*OPENSLIDE_SUFFIXES, *TIFF_SUFFIXES)
+    suffixes = (*OPENSLIDE_SUFFIXES, *TIFF_SUFFIXES, *OME_ZARR_SUFFIXES)
     endings = (ending for suffix in suffixes for ending in (suffix, suffix.upper()))
     ours = [*(f"*{ending}" for ending in endings), ANY_FOLDER]
     plugins = get_settings().plugins

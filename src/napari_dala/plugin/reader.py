@@ -15,8 +15,7 @@ from superqt.utils import ensure_main_thread
 from napari_dala.errors import SlideError
 from napari_dala.plugin.viewer.plain_text import without_tags
 from napari_dala.plugin.viewer.scale_bar import show_scale_bar
-from napari_dala.slide.backends.dicom import dicom_files
-from napari_dala.slide.open import OPENSLIDE_SUFFIXES, open_slide
+from napari_dala.slide.open import OPENSLIDE_SUFFIXES, is_slide_folder, open_slide
 from napari_dala.slide.pyramid import pyramid
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def get_reader(path: str | list[str]) -> ReaderFunction | None:
     path
         A file or folder; a list (files to be stacked) is no slide.
     """
-    if isinstance(path, list) or (Path(path).is_dir() and not dicom_files(Path(path))):
+    if isinstance(path, list) or (Path(path).is_dir() and not is_slide_folder(Path(path))):
         return _only_other(path)
     try:
         slide = open_slide(path)

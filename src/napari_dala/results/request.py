@@ -52,6 +52,8 @@ class AnalysisRequest(BaseModel):
     """Of the processor for the network; 0 for all."""
     decode_on_device: bool = False
     """Decode JPEG tiles on the GPU; damage within a tile may go unnoticed."""
+    local_copy: bool = False
+    """Copy slides to this machine's cache first, for drives that are slow or come and go."""
     annotations: Path | None = None
     """GeoJSON whose regions Ink* and Blur* stand for the ink and blur that are found; by default the slide's own."""
     keep_artefacts: bool = False

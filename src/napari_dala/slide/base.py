@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from abc import ABC, abstractmethod
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from math import floor
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 from napari_dala.errors import SlideError
 from napari_dala.slide.thumbnail import draw_thumbnail
@@ -190,6 +192,14 @@ class Slide(ABC):
         """
         downsample = self.levels[level].downsample
         return floor(x / downsample + 0.5), floor(y / downsample + 0.5)
+
+    def _say_lost(self) -> NoReturn:
+        """Raise what is raised where the file, or the drive or server that it lies on, is gone: it may come back.
+
+        Its cause is what tells it from damage.
+        """
+        gone = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        raise SlideError(f"{self.name}: it is no longer there, or cannot be reached") from gone
 
     def close(self) -> None:  # noqa: B027  (a picture in memory holds no file)
         """Release the file."""

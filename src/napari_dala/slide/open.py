@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 import openslide
 
 from napari_dala.errors import SlideError
-from napari_dala.slide.backends.dicom import dicom_file
+from napari_dala.slide.backends.dicom import dicom_file, dicom_files
 from napari_dala.slide.backends.image import ImageSlide, open_image
+from napari_dala.slide.backends.ome_zarr import OmeZarrSlide
 from napari_dala.slide.backends.openslide import OpenSlideSlide
 from napari_dala.slide.backends.tifffile import TiffSlide, refuse_for_openslide
 from napari_dala.slide.backends.tiled_tiff import TiledTiffSlide
+from napari_dala.slide.backends.zarr_store import is_zarr_folder, ome_zarr_root
 from napari_dala.slide.base import checked_mpp
+from napari_dala.slide.remote import url_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,8 +24,8 @@ if TYPE_CHECKING:
 
     from napari_dala.slide.base import Slide
 
-OPENSLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".dcm")
-TIFF_SUFFIXES = (".tif", ".tiff")
+OPENSLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".czi", ".dcm")
+TIFF_SUFFIXES = (".tif", ".tiff", ".qptiff")
 PHOTOGRAPH_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # and BigTIFF
 _UNKNOWN = "not a slide in a known format, or cut short; copy the file again"
@@ -36,15 +39,16 @@ def open_slide(
     Parameters
     ----------
     path_or_array
-        A slide or picture file, a folder holding one DICOM slide, or an (h, w, 3) uint8 array.
+        A slide or picture file, a folder holding one DICOM slide, an OME-Zarr (folder, zip file or address), or an
+        (h, w, 3) uint8 array.
     mpp
         Micrometres per level-0 pixel, one number or (x, y); wins over what the file says.
 
     Returns
     -------
     Slide
-        By content: scanners' formats are OpenSlide's, but for the JPEG tiles of SVS; other TIFF is tifffile's, and
-        pictures are Pillow's.
+        By content: scanners' formats are OpenSlide's, but for the JPEG tiles of SVS; other TIFF is tifffile's,
+        OME-Zarr is zarr's, and pictures are Pillow's.
 
     Raises
     ------
@@ -68,11 +72,18 @@ def open_slide(
         raise SlideError(f"{path.name}: cannot be read: {error.strerror or error}") from error
 
 
+def is_slide_folder(path: Path) -> bool:
+    """Return whether a folder is a slide as a whole: an OME-Zarr, or the files of DICOM slides."""
+    return path.is_dir() and (is_zarr_folder(path) or bool(dicom_files(path)))
+
+
 def _open_file(path: Path, mpp: float | tuple[float, float] | None) -> Slide:
-    if not path.exists():
+    if not url_of(path) and not path.exists():
         raise SlideError(f"{path}: no such file")
     if path.is_file() and path.stat().st_size == 0:
         raise SlideError(f"{path.name}: the file is empty")
+    if (root := ome_zarr_root(path)) is not None:
+        return OmeZarrSlide(root, mpp)
     try:
         if path.is_dir() or path.suffix.lower() == ".dcm":
             return OpenSlideSlide(path, mpp, dicom_file(path))

@@ -24,7 +24,7 @@ from napari_dala.plugin.analyze.result_panel import ResultPanel
 from napari_dala.plugin.analyze.run import (
     AnalysisRun,
     analyses_folder,
-    given_mpp,
+    look_for,
     progress_text,
     request_for,
     tiles_text,
@@ -38,7 +38,6 @@ from napari_dala.plugin.warm_child import warm_child
 from napari_dala.results.by_model import ModelResults, last_results, results_by
 from napari_dala.results.loaded import LoadedAnalysis, load, make_ready
 from napari_dala.results.opening import STORE_FILE
-from napari_dala.results.request import AnalysisRequest
 
 if TYPE_CHECKING:
     import napari
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
     from napari_dala.model.catalog import ModelEntry
     from napari_dala.plugin.viewer.result_layers import ResultLayers
     from napari_dala.results.progress import Progress
+    from napari_dala.results.request import AnalysisRequest
 
 _SETTLED_MS = 1000  # after which the dock is there, and nobody will have pressed Run
 _WAITING_MS = 500  # between updates of how long it takes
@@ -233,7 +233,7 @@ class AnalyzeWidget(Dock):
         slide, entry = self._session.open_slide(), self.entry
         if slide is None or slide.path is None or slide.mpp is None or slide.is_photograph or entry is None:
             return
-        wanted = AnalysisRequest.of(slide=slide.path, mpp=given_mpp(slide), model=str(entry.path or entry.name))
+        wanted = look_for(slide, slide.path, entry.path or entry.name)
         if wanted != self._looked_at:
             self._looked_at = wanted
             self._child.request("look", asked=wanted.as_json())

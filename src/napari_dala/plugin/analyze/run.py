@@ -334,7 +334,14 @@ def asked_of(
         device=preferences.device,
         precision=preferences.precision,
         threads=preferences.threads,
+        local_copy=preferences.local_copies,
     )
+
+
+def look_for(slide: Slide, path: Path, model: Path | str) -> AnalysisRequest:
+    """Return what is asked of the child before Run is pressed: to find the tissue of the slide in hand."""
+    local_copy = load_preferences().local_copies
+    return AnalysisRequest.of(slide=path, mpp=given_mpp(slide), model=str(model), local_copy=local_copy)
 
 
 def given_mpp(slide: Slide) -> tuple[float, float] | None:

@@ -1,4 +1,4 @@
-"""Slides that OpenSlide reads: SVS, NDPI, MRXS, SCN, BIF, VMS and DICOM."""
+"""Slides that OpenSlide reads: SVS, NDPI, MRXS, SCN, BIF, VMS, CZI and DICOM."""
 
 from __future__ import annotations
 
@@ -55,11 +55,22 @@ class OpenSlideSlide(Slide):
             self._handles.append(handle)
         return handle
 
-    def _reopen(self) -> openslide.OpenSlide:
-        with self._lock:
-            self._handles.remove(self._local.handle)
-        self._local.handle.close()
-        return self._open()
+    def _handle(self) -> openslide.OpenSlide:
+        """Return this thread's handle."""
+        handle = getattr(self._local, "handle", None)
+        try:
+            return handle or self._open()
+        except openslide.OpenSlideError:  # which it did not when the slide was opened
+            self._say_lost()
+
+    def _drop(self) -> None:
+        """Close this thread's handle."""
+        handle = getattr(self._local, "handle", None)
+        if handle is not None:
+            with self._lock:
+                self._handles.remove(handle)
+            handle.close()
+            self._local.handle = None
 
     def corner(self, x: int, y: int, level: int) -> tuple[float, float]:
         """See `Slide.corner`; OpenSlide interpolates."""
@@ -93,15 +104,17 @@ class OpenSlideSlide(Slide):
     def _region(
         self, start: tuple[int, int], size: tuple[int, int], level: int, asked: tuple[int, int]
     ) -> NDArray[np.uint8]:
-        handle = getattr(self._local, "handle", None) or self._open()
         try:
+            region = self._handle().read_region(start, level, size)
+        except openslide.OpenSlideError:
+            self._drop()
             try:
-                region = handle.read_region(start, level, size)
-            except openslide.OpenSlideError:
-                region = self._reopen().read_region(start, level, size)
-        except openslide.OpenSlideError as error:
-            self._reopen()
-            raise SlideError(f"{self.name}: pixels at {asked} of level {level} cannot be decoded ({error})") from error
+                region = self._handle().read_region(start, level, size)
+            except openslide.OpenSlideError as error:
+                self._drop()
+                raise SlideError(
+                    f"{self.name}: pixels at {asked} of level {level} cannot be decoded ({error})"
+                ) from error
         return over(np.asarray(region), self.facts.background)
 
     def close(self) -> None:

@@ -15,9 +15,11 @@ import tifffile
 from napari_dala.errors import SlideError
 from napari_dala.slide.backends.jpeg_tiles import JpegTiles
 from napari_dala.slide.backends.page_tiles import PageTiles
+from napari_dala.slide.backends.stains import are_red_green_blue, is_no_slide
 from napari_dala.slide.backends.stored_tiles import SharedFile
 from napari_dala.slide.base import Level, Slide, SlideFacts, downsample_of
 from napari_dala.slide.colours import is_turned, stored_box, upright
+from napari_dala.slide.resolution import um_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,18 +28,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _Number = TypeVar("_Number", int, float)
-_UM = {"um": 1.0, "micron": 1.0, "micrometer": 1.0, "micrometre": 1.0}
-_UM |= {"pm": 1e-6, "å": 1e-4, "nm": 1e-3, "nanometer": 1e-3, "nanometre": 1e-3}
-_UM |= {"mm": 1e3, "millimeter": 1e3, "millimetre": 1e3, "cm": 1e4, "centimeter": 1e4, "centimetre": 1e4}
-_UM |= {"dm": 1e5, "m": 1e6, "meter": 1e6, "metre": 1e6, "inch": 25400.0, "in": 25400.0}
 _UM_PER_RESOLUTION_UNIT = {2: 25400.0, 3: 10000.0}  # inch, centimetre
 _PIXELS_OF = "napari-dala pixels of "
 _IDENTITY_DIGITS = 64
 _BACKGROUND = (255, 255, 255)
+_OME_WHITE = -1  # signed RGBA
 _SAME_COLOUR = 2.0  # grey levels between the means of one tile by two readers; a wrong colour space gives tens
-_NO_SLIDE = re.compile(r"\b(label|macro|thumbnail|overview|barcode)(\s*image)?[\W\d]*$", re.IGNORECASE)
 _HARMLESS = re.compile("TiffTag.fromfile|GDAL_NODATA|ignoring predictor|subfiletype|imagej_metadata")  # of odd tags
-_OME_RED_GREEN_BLUE = ["-16776961", "16711935", "65535"]  # signed RGBA
 
 
 def write_pixels(slide: Slide, path: Path) -> None:
@@ -171,7 +168,7 @@ def _slide_in(tiff: tifffile.TiffFile, name: str) -> tifffile.TiffPageSeries:
     SlideError
         When there is none, or it is a stack, of many stains or not 8-bit.
     """
-    images = [one for one in tiff.series if "X" in one.axes and "Y" in one.axes and not _NO_SLIDE.search(one.name)]
+    images = [one for one in tiff.series if "X" in one.axes and "Y" in one.axes and not is_no_slide(one.name)]
     full = [one for one in images if not one.keyframe.is_reduced] or images
     if not full:
         raise SlideError(f"{name}: no slide in it, only labels or pictures of the glass")
@@ -192,14 +189,11 @@ def _is_rgb_in_planes(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) 
     if pixels is None or (series.axes, series.shape[0]) != ("CYX", 3):
         return False
     channels = pixels.findall("{*}Channel")
-    named = [channel.get("Name", "").casefold() for channel in channels]
-    coloured = [channel.get("Color", "-1") for channel in channels]
-    stained = any(channel.get("Fluor") or channel.get("EmissionWavelength") for channel in channels)
-    return (
-        not stained
-        and (not any(named) or named in (["r", "g", "b"], ["red", "green", "blue"]))
-        and (set(coloured) <= {"-1"} or coloured == _OME_RED_GREEN_BLUE)
-    )
+    if any(channel.get("Fluor") or channel.get("EmissionWavelength") for channel in channels):
+        return False
+    colours = [int(channel.get("Color", _OME_WHITE)) for channel in channels]
+    shown = [f"{colour >> 8 & 0xFFFFFF:06X}" if colour != _OME_WHITE else "" for colour in colours]
+    return are_red_green_blue([channel.get("Name", "") for channel in channels], shown)
 
 
 def _levels(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries, name: str) -> list[_Page]:
@@ -275,24 +269,18 @@ def _mpp(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> tuple[floa
     """Read um per pixel from OME-XML, else from the resolution tags when they, or ImageJ's description, have a unit."""
     if (pixels := _ome_pixels(tiff, series)) is not None and pixels.get("PhysicalSizeX"):
         sizes = [
-            float(pixels.get(f"PhysicalSize{axis}") or 0) * _um(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
+            float(pixels.get(f"PhysicalSize{axis}") or 0) * um_in(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
             for axis in "XY"
         ]
         return (sizes[0], sizes[1]) if min(sizes) > 0 else None
     tags = series.keyframe.tags
     unit = _UM_PER_RESOLUTION_UNIT.get(int(tags.valueof("ResolutionUnit", 2)), 0.0)
     if tiff.is_imagej and tiff.imagej_metadata:
-        unit = _um(str(tiff.imagej_metadata.get("unit", ""))) or unit
+        unit = um_in(str(tiff.imagej_metadata.get("unit", ""))) or unit
     if not unit or "XResolution" not in tags or "YResolution" not in tags:
         return None
     per_unit = [tags[name].value[0] / max(tags[name].value[1], 1) for name in ("XResolution", "YResolution")]
     return (unit / per_unit[0], unit / per_unit[1]) if min(per_unit) > 0 else None
-
-
-def _um(unit: str) -> float:
-    """Return how many micrometres a unit is, 0 where it is no length; micro is written in many ways."""
-    plain = unit.strip().casefold().replace("\\u00b5", "u")
-    return _UM.get(plain.replace("µ", "u").replace("\u03bc", "u"), 0) or _UM.get(plain.removesuffix("s"), 0)
 
 
 def _ome_pixels(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> ElementTree.Element | None:

@@ -19,6 +19,7 @@ from napari_dala.annotations.held_out import HELD_OUT
 from napari_dala.errors import AnnotationError, JobError, SlideError
 from napari_dala.jobs.job import Job
 from napari_dala.model.catalog import find_model
+from napari_dala.slide.remote import absolute, exists
 from napari_dala.training.epochs import Epoch as Epoch
 from napari_dala.validation import Mpp, conforming, first_problem, read_json
 
@@ -259,8 +260,8 @@ def create_finetune_job(folder: str | Path, config: FinetuneConfig) -> Job:
     copies: dict[str, Path] = {}
     slides = []
     for number, one in enumerate(config.slides, 1):
-        slide, annotations = (Path(os.path.expanduser(path)).absolute() for path in (one.slide, one.annotations))
-        if not os.path.exists(slide):
+        slide, annotations = (absolute(Path(os.path.expanduser(path))) for path in (one.slide, one.annotations))
+        if not exists(slide):
             raise SlideError(f"{slide}: there is no such file")
         read_annotations(annotations)
         copy = f"annotations/{number:03}.geojson"  # a file's name may be a patient's
