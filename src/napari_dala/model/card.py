@@ -37,6 +37,10 @@ Threshold = Annotated[float, Field(gt=0, lt=1)]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 UNTRAINED_WARNING = "untrained: random weights, its numbers mean nothing"
+TRUNK_ONLY_WARNING = (
+    "untrained beyond its trunk: attention and head are random, its numbers mean nothing; let it learn first "
+    "(Annotate & learn, or dala finetune)"
+)
 
 
 class ClassInfo(BaseModel):
@@ -69,6 +73,8 @@ class ModelCard(BaseModel):
         Index of the class that is shown and exported first; the last class by default.
     trained : bool
         Whether every weight was trained; if not, `warning` says so wherever numbers are shown.
+    trunk_only : bool
+        Whether, of a model that is not trained, the trunk is: it was imported, and the model must learn first.
     training, metrics : dict
         Provenance and measured figures, free-form JSON.
     parent : str or None
@@ -90,6 +96,7 @@ class ModelCard(BaseModel):
     operating_threshold: Threshold = 0.5
     target_class: int = -1
     trained: bool
+    trunk_only: bool = False
     training: dict[str, JsonValue] = {}
     metrics: dict[str, JsonValue] = {}
     parent: str | None = None
@@ -112,6 +119,8 @@ class ModelCard(BaseModel):
         names = self.class_names
         if len(set(names)) < len(names):
             raise ValueError(f"class names must differ, found {', '.join(names)}")
+        if self.trained and self.trunk_only:
+            raise ValueError("a model that is trained is not trained in its trunk only")
         if not 0 <= self.target_class < len(names):
             raise ValueError(f"target_class must be 0 to {len(names) - 1}, found {self.target_class}")
         return self
@@ -124,7 +133,9 @@ class ModelCard(BaseModel):
     @property
     def warning(self) -> str | None:
         """What must be said beside every number of this model, or None."""
-        return None if self.trained else UNTRAINED_WARNING
+        if self.trained:
+            return None
+        return TRUNK_ONLY_WARNING if self.trunk_only else UNTRAINED_WARNING
 
 
 UNTRAINED_CARD = ModelCard(
