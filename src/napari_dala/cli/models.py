@@ -132,9 +132,7 @@ def _bring_in(**asked: Any) -> None:
     say(install_model(bundle))
     training = bundle.card.training
     say(f"Pixels are normalised as preset {wanted.preset}.", err=True)
-    if "left_out" in training:
-        say(
-            f"Taken: {training.get('taken_from', 'the ResNet-50')}. Left out: {', '.join(training['left_out'])}.",
-            err=True,
-        )
+    if isinstance(left_out := training.get("left_out"), list):
+        taken = training.get("taken_from", "the ResNet-50")
+        say(f"Taken: {taken}. Left out: {', '.join(map(str, left_out))}.", err=True)
     warn_of(bundle.card)

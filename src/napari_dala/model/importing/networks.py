@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
     Shapes = Mapping[str, tuple[int, ...]]
 
-RESNET50 = "ResNet-50"
-_WANTED = f"{RESNET50} is what can be imported: save the state dict of a whole one, with torchvision's or timm's names"
+RESNET50 = "a ResNet-50"
+_WANTED = "a ResNet-50 is what can be imported: save the state dict of a whole one, with torchvision's or timm's names"
+_MOST_NAMED = 8  # networks, in an error
 COUNTER = "num_batches_tracked"
 """Ends the name of what counts batch norm's training steps, which changes no output."""
 _OPTIMIZER = re.compile(r"(.*\.)?(exp_avg|exp_avg_sq|momentum_buffer|square_avg)$")
@@ -45,10 +46,12 @@ _OTHERS = (
     ("a ConvNeXt", ("features.1.0.layer_scale",)),
     ("a MobileNet", ("features.0.0.weight", "features.1.conv.0.0.weight")),
     ("a MobileNet", ("features.0.0.weight", "features.1.block.0.0.weight")),
+    ("a ResNet with Detectron2's names", ("stem.conv1.weight", "res2.0.conv1.weight")),
+    ("a ResNet v2 (BiT)", ("stem.conv.weight", "stages.0.blocks.0.norm1.weight")),
     ("an Inception network", ("Mixed_5b.branch1x1.conv.weight",)),
     ("a VGG network or AlexNet", ("features.0.weight", "features.10.weight", "classifier.6.weight")),
 )
-"""Networks that are no ResNet, by names of tensors that each of its kind has, torchvision's or timm's."""
+"""Other networks, by names of tensors that each of its kind has, torchvision's or timm's."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class FoundNetwork:
     Attributes
     ----------
     kind
-        What it is, in words: "ResNet-50", "a DenseNet".
+        What it is, in words: "a ResNet-50", "a DenseNet".
     prefix
         What all its names begin with.
     names
@@ -103,7 +106,7 @@ def chosen(found: Sequence[FoundNetwork], shapes: Shapes, prefix: str | None, so
     shapes
         Of all tensors.
     prefix
-        The user's choice: the last parts of its prefix. None for none.
+        The user's choice: its prefix, or the last parts of that; "." for the network whose names have none.
     source
         What to call the file in an error.
 
@@ -115,12 +118,16 @@ def chosen(found: Sequence[FoundNetwork], shapes: Shapes, prefix: str | None, so
     whole = [one for one in found if one.kind == RESNET50 and not one.fault]
     if not whole:
         raise BundleError(f"{source}: it holds {_what_there_is(found, shapes)}; {_WANTED}")
-    if prefix is not None:
-        asked = f".{prefix.strip('.')}."
-        meant = [one for one in whole if f".{one.prefix}".endswith(asked if prefix.strip(".") else one.prefix)]
-        return _only(meant or whole, source, none=not meant and f"no {RESNET50} under {prefix.strip('.')}")
-    trained = [one for one in whole if not any(map(_SECOND_COPY.match, one.prefix.split(".")))]
-    return _only(trained or whole, source)
+    if prefix is None:
+        meant = [one for one in whole if not any(map(_SECOND_COPY.match, one.prefix.split(".")))] or whole
+    else:
+        asked = prefix.strip(".")
+        meant = [one for one in whole if one.prefix.strip(".") == asked or one.prefix.endswith(f".{asked}.")]
+    if len(meant) == 1:
+        return meant[0]
+    what = f"{len(meant)} networks that can be taken" if meant else f"no ResNet-50 under {prefix}"
+    there = ", ".join(one.prefix.rstrip(".") or "." for one in (meant or whole)[:_MOST_NAMED])
+    raise BundleError(f"{source}: it holds {what}; choose one with --prefix (the field Prefix): {there}")
 
 
 def beside(found: FoundNetwork, others: Sequence[FoundNetwork], shapes: Shapes) -> list[Shapes]:
@@ -145,19 +152,9 @@ def beside(found: FoundNetwork, others: Sequence[FoundNetwork], shapes: Shapes) 
     ]
 
 
-def _only(meant: Sequence[FoundNetwork], source: str, none: str | bool = False) -> FoundNetwork:
-    if len(meant) == 1 and not none:
-        return meant[0]
-    prefixes = ", ".join(one.prefix.rstrip(".") or "(no prefix)" for one in meant[:8])
-    if len(meant) == 1:
-        raise BundleError(f"{source}: it holds {none}; the one that it has is under {prefixes}")
-    what = none or f"{len(meant)} networks that can be taken"
-    raise BundleError(f"{source}: it holds {what}; choose one with --prefix: {prefixes}")
-
-
 def _what_there_is(found: Sequence[FoundNetwork], shapes: Shapes) -> str:
     if found:
-        return ", ".join(dict.fromkeys(f"{one.kind}{one.fault}" for one in found[:4]))
+        return ", ".join(dict.fromkeys(f"{one.kind}{one.fault}" for one in found[:_MOST_NAMED]))
     if any(map(_OPTIMIZER.match, shapes)):
         return "an optimizer's state and no network"
     return f"no network that is known (its first tensor is {min(shapes, default='none')[:100]})"
@@ -192,14 +189,12 @@ def _resnet(shapes: Shapes, prefix: str, names: Mapping[str, str]) -> FoundNetwo
     further = [name for name in shapes if name not in expected]
     other = [name for name, shape in expected.items() if shapes.get(name, shape) != shape]
     fault = ""
-    if kind != RESNET50:
-        fault = ""
-    elif lacking:
-        fault = f" that is not whole ({lacking[0]} is missing, and {len(lacking) - 1} more)"
-    elif other:
-        fault = f" of another kind ({other[0]} has shape {shapes[other[0]]}, not {expected[other[0]]})"
-    elif further:
+    if kind == RESNET50 and further:
         fault = f" of another kind (it has {further[0]})"
+    elif kind == RESNET50 and other:
+        fault = f" of another kind ({other[0]} has shape {shapes[other[0]]}, not {expected[other[0]]})"
+    elif kind == RESNET50 and lacking:
+        fault = f" that is not whole ({lacking[0]} is missing, and {len(lacking) - 1} more)"
     return FoundNetwork(kind, prefix, names, fault)
 
 
@@ -209,15 +204,17 @@ def _resnet_kind(shapes: Shapes) -> str:
         len({name.split(".")[1] for name in shapes if name.startswith(f"layer{layer}.")}) for layer in range(1, 5)
     )
     has_bottlenecks = "layer1.0.conv3.weight" in shapes
-    known = [depths[has_bottlenecks] for there, depths in _DEPTHS.items() if there[:2] == blocks[:2]]
-    exact = _DEPTHS.get(blocks)
-    depth = exact[has_bottlenecks] if exact else known[0] if known and 0 in blocks else None
-    second = shapes.get("layer1.0.conv2.weight", (64, 64))
-    kind = "ResNet" if depth is None else f"ResNet-{depth}"
+    depths = [
+        depth[has_bottlenecks]
+        for there, depth in _DEPTHS.items()
+        if all(own in (0, whole) for own, whole in zip(blocks, there, strict=True))  # a layer may be left out
+    ]
+    depth = f"-{depths[0]}" if depths else ""
+    kernels = shapes.get("layer1.0.conv2.weight", (64, 64))
     if any(re.search(r"\.se(_module)?\.", name) for name in shapes):
-        return f"SE-{kind}"
-    if len(second) == 4 and second[0] != second[1]:
-        return kind.replace("ResNet", "ResNeXt")
-    if has_bottlenecks and second[0] > 64:
-        return f"Wide {kind}"
-    return kind
+        return f"an SE-ResNet{depth}"
+    if kernels[:1] != kernels[1:2]:
+        return f"a ResNeXt{depth}"
+    if has_bottlenecks and kernels[:1] > (64,):
+        return f"a wide ResNet{depth}"
+    return f"a ResNet{depth}"
