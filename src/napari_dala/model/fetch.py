@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import Request, build_opener
 
 from napari_dala.errors import FetchError
 from napari_dala.files import open_to_append, open_to_read, try_lock
@@ -148,7 +148,8 @@ def _download(
     if have == weights.size:
         return True
     headers = {"User-Agent": "napari-dala"} | ({"Range": f"bytes={have}-"} if have else {})
-    with urlopen(Request(weights.url, headers=headers), timeout=_PATIENCE_S) as answer:
+    asked = Request(weights.url, headers=headers)
+    with build_opener().open(asked, timeout=_PATIENCE_S) as answer:  # of its own: with the proxies of now
         if have and answer.status != HTTPStatus.PARTIAL_CONTENT:  # a server that knows no ranges sends all of it
             file.truncate(have := 0)
         _check_offer(weights, answer, have)
@@ -202,6 +203,7 @@ def _broken(weights: PublishedWeights, what: str) -> str:
 def _reason(error: OSError, weights: PublishedWeights, path: Path) -> str:
     """Return one line for what went wrong, and what to do."""
     if isinstance(error, HTTPError):
+        error.close()
         return f"{weights.url}: the server answers {error.code} ({error.reason}); try later, or {by_hand(weights)}"
     if isinstance(error, URLError):
         inner = error.reason
