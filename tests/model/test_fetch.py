@@ -16,7 +16,7 @@ import pytest
 
 from napari_dala.errors import FetchError
 from napari_dala.files import open_to_append, try_lock
-from napari_dala.model.fetch import PUBLISHED, PublishedWeights, by_hand, fetch, place_of
+from napari_dala.model.fetch import PUBLISHED, PublishedWeights, by_hand, fetch_weights, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,8 +81,8 @@ def test_it_comes_whole_and_only_once(folder: Path) -> None:
     told: list[tuple[int, int]] = []
     with serving() as (url, asked):
         weights = weights_at(url)
-        path = fetch(weights, lambda done, total: told.append((done, total)))
-        assert path == fetch(weights) == folder / FILE
+        path = fetch_weights(weights, lambda done, total: told.append((done, total)))
+        assert path == fetch_weights(weights) == folder / FILE
         assert path.read_bytes() == CONTENT
         assert [one.name for one in folder.iterdir()] == [FILE]
         assert asked == [""], "the second time it was there"
@@ -94,7 +94,7 @@ def test_it_comes_whole_and_only_once(folder: Path) -> None:
 def test_a_file_that_was_put_there_by_hand_needs_no_network(folder: Path) -> None:
     folder.mkdir(parents=True)
     (folder / FILE).write_bytes(CONTENT)
-    assert fetch(weights_at(f"http://127.0.0.1:1/{FILE}")) == folder / FILE
+    assert fetch_weights(weights_at(f"http://127.0.0.1:1/{FILE}")) == folder / FILE
 
 
 def test_a_broken_connection_is_resumed(folder: Path) -> None:
@@ -102,10 +102,10 @@ def test_a_broken_connection_is_resumed(folder: Path) -> None:
         serving(breaks_after=1_000_000) as (url, _),
         pytest.raises(FetchError, match=r"the connection broke .* goes on"),
     ):
-        fetch(weights_at(url))
+        fetch_weights(weights_at(url))
     assert (folder / f"{FILE}.part").stat().st_size == 1_000_000
     with serving() as (url, asked):
-        path = fetch(weights_at(url))
+        path = fetch_weights(weights_at(url))
         assert asked == ["bytes=1000000-"]
     assert path is not None
     assert path.read_bytes() == CONTENT
@@ -115,7 +115,7 @@ def test_a_server_without_ranges_sends_all_of_it_again(folder: Path) -> None:
     folder.mkdir(parents=True)
     (folder / f"{FILE}.part").write_bytes(b"other bytes than what the server sends")
     with serving(knows_ranges=False, says_length=False) as (url, asked):
-        assert fetch(weights_at(url)) == folder / FILE
+        assert fetch_weights(weights_at(url)) == folder / FILE
         assert asked == ["bytes=38-"]
     assert (folder / FILE).read_bytes() == CONTENT
 
@@ -125,17 +125,17 @@ def test_a_part_that_has_all_bytes_or_more(folder: Path, left: int) -> None:
     folder.mkdir(parents=True)
     (folder / f"{FILE}.part").write_bytes((CONTENT + bytes(5))[:left])
     with serving() as (url, asked):
-        assert fetch(weights_at(url)) == folder / FILE
+        assert fetch_weights(weights_at(url)) == folder / FILE
         assert len(asked) == (left > len(CONTENT))
 
 
 def test_it_can_be_stopped_and_goes_on(folder: Path) -> None:
     with serving() as (url, asked):
         have: list[int] = []
-        assert fetch(weights_at(url), lambda done, _: have.append(done), lambda: len(have) > 3) is None
+        assert fetch_weights(weights_at(url), lambda done, _: have.append(done), lambda: len(have) > 3) is None
         part = (folder / f"{FILE}.part").stat().st_size
         assert 0 < part == have[-1] < len(CONTENT)
-        assert fetch(weights_at(url)) == folder / FILE
+        assert fetch_weights(weights_at(url)) == folder / FILE
         assert asked == ["", f"bytes={part}-"]
     assert (folder / FILE).read_bytes() == CONTENT
 
@@ -154,7 +154,7 @@ FAILURES: dict[str, tuple[dict[str, Any], str]] = {
 def test_what_goes_wrong_is_one_line_and_leaves_nothing(name: str, folder: Path) -> None:
     settings, reason = FAILURES[name]
     with serving(**settings) as (url, _), pytest.raises(FetchError, match=reason) as error:
-        fetch(weights_at(url))
+        fetch_weights(weights_at(url))
     assert "\n" not in str(error.value)
     assert [one for one in folder.iterdir() if one.stat().st_size] == []
 
@@ -166,16 +166,16 @@ def test_no_network_at_all(folder: Path) -> None:
         with pytest.raises(
             FetchError, match=r"it cannot be reached \(Connection refused\); without internet: .*put it at"
         ):
-            fetch(weights_at(url))
+            fetch_weights(weights_at(url))
     with pytest.raises(FetchError, match=r"it cannot be reached .*put it at"):
-        fetch(weights_at(f"http://no-such-host.invalid/{FILE}"))
+        fetch_weights(weights_at(f"http://no-such-host.invalid/{FILE}"))
 
 
 def test_another_file_in_its_place_is_not_overwritten(folder: Path) -> None:
     folder.mkdir(parents=True)
     (folder / FILE).write_bytes(b"mine")
     with pytest.raises(FetchError, match="this is not the file that was published; remove it"):
-        fetch(weights_at(f"http://127.0.0.1:1/{FILE}"))
+        fetch_weights(weights_at(f"http://127.0.0.1:1/{FILE}"))
     assert (folder / FILE).read_bytes() == b"mine"
 
 
@@ -184,13 +184,13 @@ def test_two_at_once(folder: Path) -> None:
     with open_to_append(folder / f"{FILE}.part") as file:
         assert try_lock(file.fileno())
         with pytest.raises(FetchError, match="another program is downloading it just now"):
-            fetch(weights_at(f"http://127.0.0.1:1/{FILE}"))
+            fetch_weights(weights_at(f"http://127.0.0.1:1/{FILE}"))
 
 
 def test_a_proxy_of_the_environment_is_used(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving() as (url, asked):
         monkeypatch.setenv("http_proxy", url.rpartition("/models/")[0])
-        assert fetch(weights_at(f"http://weights.invalid/models/{FILE}")) == folder / FILE
+        assert fetch_weights(weights_at(f"http://weights.invalid/models/{FILE}")) == folder / FILE
         assert asked == [""]
 
 
@@ -206,10 +206,10 @@ def test_a_disk_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             serving() as (url, _),
             pytest.raises(FetchError, match=r"cannot be written \(\d+ MB are free, 2 MB are needed"),
         ):
-            fetch(weights_at(url))
+            fetch_weights(weights_at(url))
         monkeypatch.setattr("napari_dala.model.fetch.shutil.disk_usage", lambda _: type("Usage", (), {"free": 1 << 40}))
         with serving() as (url, _), pytest.raises(FetchError, match=r"cannot be written \(No space left"):
-            fetch(weights_at(url))  # another program filled it meanwhile
+            fetch_weights(weights_at(url))  # another program filled it meanwhile
     finally:
         subprocess.run(["umount", "--lazy", str(small)], check=True)
 

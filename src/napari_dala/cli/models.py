@@ -95,7 +95,7 @@ def fetch(
 ) -> None:
     """Download published weights, about 100 MB, and import them; without --mpp for tiles of 0.5 um/px."""
     from napari_dala.errors import FetchError
-    from napari_dala.model.fetch import PUBLISHED, by_hand, fetch as fetch_file
+    from napari_dala.model.fetch import PUBLISHED, by_hand, fetch_weights
     from napari_dala.model.importing.presets import IMAGENET
 
     if weights not in PUBLISHED:
@@ -104,7 +104,7 @@ def fetch(
     say(f"{asked.about} From {asked.url}; {by_hand(asked)}.", err=True)
     with progress_bar(asked.file_name, "MB") as bar:
         task = bar.add_task("", total=asked.size >> 20, **pace_fields())
-        path = fetch_file(asked, lambda done, _: bar.update(task, completed=done >> 20))
+        path = fetch_weights(asked, lambda done, _: bar.update(task, completed=done >> 20))
     assert path is not None  # nobody stops it but Ctrl-C
     _bring_in(
         file=path,

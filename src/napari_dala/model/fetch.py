@@ -82,7 +82,7 @@ def by_hand(weights: PublishedWeights) -> str:
     return f"without internet: download {weights.url} elsewhere, put it at {place_of(weights)} and do the same again"
 
 
-def fetch(
+def fetch_weights(
     weights: PublishedWeights,
     on_progress: Callable[[int, int], object] = lambda done, total: None,
     should_stop: Callable[[], bool] = lambda: False,

@@ -9,7 +9,7 @@ from qtpy.QtCore import Qt, Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import QDialog, QFormLayout, QHBoxLayout, QLineEdit, QPushButton, QVBoxLayout, QWidget
 from superqt.utils import create_worker
 
-from napari_dala.model.fetch import PUBLISHED, fetch, place_of
+from napari_dala.model.fetch import PUBLISHED, fetch_weights, place_of
 from napari_dala.plugin.parts.notes import Bar, Note
 from napari_dala.plugin.viewer.plain_text import PlainLabel
 
@@ -73,7 +73,7 @@ class FetchDialog(QDialog):
         self.download_button.setEnabled(False)
         weights, stop, tell = self._weights, self._stop, self._progressed.emit
         create_worker(
-            lambda: fetch(weights, lambda done, _: None if stop.is_set() else tell(done >> 20), stop.is_set),
+            lambda: fetch_weights(weights, lambda done, _: None if stop.is_set() else tell(done >> 20), stop.is_set),
             _connect={"returned": self._on_fetched, "errored": self._on_failed},
         )
 

@@ -205,7 +205,8 @@ class FinetuneRun:
         held_out = hold_out(tiles.examples, grids, self.settings.validation, self.settings.seed)
         split = held_out.split
         if self.settings.epochs is None and self.settings.batch_size is not None:
-            epochs = epochs_for(len(split.train), self.settings.batch_size)
+            train = len(split.train)
+            epochs = epochs_for(train, self.settings.batch_size, from_scratch=parent.card.trunk_only)
             self.settings = self.settings.model_copy(update={"epochs": epochs})
         further = [held_out_seen_before(parent.card, tiles, held_out)]
         if parent.card.trunk_only:
