@@ -37,6 +37,8 @@ Threshold = Annotated[float, Field(gt=0, lt=1)]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 UNTRAINED_WARNING = "untrained: random weights, its numbers mean nothing"
+TRUNK_ONLY = "trunk_only"
+"""Key in a card's `training` that is true where `ModelCard.trunk_only` is; earlier versions read such a card too."""
 TRUNK_ONLY_WARNING = (
     "untrained beyond its trunk: attention and head are random, its numbers mean nothing; let it learn first "
     "(Annotate & learn, or dala finetune)"
@@ -73,8 +75,6 @@ class ModelCard(BaseModel):
         Index of the class that is shown and exported first; the last class by default.
     trained : bool
         Whether every weight was trained; if not, `warning` says so wherever numbers are shown.
-    trunk_only : bool
-        Whether, of a model that is not trained, the trunk is: it was imported, and the model must learn first.
     training, metrics : dict
         Provenance and measured figures, free-form JSON.
     parent : str or None
@@ -96,7 +96,6 @@ class ModelCard(BaseModel):
     operating_threshold: Threshold = 0.5
     target_class: int = -1
     trained: bool
-    trunk_only: bool = False
     training: dict[str, JsonValue] = {}
     metrics: dict[str, JsonValue] = {}
     parent: str | None = None
@@ -119,8 +118,6 @@ class ModelCard(BaseModel):
         names = self.class_names
         if len(set(names)) < len(names):
             raise ValueError(f"class names must differ, found {', '.join(names)}")
-        if self.trained and self.trunk_only:
-            raise ValueError("a model that is trained is not trained in its trunk only")
         if not 0 <= self.target_class < len(names):
             raise ValueError(f"target_class must be 0 to {len(names) - 1}, found {self.target_class}")
         return self
@@ -129,6 +126,11 @@ class ModelCard(BaseModel):
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes, in the order of the logits."""
         return tuple(info.name for info in self.classes)
+
+    @property
+    def trunk_only(self) -> bool:
+        """True of a model that is not trained, but its trunk is: it was imported, and the model must learn first."""
+        return not self.trained and self.training.get(TRUNK_ONLY) is True
 
     @property
     def warning(self) -> str | None:

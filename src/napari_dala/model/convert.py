@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from napari_dala.errors import BundleError
 from napari_dala.model.bundle import ModelBundle, load_bundle, network_from, seeded_network
 from napari_dala.model.bundle_file import TRUNK
-from napari_dala.model.card import ModelCard
+from napari_dala.model.card import TRUNK_ONLY, ModelCard
 from napari_dala.model.catalog import copy_bundle, installed_path
 from napari_dala.model.class_colors import class_infos
 from napari_dala.model.importing.checkpoint import read_tensors
@@ -63,12 +63,13 @@ def import_checkpoint(asked: ImportRequest) -> ModelBundle:
             is_ours = all(any(there.endswith(own) for there in names) for own in head)
             taken |= names.keys()
             break
+    training: dict[str, Any] = {"imported_from": source, "preset": asked.preset}
     if head is None:
+        training[TRUNK_ONLY] = True
         fresh = weights_of(seeded_network(len(classes)))
         weights |= {name: tensor for name, tensor in fresh.items() if not name.startswith(TRUNK)}
     else:
         weights |= head
-    training: dict[str, Any] = {"imported_from": source, "preset": asked.preset}
     if network.prefix:
         training["taken_from"] = network.prefix.rstrip(".")
     if left_out := _parts(network, found, shapes.keys() - taken):
@@ -83,7 +84,6 @@ def import_checkpoint(asked: ImportRequest) -> ModelBundle:
             mean=preset.mean,
             std=preset.std,
             trained=head is not None,
-            trunk_only=head is None,
             training=training,
             data=preset.data,
             licence=preset.licence,

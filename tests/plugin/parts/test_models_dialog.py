@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QFileDialog, QPushButton, QToolButton
 
 from napari_dala.model.card import TRUNK_ONLY_WARNING, read_card
 from napari_dala.model.fetch import PUBLISHED, PublishedWeights, place_of
-from napari_dala.plugin.learn.panel import TRUNK_ONLY
+from napari_dala.plugin.learn.panel import FROM_SCRATCH
 from napari_dala.plugin.parts.fetch_dialog import FetchDialog
 from napari_dala.plugin.parts.import_dialog import ImportDialog
 from napari_dala.plugin.parts.models_dialog import ModelsDialog
@@ -95,7 +95,7 @@ def test_a_trunk_is_imported_and_offered_as_a_start(
     assert docks.analyze.model_warning.text() == TRUNK_ONLY_WARNING.replace("untrained", "Untrained", 1)
     learn = annotate.learn
     assert learn.model_box.currentText() == "Barlow Twins", "Learn offers it as a start"
-    assert learn.start_text.text() == TRUNK_ONLY
+    assert learn.start_text.text() == FROM_SCRATCH
     learn.model_box.setCurrentText("breakhis-ucsb")
     assert learn.start_text.isHidden()
 

@@ -44,7 +44,7 @@ MODES = {
     "deep": ("Deep", "Some minutes. The last layers of the network learn too; then the slide is analysed again."),
     "full": ("Full", "Best on a graphics card, else hours. Every layer learns; then the slide is analysed again."),
 }
-TRUNK_ONLY = "Only the trunk of this model has learned yet: attention and head learn from your regions, from scratch."
+FROM_SCRATCH = "Only the trunk of this model has learned yet: attention and head learn from your regions, from scratch."
 
 
 class LearnPanel(QWidget):
@@ -241,7 +241,7 @@ class LearnPanel(QWidget):
     def _refresh(self) -> None:
         """Let what can be done now be seen and pressed."""
         self.mode_text.setText(MODES[self.mode_box.currentData()][1])
-        self.start_text.say(TRUNK_ONLY if self.entry and self.entry.card and self.entry.card.trunk_only else "")
+        self.start_text.say(FROM_SCRATCH if self.entry and self.entry.card and self.entry.card.trunk_only else "")
         obstacle, learning = self.obstacle, self.learning
         self.learn_button.setEnabled(not obstacle)
         self.learn_button.setToolTip(obstacle)

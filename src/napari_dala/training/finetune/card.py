@@ -140,7 +140,6 @@ def child_card(
         "summary": f"{parent.name}, fine-tuned ({settings.mode}) on {len(split.train)} labelled tiles of {of_slides}.",
         "classes": tiles.classes,
         "trained": parent.trained or parent.trunk_only or settings.mode == "full",
-        "trunk_only": False,
         "training": training,
         "metrics": {},
         "parent": parent_hash,
