@@ -83,7 +83,7 @@ def test_installing(bundle: ModelBundle, saved: Path, workspace: Path) -> None:
     named = install_model(bundle, name="Lunge 2")
     assert load_model("Lunge 2").hash == load_bundle(named).hash == bundle.hash
     assert [entry.name for entry in list_models()] == [*BUILT_IN[1:], "Lunge 2", "saved"]
-    with pytest.raises(BundleError, match="saved: a model of this name is installed already"):
+    with pytest.raises(BundleError, match="saved: there is a model of this name already"):
         install_model(saved)
     with pytest.raises(BundleError, match="a built-in model"):
         install_model(bundle)

@@ -123,11 +123,13 @@ def _names(classes: str) -> tuple[str, ...]:
 def _bring_in(**asked: Any) -> None:
     """Make weights a model, install it, and say what was taken and what it lacks."""
     from napari_dala.errors import BundleError
+    from napari_dala.model.catalog import check_new_name
     from napari_dala.model.convert import import_checkpoint, install_model
     from napari_dala.model.importing.request import ImportRequest
     from napari_dala.validation import checked
 
     wanted: ImportRequest = checked(ImportRequest, BundleError, **asked)
+    check_new_name(wanted.name)  # first: what follows takes seconds
     bundle = import_checkpoint(wanted)
     say(install_model(bundle))
     training = bundle.card.training

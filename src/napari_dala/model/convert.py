@@ -12,7 +12,7 @@ from napari_dala.errors import BundleError
 from napari_dala.model.bundle import ModelBundle, load_bundle, network_from, seeded_network
 from napari_dala.model.bundle_file import TRUNK
 from napari_dala.model.card import TRUNK_ONLY, ModelCard
-from napari_dala.model.catalog import copy_bundle, installed_path
+from napari_dala.model.catalog import check_new_name, copy_bundle, installed_path
 from napari_dala.model.class_colors import class_infos
 from napari_dala.model.importing.checkpoint import read_tensors
 from napari_dala.model.importing.head_parts import attention_and_head
@@ -129,18 +129,16 @@ def install_model(
     BundleError
         If the file is not a valid bundle, the name is taken or not fit for a file name, or the disk is full.
     """
-    bundle = bundle_or_path if isinstance(bundle_or_path, ModelBundle) else None
-    source = Path() if isinstance(bundle_or_path, ModelBundle) else Path(bundle_or_path)
-    target = installed_path(name or (bundle.card.name if bundle else source.stem), folder)
-    if bundle is None:
-        load_bundle(source)
-    if target.exists():
-        raise BundleError(f"{target.stem}: a model of this name is installed already; choose another")
+    file = None if isinstance(bundle_or_path, ModelBundle) else Path(bundle_or_path)
+    bundle = bundle_or_path if isinstance(bundle_or_path, ModelBundle) else load_bundle(bundle_or_path)
+    name = name or (bundle.card.name if file is None else file.stem)
+    check_new_name(name, folder)
+    target = installed_path(name, folder)
     try:
-        if bundle is not None:
+        if file is None:
             bundle.save(target)
         else:
-            copy_bundle(source, target)
+            copy_bundle(file, target)
     except SafetensorError as error:  # it has no other word for a disk that is full
         raise BundleError(f"{target}: the model cannot be written, is the disk full? ({error})") from None
     return target
