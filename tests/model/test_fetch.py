@@ -7,7 +7,8 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -34,6 +35,7 @@ class Server(BaseHTTPRequestHandler):
     knows_ranges = True
     breaks_after: int | None = None  # bytes
     says_length = True
+    delay_s = 0.0  # after each MB
     asked: ClassVar[list[str]] = []
 
     def do_GET(self) -> None:
@@ -45,7 +47,11 @@ class Server(BaseHTTPRequestHandler):
         if self.says_length:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body[: self.breaks_after])
+        body = body[: self.breaks_after]
+        with suppress(ConnectionError):  # who asked has gone away
+            for begin in range(0, len(body), 1 << 20):
+                self.wfile.write(body[begin : begin + (1 << 20)])
+                time.sleep(self.delay_s)
 
     def log_message(self, *_: object) -> None:
         pass

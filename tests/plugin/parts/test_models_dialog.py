@@ -136,10 +136,13 @@ def test_a_bundle_is_asked_its_name_only(
 
 @pytest.fixture
 def server(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Serve a file made here as if it were torchvision's, slowly where `slow` says so; gives what was asked."""
+    """Serve a file made here as if it were torchvision's: in some seconds, and broken off after 2 MB."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     content = (weights / "bt_rn50_ep200.torch").read_bytes()
-    with serving(content=content, breaks_after=2_000_000) as (broken, _), serving(content=content) as (url, ranges):
+    with (
+        serving(content=content, breaks_after=2_000_000) as (broken, _),
+        serving(content=content, delay_s=0.05) as (url, ranges),
+    ):
         there = PublishedWeights(url, hashlib.sha256(content).hexdigest(), len(content), "A file of this test.")
         cut = PublishedWeights(broken, there.sha256, there.size, there.about)
         yield there, cut, ranges
@@ -175,20 +178,21 @@ def test_imagenets_weights_are_downloaded_and_imported(
     assert read_card(models_folder() / "imagenet-resnet50.safetensors").trunk_only
 
 
-def test_a_download_can_be_cancelled(
-    dialog: ModelsDialog, qtbot: Any, monkeypatch: pytest.MonkeyPatch, server: Any
+@pytest.mark.parametrize("way", ["cancelled", "its parent closed"])
+def test_a_download_ends_with_its_window(
+    dialog: ModelsDialog, qtbot: Any, monkeypatch: pytest.MonkeyPatch, server: Any, way: str
 ) -> None:
     there, _, _ = server
     monkeypatch.setitem(PUBLISHED, "imagenet-resnet50", there)
     press(qtbot, dialog.fetch_button)
     fetching = dialog.findChild(FetchDialog)
-    with qtbot.waitSignal(fetching.bar.valueChanged, timeout=PATIENCE_MS):
-        press(qtbot, fetching.download_button)
+    press(qtbot, fetching.download_button)
+    qtbot.waitUntil(lambda: fetching.bar.value() > 2, timeout=PATIENCE_MS)
     with qtbot.waitSignal(fetching.destroyed):
-        press(qtbot, fetching.cancel_button)
+        press(qtbot, fetching.cancel_button if way == "cancelled" else dialog.close_button)
     part = place_of(there).with_name(f"{place_of(there).name}.part")
     qtbot.wait(500)
     size = part.stat().st_size
     qtbot.wait(500)
     assert 0 < part.stat().st_size == size < there.size
-    assert dialog.findChild(ImportDialog) is None
+    assert not place_of(there).exists()

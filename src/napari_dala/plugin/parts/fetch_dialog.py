@@ -64,7 +64,8 @@ class FetchDialog(QDialog):
         self.download_button.clicked.connect(self._download)
         self.cancel_button.clicked.connect(self.reject)
         self._progressed.connect(self.bar.setValue)
-        self.finished.connect(self._stop.set)
+        for gone in (self.finished, self.destroyed):  # the latter alone where its parent is closed
+            gone.connect(self._stop.set)
         self.setMinimumWidth(_WIDTH)
 
     def _download(self) -> None:
