@@ -65,6 +65,13 @@ def test_torchvisions_resnet_gives_the_trunk_only(tmp_path: Path) -> None:
     assert torch.equal(found.network.head.fc1.weight, load_model("untrained").network.head.fc1.weight)
 
 
+def test_missing_file_and_bundle(saved: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="there is no such file"):
+        import_checkpoint(_request(tmp_path / "absent.pt"))
+    with pytest.raises(BundleError, match="install it as it is"):
+        import_checkpoint(_request(saved))
+
+
 def test_nan_and_number_of_classes(bundle: ModelBundle, tmp_path: Path) -> None:
     state = dict(bundle.network.state_dict())
     torch.save(state, tmp_path / "net.pt")

@@ -136,7 +136,7 @@ def _show(result: dict[str, Any]) -> None:
         for title, key in (("accuracy", "accuracy"), ("GMean", "gmean"), ("F1", "f1"), ("calibration error", "ece")):
             table.add_row(title, *(_estimate(side and side["scores"][key]) for side in (before, after)))
         for name in after["scores"]["recall"]:
-            sides = (_estimate(side and side["scores"]["recall"].get(name)) for side in (before, after))
+            sides = (_estimate(side and side["scores"]["recall"][name]) for side in (before, after))
             table.add_row(f"recall {name}", *sides)
         screen.print(table)
     if replay is not None:

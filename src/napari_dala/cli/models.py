@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
 from napari_dala.cli.console import pace_fields, progress_bar, say, say_json, screen, warn_of
 from napari_dala.cli.options import mpp_option
 
-if TYPE_CHECKING:
-    from napari_dala.model.importing.request import ImportRequest
-
 app = typer.Typer(
     help="List, show, import and fetch models.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
 )
 _MPP = mpp_option("Micrometres per pixel that weights without a card expect")
-_USUAL_MPP = 0.5  # of a 20x scan
 _CLASSES = typer.Option("benign,malignant", help="Class names of weights without a card, in order.")
 _TILE_PX = typer.Option(224, help="Tile side in pixels that weights without a card expect.")
 
@@ -96,7 +92,7 @@ def fetch(
     """Download published weights, about 100 MB, and import them; without --mpp for tiles of 0.5 um/px."""
     from napari_dala.errors import FetchError
     from napari_dala.model.fetch import PUBLISHED, by_hand, fetch_weights
-    from napari_dala.model.importing.presets import IMAGENET
+    from napari_dala.model.importing.presets import IMAGENET, USUAL_MPP
 
     if weights not in PUBLISHED:
         raise FetchError(f"{weights}: there is nothing of this name to fetch; there is: {', '.join(PUBLISHED)}")
@@ -110,7 +106,7 @@ def fetch(
         file=path,
         name=name or weights,
         classes=_names(classes),
-        mpp=mpp or _USUAL_MPP,
+        mpp=mpp or USUAL_MPP,
         tile_px=tile_px,
         preset=IMAGENET,
     )
@@ -128,7 +124,7 @@ def _bring_in(**asked: Any) -> None:
     from napari_dala.model.importing.request import ImportRequest
     from napari_dala.validation import checked
 
-    wanted: ImportRequest = checked(ImportRequest, BundleError, **asked)
+    wanted = checked(ImportRequest, BundleError, **asked)
     check_new_name(wanted.name)  # first: what follows takes seconds
     bundle = import_checkpoint(wanted)
     say(install_model(bundle))

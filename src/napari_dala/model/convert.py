@@ -15,6 +15,7 @@ from napari_dala.model.card import TRUNK_ONLY, ModelCard
 from napari_dala.model.catalog import check_new_name, copy_bundle, installed_path
 from napari_dala.model.class_colors import class_infos
 from napari_dala.model.importing.checkpoint import read_tensors
+from napari_dala.model.importing.file_kind import is_bundle
 from napari_dala.model.importing.head_parts import attention_and_head
 from napari_dala.model.importing.networks import COUNTER, beside, chosen, networks_in
 from napari_dala.model.importing.presets import PRESETS
@@ -50,6 +51,8 @@ def import_checkpoint(asked: ImportRequest) -> ModelBundle:
     """
     source, preset = asked.file.name, PRESETS[asked.preset]
     classes = class_infos(asked.classes)
+    if is_bundle(asked.file):
+        raise BundleError(f"{source}: it has a model card of its own; install it as it is")
     tensors = read_tensors(asked.file)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     found = networks_in(shapes)

@@ -60,15 +60,11 @@ def attention_and_head(tensors: Mapping[str, Tensor], classes: int, source: str)
         raise BundleError(
             f"{source}: its hidden layers have {widths[:-1]} values; DALAResNet50's have at most {_HIDDEN}"
         )
-    first, second, *third = chain
-    last = third[0] if third else _difference(classes)
-    second = second if third else _doubled(second)
-    head = (_widened(first, _HIDDEN[0], CHANNELS), _widened(second, _HIDDEN[1], _HIDDEN[0]))
-    named = {
-        "attention.fc": attentions[0],
-        "head.fc1": head[0],
-        "head.fc2": head[1],
-        "head.fc3": _widened(last, classes, _HIDDEN[1]),
+    if len(chain) == 2:
+        chain = [chain[0], _doubled(chain[1]), _difference(classes)]
+    sizes = (CHANNELS, *_HIDDEN, classes)
+    named = {"attention.fc": attentions[0]} | {
+        f"head.fc{place}": _widened(layer, sizes[place], sizes[place - 1]) for place, layer in enumerate(chain, 1)
     }
     return {
         f"{name}.{kind}": part

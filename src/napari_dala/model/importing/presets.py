@@ -31,6 +31,8 @@ class Preset:
 
 
 IMAGENET = "imagenet"
+USUAL_MPP = 0.5
+"""Micrometres per pixel that is proposed for a trunk that has none of its own: that of a 20x scan."""
 PRESETS = {
     IMAGENET: Preset(IMAGENET_MEAN, IMAGENET_STD),
     "lunit": Preset(

@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 from napari_dala.errors import BundleError, DalaError
 from napari_dala.model.catalog import check_new_name, free_name
 from napari_dala.model.importing.file_kind import is_bundle
-from napari_dala.model.importing.presets import PRESETS, preset_of
+from napari_dala.model.importing.presets import PRESETS, USUAL_MPP, preset_of
 from napari_dala.model.importing.request import ImportRequest
 from napari_dala.plugin.parts.notes import Note
 from napari_dala.plugin.preferences import load_preferences
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _WIDTH = 520  # px
-_USUAL_MPP = 0.5  # of a 20x scan
 _BUNDLE = "A model of this program, with a card of its own."
 _WEIGHTS = (
     "Weights without a card. If they are a trunk alone, the model must learn first; it does so on tiles of these "
@@ -150,5 +149,5 @@ def _mpp_box() -> QDoubleSpinBox:
     box.setDecimals(4)
     box.setSingleStep(0.05)
     box.setSuffix(" µm/px")
-    box.setValue(_USUAL_MPP)
+    box.setValue(USUAL_MPP)
     return box
