@@ -8,6 +8,7 @@ from .errors import (
     ClusterError as ClusterError,
     DalaError as DalaError,
     DatasetError as DatasetError,
+    FetchError as FetchError,
     JobError as JobError,
     SlideError as SlideError,
 )

@@ -35,6 +35,10 @@ class BundleError(DalaError):
     """A model bundle is missing, damaged or does not fit the network."""
 
 
+class FetchError(DalaError):
+    """Published weights cannot be downloaded."""
+
+
 class AnnotationError(DalaError):
     """A GeoJSON file of regions cannot be used."""
 

@@ -1,4 +1,4 @@
-"""How numbers are said."""
+"""How numbers and sentences are said."""
 
 from __future__ import annotations
 
@@ -10,6 +10,15 @@ def counted(number: int, noun: str) -> str:
     ('1 tissue tile', '12345 tiles')
     """
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def sentence(text: str) -> str:
+    """Return a text that begins with a capital, the rest as it is.
+
+    >>> sentence("untrained: see DT Grad-CAM")
+    'Untrained: see DT Grad-CAM'
+    """
+    return f"{text[:1].upper()}{text[1:]}"
 
 
 def percent(share: float) -> str:

@@ -181,7 +181,7 @@ def test_models_are_listed_shown_and_imported(run, tmp_path: Path) -> None:
     (tmp_path / "evil.safetensors").write_bytes(b"PK\x03\x04 a pickle")
     code, _, err = run("models", "import", tmp_path / "evil.safetensors", "--mpp", "0.5")
     assert code == 2
-    assert err.startswith("dala: evil.safetensors: this is not a state dict saved by torch.save")
+    assert err.startswith("dala: evil.safetensors: the file is truncated or damaged")
     code, _, err = run("analyze", tmp_path / "x.svs", "--out", tmp_path, "--model", "no-such-model")
     assert code == 2
     assert "no-such-model" in err

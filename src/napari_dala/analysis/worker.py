@@ -12,17 +12,20 @@ from napari_dala.analysis.control import RunControl
 from napari_dala.analysis.engine import analyze, carry_out
 from napari_dala.analysis.plan import results_of, tissue_tiles
 from napari_dala.analysis.rescore import rescore
-from napari_dala.errors import DalaError
+from napari_dala.errors import BundleError, DalaError
 from napari_dala.inference.devices import choose_device, choose_precision, devices
 from napari_dala.inference.predictor import Predictor
 from napari_dala.jobs.child import serve
 from napari_dala.model.bundle import ModelBundle, load_model
 from napari_dala.model.bundle_head import load_head
 from napari_dala.model.catalog import find_model
+from napari_dala.model.convert import import_checkpoint, install_model
+from napari_dala.model.importing.request import ImportRequest
 from napari_dala.results.request import AnalysisRequest
 from napari_dala.slide import open_slide
 from napari_dala.slide.local_copy import open_local_copy
 from napari_dala.slide.tiles import TileGrid
+from napari_dala.validation import checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -146,6 +149,21 @@ class Worker:
             carry_out(opened, predictor, wanted, report, control)
         return {"cancelled": control.is_cancelled}
 
+    def import_model(
+        self,
+        request: Request,
+        *,
+        name: str,
+        workspace: str,
+        bundle: str | None = None,
+        weights: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Install the file of a bundle, or what is made of weights as an `ImportRequest` asks; say its name."""
+        if weights is None:
+            return {"name": install_model(str(bundle), name, workspace).stem}
+        made = import_checkpoint(checked(ImportRequest, BundleError, **weights))
+        return {"name": install_model(made, name, workspace).stem}
+
     def devices(self, request: Request) -> dict[str, Any]:
         """List the devices to choose from."""
         return {"devices": devices()}
@@ -175,7 +193,15 @@ def _steer(control: RunControl, verb: str, arguments: dict[str, Any]) -> None:
 def main() -> None:
     """Serve until the parent goes away."""
     worker = Worker()
-    serve({"look": worker.look, "analyze": worker.analyze, "devices": worker.devices}, worker.prepare)
+    serve(
+        {
+            "look": worker.look,
+            "analyze": worker.analyze,
+            "devices": worker.devices,
+            "import_model": worker.import_model,
+        },
+        worker.prepare,
+    )
 
 
 if __name__ == "__main__":

@@ -134,9 +134,10 @@ def _show(result: dict[str, Any]) -> None:
         where = ", same slide, optimistic" if result["split"] == "region" else ""
         table = Table("figure", "before", "after", title=f"{after['n']} held-out tiles{where}")
         for title, key in (("accuracy", "accuracy"), ("GMean", "gmean"), ("F1", "f1"), ("calibration error", "ece")):
-            table.add_row(title, *(_estimate(side["scores"][key]) for side in (before, after)))
+            table.add_row(title, *(_estimate(side and side["scores"][key]) for side in (before, after)))
         for name in after["scores"]["recall"]:
-            table.add_row(f"recall {name}", *(_estimate(side["scores"]["recall"][name]) for side in (before, after)))
+            sides = (_estimate(side and side["scores"]["recall"][name]) for side in (before, after))
+            table.add_row(f"recall {name}", *sides)
         screen.print(table)
     if replay is not None:
         line = f"{replay['tiles']} tiles of the parent's: accuracy {replay['before']:.3f} before, {replay['after']:.3f}"
@@ -145,10 +146,10 @@ def _show(result: dict[str, Any]) -> None:
         screen.print(f"Note: {note}")
 
 
-def _estimate(figure: dict[str, float | None]) -> str:
+def _estimate(figure: dict[str, float | None] | None) -> str:
     from napari_dala.metrics.scores import Estimate
 
-    return str(Estimate(**figure))
+    return str(Estimate(**figure)) if figure else "–"
 
 
 def _counted(tiles: Mapping[str, int]) -> str:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import typer
 
-from napari_dala.cli.console import say, say_json, screen
+from napari_dala.cli.console import pace_fields, progress_bar, say, say_json, screen, warn_of
 from napari_dala.cli.options import mpp_option
 
 app = typer.Typer(
-    help="List, show and import model bundles.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
+    help="List, show, import and fetch models.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
 )
 _MPP = mpp_option("Micrometres per pixel that weights without a card expect")
+_CLASSES = typer.Option("benign,malignant", help="Class names of weights without a card, in order.")
+_TILE_PX = typer.Option(224, help="Tile side in pixels that weights without a card expect.")
 
 
 @app.command("list", short_help="List the models by name.")
@@ -29,7 +32,7 @@ def list_() -> None:
             table.add_row(entry.name, "", "", "", "", entry.problem or "")
             continue
         note = card.warning or card.summary
-        trained = "yes" if card.trained else "no"
+        trained = "yes" if card.trained else "trunk only" if card.trunk_only else "no"
         table.add_row(entry.name, ", ".join(card.class_names), str(card.tile_px), f"{card.mpp:g}", trained, note)
     screen().print(table)
 
@@ -44,22 +47,90 @@ def show(model: str = typer.Argument(help="Name or file of a bundle.")) -> None:
 
 @app.command("import")
 def import_(
-    file: Path = typer.Argument(help="A bundle, or weights: .safetensors, or a PyTorch state dict (.pt, .pth, .ckpt)."),
+    file: Path = typer.Argument(
+        help="A bundle, or weights of a ResNet-50: .safetensors, or a PyTorch state dict (.pth, .pt, .ckpt, .bin)."
+    ),
     name: str | None = typer.Option(None, help="Name to install it under; by default the file's."),
-    classes: str = typer.Option("benign,malignant", help="Class names of weights without a card, in order."),
+    classes: str = _CLASSES,
     mpp: float | None = _MPP,
-    tile_px: int = typer.Option(224, help="Tile side in pixels that weights without a card expect."),
+    tile_px: int = _TILE_PX,
+    preset: str | None = typer.Option(
+        None, help="How weights without a card read pixels: imagenet, or lunit (Kang et al. 2023); by the file's name."
+    ),
+    prefix: str | None = typer.Option(None, help="Which of several networks in the file: what its names begin with."),
 ) -> None:
     """Check a model file and copy it into the models folder. Pickled code is never run."""
     from napari_dala.errors import BundleError
-    from napari_dala.model.class_colors import class_infos
-    from napari_dala.model.convert import import_checkpoint, install_model, is_bundle
+    from napari_dala.model.convert import install_model
+    from napari_dala.model.importing.file_kind import is_bundle
+    from napari_dala.model.importing.presets import preset_of
 
     if is_bundle(file):
         say(install_model(file, name))
         return
     if mpp is None:
         raise BundleError(f"{file.name}: weights do not say their resolution; give it with --mpp")
-    infos = class_infos(part.strip() for part in classes.split(","))
-    bundle = import_checkpoint(file, classes=infos, mpp=mpp, tile_px=tile_px, name=name or file.stem)
-    say(install_model(bundle, name))
+    _bring_in(
+        file=file,
+        name=name or file.stem,
+        classes=_names(classes),
+        mpp=mpp,
+        tile_px=tile_px,
+        preset=preset or preset_of(file.name),
+        prefix=prefix,
+    )
+
+
+@app.command()
+def fetch(
+    weights: str = typer.Argument(help="imagenet-resnet50: torchvision's ResNet-50, trained on ImageNet."),
+    name: str | None = typer.Option(None, help="Name to install it under; by default the same."),
+    classes: str = _CLASSES,
+    mpp: float | None = _MPP,
+    tile_px: int = _TILE_PX,
+) -> None:
+    """Download published weights, about 100 MB, and import them; without --mpp for tiles of 0.5 um/px."""
+    from napari_dala.errors import FetchError
+    from napari_dala.model.fetch import PUBLISHED, by_hand, fetch_weights
+    from napari_dala.model.importing.presets import IMAGENET, USUAL_MPP
+
+    if weights not in PUBLISHED:
+        raise FetchError(f"{weights}: there is nothing of this name to fetch; there is: {', '.join(PUBLISHED)}")
+    asked = PUBLISHED[weights]
+    say(f"{asked.about} From {asked.url}; {by_hand(asked)}.", err=True)
+    with progress_bar(asked.file_name, "MB") as bar:
+        task = bar.add_task("", total=asked.size >> 20, **pace_fields())
+        path = fetch_weights(asked, lambda done, _: bar.update(task, completed=done >> 20))
+    assert path is not None  # nobody stops it but Ctrl-C
+    _bring_in(
+        file=path,
+        name=name or weights,
+        classes=_names(classes),
+        mpp=mpp or USUAL_MPP,
+        tile_px=tile_px,
+        preset=IMAGENET,
+    )
+
+
+def _names(classes: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in classes.split(","))
+
+
+def _bring_in(**asked: Any) -> None:
+    """Make weights a model, install it, and say what was taken and what it lacks."""
+    from napari_dala.errors import BundleError
+    from napari_dala.model.catalog import check_new_name
+    from napari_dala.model.convert import import_checkpoint, install_model
+    from napari_dala.model.importing.request import ImportRequest
+    from napari_dala.validation import checked
+
+    wanted = checked(ImportRequest, BundleError, **asked)
+    check_new_name(wanted.name)  # first: what follows takes seconds
+    bundle = import_checkpoint(wanted)
+    say(install_model(bundle))
+    training = bundle.card.training
+    say(f"Pixels are normalised as preset {wanted.preset}.", err=True)
+    if isinstance(left_out := training.get("left_out"), list):
+        taken = training.get("taken_from", "the ResNet-50")
+        say(f"Taken: {taken}. Left out: {', '.join(map(str, left_out))}.", err=True)
+    warn_of(bundle.card)

@@ -37,6 +37,12 @@ Threshold = Annotated[float, Field(gt=0, lt=1)]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 UNTRAINED_WARNING = "untrained: random weights, its numbers mean nothing"
+TRUNK_ONLY = "trunk_only"
+"""Key in a card's `training` that is true where `ModelCard.trunk_only` is; earlier versions read such a card too."""
+TRUNK_ONLY_WARNING = (
+    "untrained beyond its trunk: attention and head are random, its numbers mean nothing; let it learn first "
+    "(Annotate & learn, or dala finetune)"
+)
 
 
 class ClassInfo(BaseModel):
@@ -122,9 +128,16 @@ class ModelCard(BaseModel):
         return tuple(info.name for info in self.classes)
 
     @property
+    def trunk_only(self) -> bool:
+        """True of a model that is not trained, but its trunk is: it was imported, and the model must learn first."""
+        return not self.trained and self.training.get(TRUNK_ONLY) is True
+
+    @property
     def warning(self) -> str | None:
         """What must be said beside every number of this model, or None."""
-        return None if self.trained else UNTRAINED_WARNING
+        if self.trained:
+            return None
+        return TRUNK_ONLY_WARNING if self.trunk_only else UNTRAINED_WARNING
 
 
 UNTRAINED_CARD = ModelCard(

@@ -30,7 +30,7 @@ def card_in_short(card: ModelCard) -> str:
 def card_page(card: ModelCard) -> str:
     """Return a card as a page to read: what it is for, what it was trained on, how good it is, its limits."""
     target = card.class_names[card.target_class]
-    warning = "" if card.trained else "<p><b>Untrained: its weights are random, and what it says means nothing.</b></p>"
+    warning = f"<p><b>This model is {escape(card.warning)}.</b></p>" if card.warning else ""
     looks = (
         f"It tells {escape(_listed(card.class_names))} apart, in squares of {card.tile_px * card.mpp:.0f} µm "
         f"({card.tile_px} px at {card.mpp:g} µm/px). A square counts as {escape(target)} from a probability of "
@@ -67,7 +67,7 @@ def card_table(card: ModelCard, bundle_hash: str | None = None) -> str:
     """
     rows = {
         "Name": card.name,
-        "Trained": "yes" if card.trained else "NO: random weights, its numbers mean nothing",
+        "Trained": f"NO: {card.warning}" if card.warning else "yes",
         "Summary": card.summary,
         "Intended use": card.intended_use,
         "Limits": card.limits,

@@ -27,6 +27,7 @@ from napari_dala.plugin.viewer.tile_mark import TileMark
 from napari_dala.plugin.warm_child import warm_child
 from napari_dala.results.report.pictures import cut_of, heat
 from napari_dala.slide.tiles import read_tiles
+from napari_dala.words import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -252,7 +253,7 @@ class ExplainWidget(Dock):
         if analysis.approximate[row, column]:
             lines.append("Its Grad-CAM is approximate until the model has run on it again")
         if card.warning:
-            lines.append(card.warning.capitalize())
+            lines.append(sentence(card.warning))
         self.probabilities.setText("<br>".join(lines))
 
 

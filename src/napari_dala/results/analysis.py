@@ -173,8 +173,8 @@ class Analysis:
                 f"Most of this slide ({unfamiliar} of {analysed} tiles) is unlike the tissue that the model learned "
                 "from: do not rely on anything it says here."
             )
-        if not self.card.trained:
-            found.append(f"Model “{self.card.name}” is untrained: its weights are random and its numbers mean nothing.")
+        if self.card.warning:
+            found.append(f"Model “{self.card.name}” is {self.card.warning}.")
         if self.slide.get("mpp_source") == "objective power":
             found.append("The file gives no resolution; it was estimated from the objective's power (10 / power).")
         if self.grid.unseen >= 0.0005:

@@ -203,6 +203,7 @@ def test_the_new_replay_is_half_old_half_new_where_there_is_enough(old: list[int
 @pytest.mark.parametrize(("count", "epochs"), [(1, 60), (40, 30), (200, 9), (5000, 3)])
 def test_about_sixty_steps(count: int, epochs: int) -> None:
     assert epochs_for(count, 32) == epochs
+    assert epochs_for(count, 32, from_scratch=True) == pytest.approx(3 * epochs, abs=2) or count == 5000
 
 
 def test_quick_loads_nothing_slow(lesson: Lesson, tmp_path: Path) -> None:

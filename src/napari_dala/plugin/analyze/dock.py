@@ -38,6 +38,7 @@ from napari_dala.plugin.warm_child import warm_child
 from napari_dala.results.by_model import ModelResults, last_results, results_by
 from napari_dala.results.loaded import LoadedAnalysis, load, make_ready
 from napari_dala.results.opening import STORE_FILE
+from napari_dala.words import sentence
 
 if TYPE_CHECKING:
     import napari
@@ -327,7 +328,7 @@ class AnalyzeWidget(Dock):
         entry = self.entry
         card = entry.card if entry else None
         self.model_summary.setText(card_in_short(card) if card else (entry.problem or "" if entry else ""))
-        self.model_warning.say((card.warning or "").capitalize() if card else "")
+        self.model_warning.say(sentence(card.warning or "") if card else "")
         self._show_state()
 
     def _show_state(self) -> None:

@@ -89,6 +89,6 @@ def notes_of(analysis: Analysis, results: ResultLayers) -> list[str]:
     notes = [f"Model {analysis.card.name} · operating threshold {analysis.threshold:.2f}{doubt}"]
     if results.cam in results.present and results.cam.visible and results.explanation.thresholded:
         notes.append(f"DT Grad-CAM: {cut_of(results.thresholded, results.explanation.rule.strength)}")
-    if not analysis.card.trained:
-        notes.append("The model is untrained: its weights are random and its numbers mean nothing.")
+    if analysis.card.warning:
+        notes.append(f"The model is {analysis.card.warning}.")
     return notes

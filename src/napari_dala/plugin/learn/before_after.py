@@ -12,7 +12,7 @@ from napari_dala.plugin.parts.cells import drop_cells
 from napari_dala.plugin.parts.fold import Fold
 from napari_dala.plugin.parts.notes import Note
 from napari_dala.plugin.viewer.plain_text import PlainLabel
-from napari_dala.words import counted, percent
+from napari_dala.words import counted, percent, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -73,7 +73,7 @@ class BeforeAfter(QWidget):
             else ""
         )
         self.examples.setText(f"Learned from {counted(sum(train.values()), 'labelled tile')}: {counts}{replayed}")
-        self.notes.say("\n".join(_sentence(note) for note in report["notes"] if note != OPTIMISTIC))
+        self.notes.say("\n".join(sentence(note) for note in report["notes"] if note != OPTIMISTIC))
 
     def texts(self) -> list[list[str]]:
         """Return what the table says, row by row."""
@@ -149,7 +149,3 @@ def _decimal(value: float) -> str:
 
 def _optimism(report: Mapping[str, Any]) -> str:
     return f"<b>{OPTIMISTIC}</b>" if report["optimistic"] else ""
-
-
-def _sentence(note: str) -> str:
-    return note[:1].upper() + note[1:]

@@ -12,6 +12,7 @@ from napari_dala.plugin.parts.notes import Bar, Note
 from napari_dala.plugin.parts.scrolling import keep_place
 from napari_dala.plugin.viewer.plain_text import TwoLines
 from napari_dala.training.finetune.job import Epoch, FinetuneEvent, Prepared
+from napari_dala.words import sentence
 
 if TYPE_CHECKING:
     from napari_dala.plugin.learn.learning import Learning
@@ -79,7 +80,7 @@ class JobPanel(QWidget):
             return ""
         message = self._learning.message
         if status is Status.RUNNING and message:
-            return message[:1].upper() + message[1:]
+            return sentence(message)
         if status in (Status.PAUSED, Status.INTERRUPTED) and message:
             return f"{_SAYS[status]} ({message})"
         return _SAYS.get(status, "")

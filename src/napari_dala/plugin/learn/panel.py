@@ -44,6 +44,7 @@ MODES = {
     "deep": ("Deep", "Some minutes. The last layers of the network learn too; then the slide is analysed again."),
     "full": ("Full", "Best on a graphics card, else hours. Every layer learns; then the slide is analysed again."),
 }
+FROM_SCRATCH = "Only the trunk of this model has learned yet: attention and head learn from your regions, from scratch."
 
 
 class LearnPanel(QWidget):
@@ -73,7 +74,7 @@ class LearnPanel(QWidget):
         for mode, (title, _) in MODES.items():
             self.mode_box.addItem(title, mode)
         self.mode_box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.mode_text = QLabel()
+        self.mode_text, self.start_text = QLabel(), Note("offer")
         self.learn_button = QPushButton("Learn")
         self.learn_button.setStyleSheet(RUN_STYLE)
         self.reason, self.error = Note("offer"), Note("error")
@@ -93,6 +94,7 @@ class LearnPanel(QWidget):
         form.addRow("How", self.mode_box)
         form.addRow(self.mode_text)
         form.addRow("From model", self.model_box.with_card(models=False))
+        form.addRow(self.start_text)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(QLabel("<b>Learn from</b>"))
@@ -239,6 +241,7 @@ class LearnPanel(QWidget):
     def _refresh(self) -> None:
         """Let what can be done now be seen and pressed."""
         self.mode_text.setText(MODES[self.mode_box.currentData()][1])
+        self.start_text.say(FROM_SCRATCH if self.entry and self.entry.card and self.entry.card.trunk_only else "")
         obstacle, learning = self.obstacle, self.learning
         self.learn_button.setEnabled(not obstacle)
         self.learn_button.setToolTip(obstacle)

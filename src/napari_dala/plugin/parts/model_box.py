@@ -13,6 +13,7 @@ from napari_dala.model.catalog import list_models
 from napari_dala.plugin.parts.fold import Fold
 from napari_dala.plugin.parts.models_dialog import ModelsDialog
 from napari_dala.plugin.preferences import load_preferences
+from napari_dala.plugin.viewer.plain_text import plain_tip
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +30,7 @@ class ModelBox(QComboBox):
     """The built-in models and those of the workspace; a long name does not widen the dock."""
 
     models_changed = Signal(str)
-    """A model was renamed or removed: the name of the one to go on with, or empty."""
+    """A model was imported, renamed or removed: the name of the one to go on with, or empty."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -55,6 +56,9 @@ class ModelBox(QComboBox):
         with signals_blocked(self):
             self.clear()
             self.addItems([entry.name for entry in self.entries])
+            for row, entry in enumerate(self.entries):
+                warning = (entry.card.warning if entry.card else entry.problem) or ""
+                self.setItemData(row, plain_tip(warning), Qt.ItemDataRole.ToolTipRole)
             self.setCurrentIndex(max(0, self.findText(chosen)))
 
     def choose_card(self, name: str | None) -> None:
@@ -85,7 +89,7 @@ class ModelBox(QComboBox):
         if models:
             all_models = QToolButton()
             all_models.setText("Models…")
-            all_models.setToolTip("Rename and remove your own models, and see how good they are")
+            all_models.setToolTip("Import models, rename and remove your own, and see how good they are")
             all_models.clicked.connect(self._show_models)
             row.addWidget(all_models)
         return row

@@ -1,13 +1,15 @@
-"""The window *Models*: which models there are; the user's own can be renamed and removed."""
+"""The window *Models*: which models there are, how others come in; the user's own can be renamed and removed."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, QUrl, Signal  # type: ignore[attr-defined]
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import (
     QDialog,
+    QFileDialog,
     QHBoxLayout,
     QInputDialog,
     QListWidget,
@@ -22,13 +24,14 @@ from napari_dala.errors import DalaError
 from napari_dala.jobs.job import jobs_in
 from napari_dala.jobs.state import Status
 from napari_dala.model.catalog import list_models, page_of, remove_model, rename_model
+from napari_dala.plugin.parts.fetch_dialog import FetchDialog
+from napari_dala.plugin.parts.import_dialog import ImportDialog
 from napari_dala.plugin.parts.notes import Note
 from napari_dala.plugin.preferences import load_preferences
 from napari_dala.plugin.viewer.plain_text import PlainLabel, plain_tip
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from napari_dala.model.catalog import ModelEntry
 
@@ -50,7 +53,7 @@ class ModelsDialog(QDialog):
     """
 
     changed = Signal(str)
-    """A model was renamed or removed: the name of the one to go on with, or empty."""
+    """A model was imported, renamed or removed: the name of the one to go on with, or empty."""
 
     def __init__(self, parent: QWidget, chosen: str, in_use: Sequence[str] = ()) -> None:
         super().__init__(parent)
@@ -62,15 +65,24 @@ class ModelsDialog(QDialog):
         self.about.setWordWrap(True)
         self.rename_button, self.remove_button = QPushButton("Rename…"), QPushButton("Remove…")
         self.page_button, self.close_button = QPushButton("How good is it?"), QPushButton("Close")
-        layout, buttons = QVBoxLayout(self), QHBoxLayout()
+        self.import_button, self.fetch_button = QPushButton("Import…"), QPushButton("ImageNet…")
+        self.import_button.setToolTip("A model of this program, or weights of a ResNet-50, from a file")
+        self.fetch_button.setToolTip("Download torchvision's ResNet-50, trained on photographs of things, as a start")
+        layout, buttons, ways_in = QVBoxLayout(self), QHBoxLayout(), QHBoxLayout()
+        for button in (self.import_button, self.fetch_button):
+            ways_in.addWidget(button)
+        ways_in.addStretch()
         for button in (self.rename_button, self.remove_button, self.page_button):
             buttons.addWidget(button)
         buttons.addStretch()
         buttons.addWidget(self.close_button)
         for widget in (self.models, self.about, self.error):
             layout.addWidget(widget)
+        layout.addLayout(ways_in)
         layout.addLayout(buttons)
         self.models.currentRowChanged.connect(self._show_entry)
+        self.import_button.clicked.connect(self._ask_file)
+        self.fetch_button.clicked.connect(self._ask_fetch)
         self.rename_button.clicked.connect(self._ask_name)
         self.remove_button.clicked.connect(self._ask_remove)
         self.page_button.clicked.connect(self._open_page)
@@ -83,6 +95,17 @@ class ModelsDialog(QDialog):
         """The model that is selected."""
         row = self.models.currentRow()
         return self._entries[row] if 0 <= row < len(self._entries) else None
+
+    def ask_import(self, file: Path, name: str = "") -> None:
+        """Ask what else is to be known of a file, and import it; `name` of the new model, by default the file's."""
+        try:
+            dialog = ImportDialog(self, file, name or file.stem)
+        except DalaError as error:
+            self.error.say(str(error))
+            return
+        self.error.say("")
+        dialog.imported.connect(self._on_imported)
+        dialog.show()
 
     def rename(self, name: str) -> None:
         """Give the selected model another name; why that cannot be is said."""
@@ -121,8 +144,8 @@ class ModelsDialog(QDialog):
         self.error.say("")
         self.models.clear()
         for entry in self._entries:
-            item = QListWidgetItem(f"{entry.name}   (came with the program)" if entry.is_built_in else entry.name)
-            item.setToolTip(plain_tip(entry.problem or (entry.card.summary if entry.card else "")))
+            item = QListWidgetItem(f"{entry.name}{_kind_of(entry)}")
+            item.setToolTip(plain_tip(_about(entry)))
             self.models.addItem(item)
         rows = [row for row, entry in enumerate(self._entries) if entry.name == chosen]
         self.models.setCurrentRow(rows[0] if rows else 0)
@@ -133,8 +156,22 @@ class ModelsDialog(QDialog):
         self.rename_button.setEnabled(own)
         self.remove_button.setEnabled(own)
         self.page_button.setEnabled(entry is not None and page_of(entry) is not None)
-        self.about.setText("" if entry is None else entry.problem or (entry.card.summary if entry.card else ""))
+        self.about.setText("" if entry is None else _about(entry))
         self.error.say("")
+
+    def _ask_file(self) -> None:
+        found, _ = QFileDialog.getOpenFileName(self, "Import model", "", "All files (*)")
+        if found:
+            self.ask_import(Path(found))
+
+    def _ask_fetch(self) -> None:
+        dialog = FetchDialog(self)
+        dialog.fetched.connect(self.ask_import)
+        dialog.show()
+
+    def _on_imported(self, name: str) -> None:
+        self._read(name)
+        self.changed.emit(name)
 
     def _ask_name(self) -> None:
         if self.entry is not None:
@@ -153,6 +190,17 @@ class ModelsDialog(QDialog):
         page = None if self.entry is None else page_of(self.entry)
         if page is not None:
             QDesktopServices.openUrl(QUrl.fromLocalFile(str(page)))
+
+
+def _kind_of(entry: ModelEntry) -> str:
+    """Return what is to be seen of a model behind its name."""
+    if entry.is_built_in:
+        return "   (came with the program)"
+    return "   (a trunk: must learn first)" if entry.card and entry.card.trunk_only else ""
+
+
+def _about(entry: ModelEntry) -> str:
+    return entry.problem or (entry.card.summary if entry.card else "")
 
 
 def why_in_use(entry: ModelEntry, analysing: Sequence[str], workspace: Path) -> str:

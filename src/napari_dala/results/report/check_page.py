@@ -11,6 +11,7 @@ from napari_dala.files import write_text
 from napari_dala.metrics.operating import at_sensitivity, best_gmean
 from napari_dala.results.model_check import PAGE_FILE
 from napari_dala.results.report.page import NOTICE, STYLE
+from napari_dala.words import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,7 +62,7 @@ def write_check_page(check: ModelCheck, folder: Path, picture: Callable[[int], I
     sections = [
         f"<header><h1>How good is {escape(check.model)}?</h1><p class='sub'>{_what(check)}</p></header>",
         f"<div class='warnings' role='alert'><p>{escape(few)}</p></div>" if few else "",
-        "".join(f"<p class='note'>{escape(note[:1].upper() + note[1:])}.</p>" for note in check.notes),
+        "".join(f"<p class='note'>{escape(sentence(note))}.</p>" for note in check.notes),
         _confusion(check),
         _operating(check),
         f"<h2>Curves</h2>{_curves(check)}",

@@ -139,7 +139,7 @@ def child_card(
         "name": config.name,
         "summary": f"{parent.name}, fine-tuned ({settings.mode}) on {len(split.train)} labelled tiles of {of_slides}.",
         "classes": tiles.classes,
-        "trained": parent.trained or settings.mode == "full",
+        "trained": parent.trained or parent.trunk_only or settings.mode == "full",
         "training": training,
         "metrics": {},
         "parent": parent_hash,

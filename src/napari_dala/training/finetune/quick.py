@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 MOST_REPLAYED = 256  # tiles of a class
-_STEPS = 60
+_STEPS, _STEPS_FROM_SCRATCH = 60, 180
 _FEWEST_EPOCHS = 3
 
 
@@ -145,15 +145,19 @@ def fit_head(
     return network.eval()
 
 
-def epochs_for(tiles: int, batch_size: int) -> int:
-    """Return how many epochs are enough: about 60 steps, and three passes at least.
+def epochs_for(tiles: int, batch_size: int, *, from_scratch: bool = False) -> int:
+    """Return how many epochs are enough: about 60 steps, 180 of a head from scratch, and three passes at least.
 
     Measured on BreakHis 100X, with patients whom the parent never saw: 40 tiles of them labelled (512 replayed) raise
     the GMean of their other tiles from 0.46 to 0.83, and 110 to 0.87 in 48 steps; 80 steps do no better, 24 reach
     0.76. The accuracy on the replayed tiles stays at 0.86 (without replay it falls to 0.56, and the penalty alone,
     of any weight, does not hold it).
+
+    A random head on the default model's trunk, on colon (GlaS, a third of its fields held out in turn, the patients the
+    same): 440 tiles give a GMean of 0.68 in 60 steps, 0.77 in 120, 0.85 in 180, 0.84 in 300; 56 tiles 0.64 to 0.67.
     """
-    return max(_FEWEST_EPOCHS, ceil(_STEPS / ceil(tiles / batch_size)))
+    steps = _STEPS_FROM_SCRATCH if from_scratch else _STEPS
+    return max(_FEWEST_EPOCHS, ceil(steps / ceil(tiles / batch_size)))
 
 
 def widened(parent: HeadNetwork, num_classes: int) -> HeadNetwork:

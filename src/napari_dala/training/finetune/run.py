@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from napari_dala.training.finetune.job import FinetuneSettings
 
 
+NO_HEAD = "the model before was a trunk alone, its head random: there are no figures of before"
 NO_REPLAY = "the model before brings no tiles to be shown again: it may forget what it knew of tissue not labelled here"
 
 
@@ -204,10 +205,14 @@ class FinetuneRun:
         held_out = hold_out(tiles.examples, grids, self.settings.validation, self.settings.seed)
         split = held_out.split
         if self.settings.epochs is None and self.settings.batch_size is not None:
-            epochs = epochs_for(len(split.train), self.settings.batch_size)
+            train = len(split.train)
+            epochs = epochs_for(train, self.settings.batch_size, from_scratch=parent.card.trunk_only)
             self.settings = self.settings.model_copy(update={"epochs": epochs})
-        further = [held_out_seen_before(parent.card, tiles, held_out), NO_REPLAY if quick and not brings else None]
-        further.append(parent.card.warning)
+        further = [held_out_seen_before(parent.card, tiles, held_out)]
+        if parent.card.trunk_only:
+            further.append(NO_HEAD)
+        else:
+            further += [NO_REPLAY if quick and not brings else None, parent.card.warning]
         notes = [*split.notes, *tiles.notes, *(note for note in further if note)]
         assert self.settings.epochs is not None
         sides = counts_of(tiles, split.train), counts_of(tiles, split.test)
@@ -228,10 +233,10 @@ class FinetuneRun:
             threshold = kept_threshold(card.operating_threshold, parent.card.temperature, card.temperature)
             card = card.model_copy(update={"operating_threshold": within_threshold(threshold)})
         probability = tempered(measured.after, card.temperature)
-        before, after = (
-            figures(tiles, held_out, found, of, self.settings)
-            for found, of in ((measured.before, parent.card), (probability, card))
-        )
+        after = figures(tiles, held_out, probability, card, self.settings)
+        before = None  # of a random head they would mean nothing
+        if not parent.card.trunk_only:
+            before = figures(tiles, held_out, measured.before, parent.card, self.settings)
         child = replace(measured.bundle, card=with_figures(card, before, after))
         path = self.run.job.result / BUNDLE_FILE
         _save(child, path)
