@@ -18,17 +18,24 @@ from napari_dala.errors import BundleError
 from napari_dala.files import replacing
 from napari_dala.model.card import TRUNK_OF, ModelCard, parse_card, trunk_file
 from napari_dala.model.familiarity import Familiarity
-from napari_dala.model.head import CHANNELS, HeadNetwork
 from napari_dala.model.tensor_file import HASH, UNSEALED, check_seal, read_header, seal
 from napari_dala.model.weights import check_finite, digest, pack, unpack
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-BASIS_SHAPE = (CHANNELS, 128)
+    from napari_dala.model.head import HeadNetwork
+
+COMPONENTS = 128
+"""Of the basis on which a trunk's maps are projected to be stored; fewer where it has fewer channels."""
 TRUNK = "trunk."
 _BASIS, _FAMILIARITY, _REPLAY = "basis", "familiarity.", "replay."
 _OF_TRUNK = (TRUNK, _BASIS)
+
+
+def basis_shape(channels: int) -> tuple[int, int]:
+    """Return the shape of the basis of a trunk with so many channels, (channels, components)."""
+    return channels, min(channels, COMPONENTS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +45,7 @@ class Replay:
     Attributes
     ----------
     features : Tensor
-        (n, 2048) float16, channel means of layer4 before the attention.
+        (n, channels) float16, channel means of the trunk's map.
     labels : Tensor
         (n,) int64, index of each tile's class on the card.
     """
@@ -57,7 +64,7 @@ class Bundle(ABC):
     card : ModelCard
         Its description; has as many classes as the network.
     basis : Tensor or None
-        (2048, 128) float32, on which layer4 maps are projected to be stored.
+        (channels, components) float32, on which the trunk's maps are projected to be stored; see `basis_shape`.
     familiarity : dict of str to Tensor, or None
         Statistics of the training features, float32: see `Familiarity`.
     replay : Replay or None
@@ -80,8 +87,15 @@ class Bundle(ABC):
             raise BundleError(
                 f"{self.card.name}: the card has {classes} classes, the network {self.network.num_classes}"
             )
+        source = self.path.name if self.path else self.card.name
+        if self.network.channels != self.card.channels:
+            raise BundleError(
+                f"{source}: the card's trunk has {self.card.channels} channels, the network's {self.network.channels}"
+            )
+        if self.basis is not None and tuple(self.basis.shape) != (expected := basis_shape(self.card.channels)):
+            raise BundleError(f"{source}: {_BASIS} has shape {tuple(self.basis.shape)}, expected {expected}")
         if self.replay is not None:
-            _check_replay(self.replay, classes, self.path.name if self.path else self.card.name)
+            _check_replay(self.replay, classes, self.card.channels, source)
 
     @cached_property
     def hash(self) -> str:
@@ -115,7 +129,7 @@ class Bundle(ABC):
     @cached_property
     def known(self) -> Familiarity | None:
         """The statistics that tell an unfamiliar tile; None where the bundle has none."""
-        return None if self.familiarity is None else Familiarity.of(self.familiarity)
+        return None if self.familiarity is None else Familiarity.of(self.familiarity, self.card.channels)
 
     def save(self, path: Path, bits: int = 16, *, trunk_of: str | None = None) -> None:
         """Write the bundle to `path`, whole or not at all.
@@ -217,12 +231,10 @@ def sort_parts(tensors: dict[str, Tensor], source: str) -> Parts:
     Raises
     ------
     BundleError
-        If the basis or replayed features are not as they should be; `source` names the file.
+        If basis, familiarity or replayed features are not as they should be; `source` names the file.
     """
     weights = dict(tensors)
     basis = weights.pop(_BASIS, None)
-    if basis is not None and tuple(basis.shape) != BASIS_SHAPE:
-        raise BundleError(f"{source}: {_BASIS} has shape {tuple(basis.shape)}, expected {BASIS_SHAPE}")
     familiarity = _pop(weights, _FAMILIARITY)
     replay = _pop(weights, _REPLAY)
     if replay and replay.keys() != {"features", "labels"}:
@@ -256,11 +268,11 @@ def _pop(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensors.pop(name) for name in names}
 
 
-def _check_replay(replay: Replay, classes: int, source: str) -> None:
+def _check_replay(replay: Replay, classes: int, channels: int, source: str) -> None:
     features, labels = replay.features, replay.labels
     count = len(features) if features.ndim else 0
     for name, tensor, dtype, shape in (
-        ("features", features, torch.float16, (count, CHANNELS)),
+        ("features", features, torch.float16, (count, channels)),
         ("labels", labels, torch.int64, (count,)),
     ):
         if tensor.dtype != dtype or tuple(tensor.shape) != shape:

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, Va
 
 from napari_dala.errors import BundleError
 from napari_dala.model.tensor_file import read_header
+from napari_dala.model.trunks import CELL_PX, CHANNELS, RESNET50, is_architecture
 from napari_dala.validation import Mpp, first_problem, parse_json
 
 Byte = Annotated[int, Field(ge=0, le=255)]
@@ -29,14 +30,25 @@ def _not_blank(name: str) -> str:
     return name
 
 
+def _known(architecture: str) -> str:
+    if not is_architecture(architecture):
+        raise ValueError(f"there is no trunk {architecture[:100]}")
+    return architecture
+
+
+Architecture = Annotated[str, AfterValidator(_known)]
 ClassName = Annotated[str, Field(max_length=100), AfterValidator(_not_blank)]
-TilePx = Annotated[int, Field(ge=TILE_PX_LIMITS[0], le=TILE_PX_LIMITS[1], multiple_of=32)]
+TilePx = Annotated[int, Field(ge=TILE_PX_LIMITS[0], le=TILE_PX_LIMITS[1])]
 Temperature = Annotated[float, Field(ge=TEMPERATURE_LIMITS[0], le=TEMPERATURE_LIMITS[1], allow_inf_nan=False)]
 Threshold = Annotated[float, Field(gt=0, lt=1)]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 UNTRAINED_WARNING = "untrained: random weights, its numbers mean nothing"
+TRUNK_ONLY_WARNING = (
+    "untrained beyond its trunk: attention and head are random, its numbers mean nothing; let it learn first "
+    "(Annotate & learn, or dala finetune)"
+)
 
 
 class ClassInfo(BaseModel):
@@ -48,6 +60,19 @@ class ClassInfo(BaseModel):
     color: tuple[Byte, Byte, Byte]
 
 
+class TrunkSource(BaseModel):
+    """The file that a trunk's weights came from: its name, its SHA-256, and the text of its licence if it was given.
+
+    The licence of such weights is its giver's, and binds whoever uses the model and those learned on it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    licence: str = ""
+
+
 class ModelCard(BaseModel):
     """What a model is, how it reads pixels, on what it was trained and what it must not be used for.
 
@@ -55,8 +80,14 @@ class ModelCard(BaseModel):
     ----------
     classes : tuple of ClassInfo
         In the order of the logits.
+    architecture : str
+        The trunk; attention and head are the same for all. "dalaresnet50" is ResNet-50; see `trunks`.
+    channels, cell_px : int
+        Of the trunk's map: how many channels, and the side of a cell in pixels of a tile (the trunk's stride).
+    trunk_source : TrunkSource or None
+        Where the trunk's weights came from, if from a file that somebody brought.
     tile_px : int
-        Side of a square tile in pixels, a multiple of 32, 32 to 2048.
+        Side of a square tile in pixels, a multiple of `cell_px`, 32 to 2048.
     mpp : float
         Micrometres per pixel of a tile, 0.02 to 20.
     mean, std : tuple of float
@@ -69,6 +100,8 @@ class ModelCard(BaseModel):
         Index of the class that is shown and exported first; the last class by default.
     trained : bool
         Whether every weight was trained; if not, `warning` says so wherever numbers are shown.
+    trunk_only : bool
+        Whether, of a model that is not trained, the trunk is: it was imported, and the model must learn first.
     training, metrics : dict
         Provenance and measured figures, free-form JSON.
     parent : str or None
@@ -80,7 +113,10 @@ class ModelCard(BaseModel):
     schema_version: Literal[1] = 1
     name: Annotated[str, Field(min_length=1, max_length=200)]
     summary: str = ""
-    architecture: Literal["dalaresnet50"] = "dalaresnet50"
+    architecture: Architecture = RESNET50
+    channels: Annotated[int, Field(ge=1, le=16384)] = CHANNELS
+    cell_px: Annotated[int, Field(ge=1, le=TILE_PX_LIMITS[1])] = CELL_PX
+    trunk_source: TrunkSource | None = None
     classes: Annotated[tuple[ClassInfo, ...], Field(min_length=2, max_length=1000)]
     tile_px: TilePx = 224
     mpp: Mpp
@@ -90,6 +126,7 @@ class ModelCard(BaseModel):
     operating_threshold: Threshold = 0.5
     target_class: int = -1
     trained: bool
+    trunk_only: bool = False
     training: dict[str, JsonValue] = {}
     metrics: dict[str, JsonValue] = {}
     parent: str | None = None
@@ -112,8 +149,18 @@ class ModelCard(BaseModel):
         names = self.class_names
         if len(set(names)) < len(names):
             raise ValueError(f"class names must differ, found {', '.join(names)}")
+        if self.trained and self.trunk_only:
+            raise ValueError("a model that is trained is not trained in its trunk only")
         if not 0 <= self.target_class < len(names):
             raise ValueError(f"target_class must be 0 to {len(names) - 1}, found {self.target_class}")
+        return self
+
+    @model_validator(mode="after")
+    def _trunk_fits(self) -> ModelCard:
+        if self.architecture == RESNET50 and (self.channels, self.cell_px) != (CHANNELS, CELL_PX):
+            raise ValueError(f"channels and cell_px of {RESNET50} are {CHANNELS} and {CELL_PX}")
+        if self.tile_px % self.cell_px:
+            raise ValueError(f"tile_px must be a multiple of {self.cell_px}, found {self.tile_px}")
         return self
 
     @property
@@ -124,7 +171,9 @@ class ModelCard(BaseModel):
     @property
     def warning(self) -> str | None:
         """What must be said beside every number of this model, or None."""
-        return None if self.trained else UNTRAINED_WARNING
+        if self.trained:
+            return None
+        return TRUNK_ONLY_WARNING if self.trunk_only else UNTRAINED_WARNING
 
 
 UNTRAINED_CARD = ModelCard(

@@ -11,11 +11,12 @@ import torch
 from safetensors import SafetensorError
 
 from napari_dala.annotations.held_out import HeldOut, hold_out
-from napari_dala.errors import AnnotationError, JobError, SlideError
+from napari_dala.errors import AnnotationError, BundleError, JobError, SlideError
 from napari_dala.files import write_json
 from napari_dala.jobs.state import job_errors
 from napari_dala.model.bundle_head import load_head
 from napari_dala.model.card import within_threshold
+from napari_dala.model.trunks import RESNET50
 from napari_dala.training.finetune.card import child_card, counts_of, figures, held_out_seen_before, with_figures
 from napari_dala.training.finetune.check import (
     NOT_REFITTED,
@@ -97,7 +98,12 @@ class FinetuneRun:
         parent = load_head(self.config.model)
         with gather(self.config.slides, parent.card, parent.trunk_hash, self.settings) as tiles:
             features, had = labelled_features(
-                tiles, self.settings, self._whole, on_progress=self._tell_reading, should_stop=self.run.should_stop
+                tiles,
+                self.settings,
+                self._whole,
+                parent.card.channels,
+                on_progress=self._tell_reading,
+                should_stop=self.run.should_stop,
             )
         if self.run.should_stop():
             return None
@@ -141,6 +147,11 @@ class FinetuneRun:
 
         self.run.say("reading the model")
         parent = self._whole()
+        if self.settings.mode == "deep" and parent.card.architecture != RESNET50:
+            raise BundleError(
+                f"{parent.card.name}: its trunk, {parent.card.architecture}, has no layer4, which the mode deep "
+                "trains; choose quick, which keeps the trunk, or full"
+            )
         with gather(self.config.slides, parent.card, parent.trunk_hash, self.settings) as tiles:
             had = readable(tiles, self.run.should_stop)
             if self.run.should_stop():
