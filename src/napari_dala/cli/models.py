@@ -8,10 +8,13 @@ import typer
 
 from napari_dala.cli.console import say, say_json, screen
 from napari_dala.cli.options import mpp_option
+from napari_dala.model.card import IMAGENET_MEAN, IMAGENET_STD
+from napari_dala.model.trunks import NAMED
 
 app = typer.Typer(
     help="List, show and import model bundles.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
 )
+_MOST_LICENCE = 256 << 10  # bytes
 _MPP = mpp_option("Micrometres per pixel that weights without a card expect")
 
 
@@ -49,8 +52,18 @@ def import_(
     classes: str = typer.Option("benign,malignant", help="Class names of weights without a card, in order."),
     mpp: float | None = _MPP,
     tile_px: int = typer.Option(224, help="Tile side in pixels that weights without a card expect."),
+    trunk: str | None = typer.Option(
+        None,
+        help="The file is of this pretrained network, to learn a head on: "
+        f"{', '.join(NAMED)}, or any of timm's as timm/NAME.",
+    ),
+    licence_text: Path | None = typer.Option(
+        None, help="With --trunk: a text file, which the model's card then shows."
+    ),
+    mean: str | None = typer.Option(None, help="With --trunk: mean of red, green and blue from 0 to 1; ImageNet's."),
+    std: str | None = typer.Option(None, help="With --trunk: their standard deviations; ImageNet's."),
 ) -> None:
-    """Check a model file and copy it into the models folder. Pickled code is never run."""
+    """Check a model file and copy it into the models folder. Pickled code is never run; nothing is downloaded."""
     from napari_dala.errors import BundleError
     from napari_dala.model.class_colors import class_infos
     from napari_dala.model.convert import import_checkpoint, install_model, is_bundle
@@ -61,5 +74,47 @@ def import_(
     if mpp is None:
         raise BundleError(f"{file.name}: weights do not say their resolution; give it with --mpp")
     infos = class_infos(part.strip() for part in classes.split(","))
+    if trunk is not None:
+        from napari_dala.model.trunk_import import import_trunk
+
+        bundle = import_trunk(
+            file,
+            trunk,
+            classes=infos,
+            mpp=mpp,
+            tile_px=tile_px,
+            name=name or file.stem,
+            mean=_of_three(mean, IMAGENET_MEAN, "--mean"),
+            std=_of_three(std, IMAGENET_STD, "--std"),
+            licence="" if licence_text is None else _text_of(licence_text),
+        )
+        say(install_model(bundle, name))
+        return
     bundle = import_checkpoint(file, classes=infos, mpp=mpp, tile_px=tile_px, name=name or file.stem)
     say(install_model(bundle, name))
+
+
+def _of_three(text: str | None, otherwise: tuple[float, float, float], option: str) -> tuple[float, float, float]:
+    """Return the three numbers of an option."""
+    if text is None:
+        return otherwise
+    try:
+        red, green, blue = (float(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"{option}: three numbers with commas between, such as 0.485,0.456,0.406") from None
+    return red, green, blue
+
+
+def _text_of(path: Path) -> str:
+    """Return the text of a licence's file, of which a card holds so much."""
+    from napari_dala.errors import BundleError
+    from napari_dala.files import open_to_read
+
+    try:
+        with open_to_read(path) as file:
+            text = file.read(_MOST_LICENCE + 1).decode("utf-8")
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path.name}: the licence cannot be read as text ({error})") from None
+    if len(text) > _MOST_LICENCE:
+        raise BundleError(f"{path.name}: more than {_MOST_LICENCE >> 10} KB are no licence text")
+    return text

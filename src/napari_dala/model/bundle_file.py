@@ -20,6 +20,7 @@ from napari_dala.model.card import TRUNK_OF, ModelCard, parse_card, trunk_file
 from napari_dala.model.familiarity import Familiarity
 from napari_dala.model.tensor_file import HASH, UNSEALED, check_seal, read_header, seal
 from napari_dala.model.weights import check_finite, digest, pack, unpack
+from napari_dala.workspace import models_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +32,8 @@ COMPONENTS = 128
 TRUNK = "trunk."
 _BASIS, _FAMILIARITY, _REPLAY = "basis", "familiarity.", "replay."
 _OF_TRUNK = (TRUNK, _BASIS)
+_TRUNK_HASH = "trunk_hash"  # in a file's metadata, of the trunk that it leaves to another; older ones do not say it
+_LARGE = 150 << 20  # bytes of a bundle's file; one on ResNet-50 has 60 to 120 MB
 
 
 def basis_shape(channels: int) -> tuple[int, int]:
@@ -111,8 +114,7 @@ class Bundle(ABC):
 
         Computed once; read it before changing the network's precision in place.
         """
-        tensors = {name: tensor for name, tensor in self._tensors().items() if name.startswith(_OF_TRUNK)}
-        return digest(tensors, json.dumps(_pixels(self.card)))
+        return _trunk_hash(self._tensors(), self.card)
 
     def normalize(self, tiles: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return (B, 3, H, W) network input, computed in float32, channels last, for (B, H, W, 3) uint8 RGB tiles."""
@@ -143,7 +145,8 @@ class Bundle(ABC):
         bits : int
             Bits per weight of matrices and kernels, 16 or 10; see `weights.pack`. Vectors stay float32.
         trunk_of : str, optional
-            Name of another bundle's file, to lie beside this one: trunk and basis are the same there, and left out.
+            Name of another bundle's file, to lie beside this one or among the models: trunk and basis are the same
+            there, and left out.
 
         Raises
         ------
@@ -154,7 +157,7 @@ class Bundle(ABC):
         metadata = {"format": "napari-dala", "bits": str(bits), "card": self.card.model_dump_json(), **UNSEALED}
         metadata[HASH] = self._hash_of(unpack(packed, self.card.name))
         if trunk_of is not None:
-            metadata[TRUNK_OF] = trunk_of
+            metadata |= {TRUNK_OF: trunk_of, _TRUNK_HASH: _trunk_hash(unpack(packed, self.card.name), self.card)}
             packed = {name: tensor for name, tensor in packed.items() if not name.startswith(_OF_TRUNK)}
         if self.replay is not None:
             packed |= {f"{_REPLAY}{name}": tensor.contiguous() for name, tensor in vars(self.replay).items()}
@@ -210,7 +213,21 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], ModelCard]:
         if further is not None:
             raise BundleError(f"{path.name}: its trunk is that of {trunk.name}, which has none of its own")
         tensors |= {name: tensor for name, tensor in whole.items() if name.startswith(_OF_TRUNK)}
+        expected = read_header(path).metadata.get(_TRUNK_HASH)
+        if expected is not None and expected != _trunk_hash(tensors, card):
+            raise BundleError(f"{path.name}: {trunk.name} has another trunk now than the one this model was made on")
     return tensors, card
+
+
+def trunk_to_share(path: Path | None) -> str | None:
+    """Return the name of the file whose trunk a model learned on the bundle at `path` need not copy; None for none.
+
+    That is one of the workspace's models, and a large one: a copy of a small trunk makes the new model whole by itself.
+    """
+    if path is None or path.parent != models_folder():
+        return None
+    trunk = trunk_file(read_header(path).metadata, path) or path
+    return trunk.name if trunk.parent == path.parent and trunk.stat().st_size > _LARGE else None
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], ModelCard, Path | None]:
@@ -282,6 +299,11 @@ def _check_replay(replay: Replay, classes: int, channels: int, source: str) -> N
     check_finite({f"{_REPLAY}features": features}, source)
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         raise BundleError(f"{source}: {_REPLAY}labels must be 0 to {classes - 1}, one of the card's classes each")
+
+
+def _trunk_hash(tensors: dict[str, Tensor], card: ModelCard) -> str:
+    of_trunk = {name: tensor for name, tensor in tensors.items() if name.startswith(_OF_TRUNK)}
+    return digest(of_trunk, json.dumps(_pixels(card)))
 
 
 def _pixels(card: ModelCard) -> list[object]:

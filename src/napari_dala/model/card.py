@@ -12,13 +12,14 @@ from napari_dala.errors import BundleError
 from napari_dala.model.tensor_file import read_header
 from napari_dala.model.trunks import CELL_PX, CHANNELS, RESNET50, is_architecture
 from napari_dala.validation import Mpp, first_problem, parse_json
+from napari_dala.workspace import models_folder
 
 Byte = Annotated[int, Field(ge=0, le=255)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 TRUNK_OF = "trunk_of"
-"""In a bundle's metadata, where it has no trunk: the name of the file beside it that has."""
+"""In a bundle's metadata, where it has no trunk: the name of the file that has, beside it or among the models."""
 TILE_PX_LIMITS = (32, 2048)
 TEMPERATURE_LIMITS = (0.01, 100.0)
 _NEAREST = 1e-9  # of a threshold to 0 and to 1
@@ -68,7 +69,7 @@ class TrunkSource(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    file: str
+    file: Annotated[str, Field(max_length=300)]
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     licence: str = ""
 
@@ -210,7 +211,7 @@ def read_card(path: str | Path) -> ModelCard:
 
 
 def trunk_file(metadata: dict[str, str], path: Path) -> Path | None:
-    """Return the file beside a bundle's that has its trunk; None where it has its own.
+    """Return the file, beside a bundle's or among the models, that has its trunk; None where it has its own.
 
     Raises
     ------
@@ -220,9 +221,12 @@ def trunk_file(metadata: dict[str, str], path: Path) -> Path | None:
     name = metadata.get(TRUNK_OF)
     if name is None:
         return None
-    trunk = path.parent / name
+    beside = path.parent / name
+    trunk = beside if os.path.isfile(beside) else models_folder() / name
     if trunk.name != name or not os.path.isfile(trunk):
-        raise BundleError(f"{path.name}: its trunk is that of {name[:100]}, which must lie in the same folder")
+        raise BundleError(
+            f"{path.name}: its trunk is that of {name[:100]}, which must lie in the same folder or among the models"
+        )
     if trunk.name == path.name:
         raise BundleError(f"{path.name}: its trunk is said to be that of itself; copy the model again")
     return trunk

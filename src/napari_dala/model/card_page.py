@@ -79,6 +79,8 @@ def card_table(card: ModelCard, bundle_hash: str | None = None) -> str:
         "Metrics": card.metrics or "none stated",
         "Training": card.training,
         "Architecture": card.architecture,
+        "Trunk": f"{card.channels} channels, a cell of {card.cell_px} px",
+        "Weights of the trunk": {} if card.trunk_source is None else card.trunk_source.model_dump(),
         "Licence": card.licence,
         "Citation": card.citation,
     }

@@ -156,7 +156,9 @@ def timm_network(architecture: str, tile_px: int, num_classes: int = 0, **option
         If timm is not installed, knows no such network, or cannot make it so.
     """
     if find_spec("timm") is None:
-        raise BundleError(f"{architecture}: this network is timm's, which is not installed: pip install timm")
+        raise BundleError(
+            f"{architecture}: this network is timm's, which is not installed: pip install napari-dala[trunks]"
+        )
     import timm
 
     try:

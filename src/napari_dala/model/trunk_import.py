@@ -7,6 +7,7 @@ Attention and head are random then: a quick training run on one's own regions ma
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -22,7 +23,6 @@ from napari_dala.model.bundle import ModelBundle
 from napari_dala.model.card import IMAGENET_MEAN, IMAGENET_STD, ModelCard, TrunkSource
 from napari_dala.model.convert import _tensors as read_tensors
 from napari_dala.model.network import TrunkNetwork
-from napari_dala.model.old_names import with_modern_names
 from napari_dala.model.trunk_building import library_network, map_size, trunk_of, unfilled
 from napari_dala.model.trunks import architecture_of
 from napari_dala.model.weights import check_weights, fill, shapes_of
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from napari_dala.model.card import ClassInfo
 
 _CLASSIFIER = ("head.", "heads.", "head_dist.", "fc.", "classifier.", "fc_norm.")
+_OLD_DENSENET = r"(denselayer\d+\.(?:norm|conv))\.(\d\.)"  # norm.1, which is norm1 now
 _PREFERRED = ("teacher", "ema")  # of two networks in one file, as self-supervised training leaves them
 
 
@@ -73,7 +74,7 @@ def import_trunk(
     path = Path(path)
     architecture = architecture_of(trunk)
     channels, cell_px = map_size(architecture, tile_px)
-    network = _filled(architecture, tile_px, read_tensors(path), path.name)
+    weights = trunk_with(architecture, tile_px, read_tensors(path), path.name)
     try:
         card = ModelCard(
             name=name,
@@ -99,7 +100,7 @@ def import_trunk(
         raise BundleError(f"{path.name}: {first_problem(error)}") from None
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
-        whole = TrunkNetwork(trunk_of(network), channels, len(card.classes))
+        whole = TrunkNetwork(weights, channels, len(card.classes))
     return ModelBundle(whole, card).as_stored()
 
 
@@ -112,11 +113,28 @@ def fitted(weights: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
         resampled: dict[str, Tensor] = interpolate_embeddings(network.image_size, network.patch_size, weights)
         return resampled
     rename: Any = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)  # timm's own, if any
-    return with_modern_names(weights) if rename is None else dict(rename(weights, network))
+    if rename is not None:
+        return dict(rename(weights, network))
+    return {re.sub(_OLD_DENSENET, r"\1\2", name): tensor for name, tensor in weights.items()}
 
 
-def _filled(architecture: str, tile_px: int, tensors: dict[str, Tensor], source: str) -> nn.Module:
-    """Return a library's network with the weights of a file."""
+def trunk_with(architecture: str, tile_px: int, tensors: dict[str, Tensor], source: str) -> nn.Module:
+    """Return a trunk with the weights of a whole network that torchvision or timm has; its classifier is passed over.
+
+    Parameters
+    ----------
+    architecture, tile_px
+        See `build_trunk`.
+    tensors : dict of str to Tensor
+        With that network's names, behind a prefix or not.
+    source : str
+        What to call them in an error.
+
+    Raises
+    ------
+    BundleError
+        If there is no such network among them, or its weights do not fit.
+    """
     with torch.device("meta"):
         network = library_network(architecture, tile_px)
     weights = {
@@ -130,7 +148,7 @@ def _filled(architecture: str, tile_px: int, tensors: dict[str, Tensor], source:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise BundleError(f"{source}: its weights do not fit {architecture} ({reason})") from None
     check_weights(shapes_of(network), weights, source, architecture)
-    return fill(library_network(architecture, tile_px) if unfilled(network, weights) else network, weights)
+    return trunk_of(fill(library_network(architecture, tile_px) if unfilled(network, weights) else network, weights))
 
 
 def _one_network(tensors: dict[str, Tensor], names: Iterable[str], source: str) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from napari_dala.annotations.held_out import HeldOut, hold_out
 from napari_dala.errors import AnnotationError, BundleError, JobError, SlideError
 from napari_dala.files import write_json
 from napari_dala.jobs.state import job_errors
+from napari_dala.model.bundle_file import trunk_to_share
 from napari_dala.model.bundle_head import load_head
 from napari_dala.model.card import within_threshold
 from napari_dala.model.trunks import RESNET50
@@ -245,7 +246,7 @@ class FinetuneRun:
         )
         child = replace(measured.bundle, card=with_figures(card, before, after))
         path = self.run.job.result / BUNDLE_FILE
-        _save(child, path)
+        _save(child, path, trunk_to_share(parent.path) if self.settings.mode == "quick" else None)
         check = check_of(tiles, held_out, card, probability, temperature is not None)
         weak = held_out_seen_before(parent.card, tiles, held_out) or (check.too_few if check is not None else "")
         if check is not None:
@@ -311,9 +312,9 @@ def _decoded(tiles: LabelledTiles, had: NDArray[np.bool_]) -> LabelledTiles:
     return tiles.only(had, [f"{int((~had).sum())} labelled tiles cannot be decoded and were left out"])
 
 
-def _save(bundle: Bundle, path: Path) -> None:
+def _save(bundle: Bundle, path: Path, trunk_of: str | None) -> None:
     with job_errors(path):
         try:
-            bundle.save(path)
+            bundle.save(path, trunk_of=trunk_of)
         except SafetensorError as error:  # it has no other word for a disk that is full
             raise JobError(f"{path}: cannot be written, is the disk full? ({error})") from error
