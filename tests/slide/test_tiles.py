@@ -42,7 +42,7 @@ def test_the_grid_covers_the_slide_and_less_than_a_cell_hangs_over(
         assert end > size - 0.51 * model_px  # nothing is left over
         if len(starts) > 1:
             assert end < size + cell_px * model_px
-    assert grid.cam_shape == tuple(starts[-1] + 7 for starts in grid.starts)
+    assert grid.cam_shape == tuple(starts[-1] + grid.cells for starts in grid.starts)
     assert grid.unseen == 0
 
 
