@@ -24,8 +24,8 @@ from benchmarks.quick import dala, measure
 from napari_dala.files import write_json
 from napari_dala.model.bundle import load_model
 from napari_dala.model.gradcam import grad_cam
-from napari_dala.model.trunk_building import library_network
-from napari_dala.model.trunks import architecture_of
+from napari_dala.model.trunks.building import library_network
+from napari_dala.model.trunks.names import architecture_of
 from napari_dala.model.weights import weights_of
 from napari_dala.slide import open_slide
 from napari_dala.slide.tiles import TileGrid, read_tiles

@@ -24,9 +24,9 @@ from napari_dala.model.card_page import card_page, card_table
 from napari_dala.model.catalog import install_file, list_models
 from napari_dala.model.convert import install_model
 from napari_dala.model.gradcam import grad_cam
-from napari_dala.model.trunk_building import build_network, library_network, map_size
-from napari_dala.model.trunk_import import import_trunk
-from napari_dala.model.trunks import NAMED, architecture_of, is_architecture
+from napari_dala.model.trunks.building import build_network, library_network, map_size
+from napari_dala.model.trunks.importing import import_trunk
+from napari_dala.model.trunks.names import NAMED, architecture_of, is_architecture
 from napari_dala.model.weights import weights_of
 from napari_dala.workspace import models_folder
 

@@ -9,7 +9,7 @@ import typer
 from napari_dala.cli.console import say, say_json, screen
 from napari_dala.cli.options import mpp_option
 from napari_dala.model.card import IMAGENET_MEAN, IMAGENET_STD
-from napari_dala.model.trunks import NAMED
+from napari_dala.model.trunks.names import NAMED
 
 app = typer.Typer(
     help="List, show and import model bundles.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
@@ -75,7 +75,7 @@ def import_(
         raise BundleError(f"{file.name}: weights do not say their resolution; give it with --mpp")
     infos = class_infos(part.strip() for part in classes.split(","))
     if trunk is not None:
-        from napari_dala.model.trunk_import import import_trunk
+        from napari_dala.model.trunks.importing import import_trunk
 
         bundle = import_trunk(
             file,

@@ -22,7 +22,7 @@ from napari_dala.inference.devices import choose_device, choose_precision
 from napari_dala.inference.onednn_trunk import fused_trunk
 from napari_dala.inference.streams import begin_thread, wait_for
 from napari_dala.model.gradcam import head_grad_cam
-from napari_dala.model.trunks import RESNET50
+from napari_dala.model.trunks.names import RESNET50
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -15,14 +15,14 @@ from torch import Tensor
 from napari_dala.model.bundle_file import Bundle, Replay, read_file, sort_parts
 from napari_dala.model.card import UNTRAINED_CARD, ModelCard
 from napari_dala.model.catalog import find_model
-from napari_dala.model.trunk_building import build_network, unfilled
-from napari_dala.model.trunks import RESNET50
+from napari_dala.model.trunks.building import build_network, unfilled
+from napari_dala.model.trunks.names import RESNET50
 from napari_dala.model.weights import check_weights, fill, shapes_of, unpack, weights_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from napari_dala.model.network import TrunkNetwork
+    from napari_dala.model.trunks.network import TrunkNetwork
 
 __all__ = ["ModelBundle", "Replay", "load_bundle", "load_model", "seeded_network", "untrained"]
 

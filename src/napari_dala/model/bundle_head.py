@@ -15,7 +15,7 @@ from torch import Tensor
 from napari_dala.model.bundle_file import TRUNK, Bundle, Replay, read_file, sort_parts
 from napari_dala.model.catalog import find_model
 from napari_dala.model.head import HeadNetwork
-from napari_dala.model.trunks import RESNET50
+from napari_dala.model.trunks.names import RESNET50
 from napari_dala.model.weights import check_finite, check_weights, fill, pack, shapes_of, trunk_shapes, weights_of
 
 if TYPE_CHECKING:

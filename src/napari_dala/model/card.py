@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, Va
 
 from napari_dala.errors import BundleError
 from napari_dala.model.tensor_file import read_header
-from napari_dala.model.trunks import CELL_PX, CHANNELS, RESNET50, is_architecture
+from napari_dala.model.trunks.names import CELL_PX, CHANNELS, RESNET50, is_architecture
 from napari_dala.validation import Mpp, first_problem, parse_json
 from napari_dala.workspace import models_folder
 
@@ -82,7 +82,7 @@ class ModelCard(BaseModel):
     classes : tuple of ClassInfo
         In the order of the logits.
     architecture : str
-        The trunk; attention and head are the same for all. "dalaresnet50" is ResNet-50; see `trunks`.
+        The trunk; attention and head are the same for all. "dalaresnet50" is ResNet-50; see `trunks.names`.
     channels, cell_px : int
         Of the trunk's map: how many channels, and the side of a cell in pixels of a tile (the trunk's stride).
     trunk_source : TrunkSource or None

@@ -11,8 +11,8 @@ from torch import nn
 from torchvision.models import resnet50
 
 from napari_dala.model.head import Head, LightweightAttention
-from napari_dala.model.network import TrunkNetwork
-from napari_dala.model.trunks import CELL_PX, CHANNELS
+from napari_dala.model.trunks.names import CELL_PX, CHANNELS
+from napari_dala.model.trunks.network import TrunkNetwork
 
 __all__ = ["CHANNELS", "STRIDE", "DALAResNet50", "Head", "LightweightAttention"]
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_dala.model.head import Head
-    from napari_dala.model.network import TrunkNetwork
+    from napari_dala.model.trunks.network import TrunkNetwork
 
 
 def grad_cam(network: TrunkNetwork, images: Tensor, classes: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from napari_dala.model.trunks import CHANNELS
+from napari_dala.model.trunks.names import CHANNELS
 
 __all__ = ["CHANNELS", "Head", "HeadNetwork", "LightweightAttention"]
 

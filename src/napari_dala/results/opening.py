@@ -16,7 +16,7 @@ from zarr.codecs import Crc32cCodec
 
 from napari_dala.errors import DalaError
 from napari_dala.files import open_to_read
-from napari_dala.model.trunks import CHANNELS
+from napari_dala.model.trunks.names import CHANNELS
 from napari_dala.results.chunks import CODECS, codecs_of
 from napari_dala.results.store import ARRAYS, CHUNK, AnalysisStore, Setting, arrays_in
 from napari_dala.slide.tiles import BLOCK, TileGrid

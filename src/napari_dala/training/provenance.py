@@ -12,7 +12,7 @@ import torch
 from napari_dala.metrics.anonymous import patient_key, without_names
 from napari_dala.model.card import ModelCard
 from napari_dala.model.class_colors import MALIGNANT_NAMES, class_infos
-from napari_dala.model.trunks import RESNET50, TIMM
+from napari_dala.model.trunks.names import RESNET50, TIMM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

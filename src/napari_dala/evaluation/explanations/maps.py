@@ -14,7 +14,7 @@ from napari_dala.errors import DalaError
 from napari_dala.inference.predictor import Predictor
 from napari_dala.model.bundle import seeded_network
 from napari_dala.model.threshold import DynamicThreshold, Method, Scope
-from napari_dala.model.trunks import RESNET50
+from napari_dala.model.trunks.names import RESNET50
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from napari_dala.datasets.splits import Split
-    from napari_dala.model.network import TrunkNetwork
+    from napari_dala.model.trunks.network import TrunkNetwork
     from napari_dala.training.epochs import Epoch
     from napari_dala.training.finetune.gather import LabelledTiles
     from napari_dala.training.finetune.job import FinetuneSettings

@@ -17,7 +17,7 @@ from napari_dala.jobs.state import job_errors
 from napari_dala.model.bundle_file import trunk_to_share
 from napari_dala.model.bundle_head import load_head
 from napari_dala.model.card import within_threshold
-from napari_dala.model.trunks import RESNET50
+from napari_dala.model.trunks.names import RESNET50
 from napari_dala.training.finetune.card import child_card, counts_of, figures, held_out_seen_before, with_figures
 from napari_dala.training.finetune.check import (
     NOT_REFITTED,

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from napari_dala.errors import BundleError
 from napari_dala.model.dalaresnet import DALAResNet50
-from napari_dala.model.network import TrunkNetwork
-from napari_dala.model.trunk_building import map_size
-from napari_dala.model.trunk_import import trunk_with
+from napari_dala.model.trunks.building import map_size
+from napari_dala.model.trunks.importing import trunk_with
+from napari_dala.model.trunks.network import TrunkNetwork
 
 if TYPE_CHECKING:
     from napari_dala.model.head import HeadNetwork
@@ -27,7 +27,7 @@ class JudgedByMeans:
     Attributes
     ----------
     architecture
-        Of its trunk, see `model.trunks`.
+        Of its trunk, see `model.trunks.names`.
     linear
         Name of the last layer.
     """

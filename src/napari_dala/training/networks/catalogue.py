@@ -13,7 +13,7 @@ from torchvision.models.resnet import Bottleneck
 
 from napari_dala.errors import BundleError
 from napari_dala.model.dalaresnet import DALAResNet50
-from napari_dala.model.trunks import CELL_PX, NAMED, RESNET50
+from napari_dala.model.trunks.names import CELL_PX, NAMED, RESNET50
 from napari_dala.training.networks.bundling import JudgedByMeans, bundled_network, with_even_attention
 from napari_dala.training.networks.pretrained import Pretrained, load_pretrained
 from napari_dala.training.networks.timm import DINOV2, DinoV2, seresnet50
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari_dala.model.bundle import ModelBundle
-    from napari_dala.model.network import TrunkNetwork
+    from napari_dala.model.trunks.network import TrunkNetwork
     from napari_dala.training.settings import Network
 
 

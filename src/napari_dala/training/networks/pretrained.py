@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from napari_dala.errors import BundleError
-from napari_dala.model.trunk_import import fitted
+from napari_dala.model.trunks.importing import fitted
 from napari_dala.training.networks.timm import DinoV2
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from napari_dala.model.trunk_building import timm_network
-from napari_dala.model.trunks import NAMED
+from napari_dala.model.trunks.building import timm_network
+from napari_dala.model.trunks.names import NAMED
 
 DINOV2 = "vit_base_patch14_dinov2.lvd142m"
 _PATCH = 14

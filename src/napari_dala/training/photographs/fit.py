@@ -73,7 +73,7 @@ if TYPE_CHECKING:
 
     from napari_dala.datasets.images import ImageDataset
     from napari_dala.metrics.scores import ScoreTable
-    from napari_dala.model.network import TrunkNetwork
+    from napari_dala.model.trunks.network import TrunkNetwork
     from napari_dala.results.model_check import Unit
     from napari_dala.training.epochs import Epoch
     from napari_dala.training.photographs.squares import TileLogits

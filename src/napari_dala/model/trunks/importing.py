@@ -22,9 +22,9 @@ from napari_dala.files import open_to_read
 from napari_dala.model.bundle import ModelBundle
 from napari_dala.model.card import IMAGENET_MEAN, IMAGENET_STD, ModelCard, TrunkSource
 from napari_dala.model.convert import _tensors as read_tensors
-from napari_dala.model.network import TrunkNetwork
-from napari_dala.model.trunk_building import library_network, map_size, trunk_of, unfilled
-from napari_dala.model.trunks import architecture_of
+from napari_dala.model.trunks.building import library_network, map_size, trunk_of, unfilled
+from napari_dala.model.trunks.names import architecture_of
+from napari_dala.model.trunks.network import TrunkNetwork
 from napari_dala.model.weights import check_weights, fill, shapes_of
 from napari_dala.validation import first_problem
 
@@ -59,7 +59,7 @@ def import_trunk(
     path : str or Path
         A safetensors file, or a state dict of `torch.save`, of which only tensors are read (see `import_checkpoint`).
     trunk : str
-        Which network it is of: a name in `trunks.NAMED`, or timm/NAME.
+        Which network it is of: a name in `names.NAMED`, or timm/NAME.
     classes, mpp, name, tile_px, mean, std
         As for `import_checkpoint`. Position embeddings are resampled to the tile.
     licence : str

@@ -18,8 +18,8 @@ from torchvision import models
 
 from napari_dala.errors import BundleError
 from napari_dala.model.dalaresnet import DALAResNet50
-from napari_dala.model.network import TrunkNetwork
-from napari_dala.model.trunks import RESNET50, TIMM, timm_parts
+from napari_dala.model.trunks.names import RESNET50, TIMM, timm_parts
+from napari_dala.model.trunks.network import TrunkNetwork
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -113,7 +113,7 @@ def library_network(architecture: str, tile_px: int) -> nn.Module:
     Parameters
     ----------
     architecture : str
-        See `trunks`.
+        See `names`.
     tile_px : int
         Side of the tiles that it is made for, pixels.
 
@@ -142,7 +142,7 @@ def timm_network(architecture: str, tile_px: int, num_classes: int = 0, **option
     Parameters
     ----------
     architecture : str
-        timm/NAME or timm/NAME?option=value, see `trunks.timm_parts`.
+        timm/NAME or timm/NAME?option=value, see `names.timm_parts`.
     tile_px : int
         Side of the tiles; only a network that is made for one size takes note of it.
     num_classes : int
