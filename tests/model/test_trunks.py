@@ -196,10 +196,19 @@ def test_names_people_use() -> None:
 
 @pytest.mark.parametrize(
     ("name", "channels", "cell_px", "millions"),
-    [("uni", 1024, 16, 303), ("uni2-h", 1536, 14, 681), ("virchow2", 1280, 14, 631), ("h-optimus-0", 1536, 14, 1135)],
+    [
+        ("uni", 1024, 16, 303),
+        ("uni2-h", 1536, 14, 681),
+        ("virchow", 1280, 14, 631),
+        ("virchow2", 1280, 14, 631),
+        ("h-optimus-0", 1536, 14, 1135),
+        ("phikon", 768, 16, 86),
+        ("phikon-v2", 1024, 16, 303),
+        ("ctranspath", 768, 32, 27.5),
+    ],
 )
 def test_the_networks_of_pathology_have_the_size_their_authors_say(
-    name: str, channels: int, cell_px: int, millions: int
+    name: str, channels: int, cell_px: int, millions: float
 ) -> None:
     assert map_size(NAMED[name], 224) == (channels, cell_px)
     with torch.device("meta"):
@@ -254,6 +263,58 @@ def test_what_does_not_fit_is_said_in_a_line(tiny_file: Path, trunk: str, option
     with pytest.raises(BundleError, match=reason) as raised:
         import_trunk(tiny_file, trunk, **SETTINGS | options)
     assert "\n" not in str(raised.value)
+
+
+def as_transformers_has_it(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A ViT of timm's under the names that its class in transformers gives."""
+    names = {"norm1": "layernorm_before", "norm2": "layernorm_after", "mlp.fc1": "intermediate.dense"}
+    names |= {"mlp.fc2": "output.dense", "attn.proj": "attention.output.dense"}
+    found = {"embeddings.cls_token": state["cls_token"], "embeddings.position_embeddings": state["pos_embed"]}
+    for name, tensor in state.items():
+        if name.startswith("blocks."):
+            _, number, rest = name.split(".", 2)
+            part, kind = rest.rsplit(".", 1)
+            layer = f"encoder.layer.{number}"
+            if part == "attn.qkv":
+                for one, third in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
+                    found[f"{layer}.attention.attention.{one}.{kind}"] = third
+            else:
+                found[f"{layer}.{names[part]}.{kind}"] = tensor
+        elif name.startswith("patch_embed.proj."):
+            found[name.replace("patch_embed.proj", "embeddings.patch_embeddings.projection")] = tensor
+        elif name.startswith("norm."):
+            found[f"layer{name}"] = tensor
+    return {f"vit.{name}": tensor for name, tensor in found.items()} | {"pooler.dense.bias": torch.zeros(3)}
+
+
+def test_the_names_of_transformers_are_understood(tiny: ModelBundle, tmp_path: Path) -> None:
+    state = timm.create_model("vit_tiny_patch16_224", num_classes=0).state_dict()
+    theirs = {name: tensor.clone() for name, tensor in as_transformers_has_it(state).items()}
+    save_file(theirs, tmp_path / "theirs.safetensors")
+    save_file(state, tmp_path / "timms.safetensors")
+    one, other = (import_trunk(tmp_path / f"{whose}.safetensors", TINY, **SETTINGS) for whose in ("theirs", "timms"))
+    assert one.trunk_hash == other.trunk_hash != tiny.trunk_hash
+    del theirs["vit.encoder.layer.3.attention.attention.key.weight"]
+    save_file(theirs, tmp_path / "cut.safetensors")
+    with pytest.raises(BundleError, match=r"cut\.safetensors: blocks\.3\.attn\.qkv\.weight has shape"):
+        import_trunk(tmp_path / "cut.safetensors", TINY, **SETTINGS)
+
+
+def test_ctranspaths_file_has_its_stages_numbered_as_swins_authors_did(tmp_path: Path) -> None:
+    """Its own stem, downsampling at the end of a stage, and buffers that timm makes itself now."""
+    state = library_network(NAMED["ctranspath"], 64).state_dict()
+    old = {"head.weight": torch.zeros(2, 768), "layers.0.blocks.1.attn_mask": torch.zeros(4, 49, 49)}
+    for name, tensor in state.items():
+        parts = name.split(".")
+        if "downsample" in parts:
+            parts[1] = str(int(parts[1]) - 1)
+        old[".".join(parts)] = tensor
+    save_file(old, tmp_path / "ctranspath.safetensors")
+    found = import_trunk(tmp_path / "ctranspath.safetensors", "ctranspath", **SETTINGS)
+    assert (found.card.channels, found.card.cell_px) == (768, 32)
+    trunk = found.network.trunk.state_dict()
+    for name in ("patch_embed.proj.0.weight", "layers.2.downsample.norm.weight", "layers.3.blocks.1.mlp.fc2.bias"):
+        torch.testing.assert_close(trunk[f"body.{name}"], state[name], rtol=1e-3, atol=1e-4)
 
 
 def test_two_networks_in_a_file_are_told_apart_or_named(tiny_file: Path, tmp_path: Path) -> None:

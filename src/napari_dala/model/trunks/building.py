@@ -168,17 +168,35 @@ def timm_network(architecture: str, tile_px: int, num_classes: int = 0, **option
     if not timm.is_model(name):
         near = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:5]) or "timm.list_models() lists all"
         raise BundleError(f"{architecture}: timm {timm.__version__} has no network {name}; there are {near}")
+    stem = further.pop("stem", None)
     known = timm.models.get_pretrained_cfg(name)
     if known is not None and known.fixed_input_size:
         options["img_size"] = tile_px
     if isinstance(layer := further.get("mlp_layer"), str):
         further["mlp_layer"] = getattr(timm.layers, layer, None)
     try:
-        network: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes, **further, **options)
+        network: Any = timm.create_model(name, pretrained=False, num_classes=num_classes, **further, **options)
+        if stem == "convolutional":
+            network.patch_embed.proj = convolutional_stem(network.embed_dim)
     except (TypeError, ValueError, AssertionError, RuntimeError, KeyError, AttributeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise BundleError(f"{architecture}: timm cannot build it for tiles of {tile_px} px ({reason})") from None
-    return network
+    made: nn.Module = network
+    return made
+
+
+def convolutional_stem(channels: int) -> nn.Sequential:
+    """Return what CTransPath (Wang et al. 2022, doi 10.1016/j.media.2022.102559) has in place of Swin's 4 x 4 patches.
+
+    Two 3 x 3 convolutions of stride 2 with batch norm and ReLU, of an eighth and a quarter of the channels, and one of
+    1 x 1.
+    """
+    parts: list[nn.Module] = []
+    before = 3
+    for width in (channels // 8, channels // 4):
+        parts += [nn.Conv2d(before, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+        before = width
+    return nn.Sequential(*parts, nn.Conv2d(before, channels, 1))
 
 
 def map_size(architecture: str, tile_px: int) -> tuple[int, int]:

@@ -25,6 +25,7 @@ from napari_dala.model.convert import _tensors as read_tensors
 from napari_dala.model.trunks.building import library_network, map_size, trunk_of, unfilled
 from napari_dala.model.trunks.names import architecture_of
 from napari_dala.model.trunks.network import TrunkNetwork
+from napari_dala.model.trunks.transformers_names import with_timm_names
 from napari_dala.model.weights import check_weights, fill, shapes_of
 from napari_dala.validation import first_problem
 
@@ -126,7 +127,7 @@ def trunk_with(architecture: str, tile_px: int, tensors: dict[str, Tensor], sour
     architecture, tile_px
         See `build_trunk`.
     tensors : dict of str to Tensor
-        With that network's names, behind a prefix or not.
+        With that network's names, or those that transformers gives a ViT, behind a prefix or not.
     source : str
         What to call them in an error.
 
@@ -137,6 +138,7 @@ def trunk_with(architecture: str, tile_px: int, tensors: dict[str, Tensor], sour
     """
     with torch.device("meta"):
         network = library_network(architecture, tile_px)
+    tensors = with_timm_names(tensors)
     weights = {
         name: tensor
         for name, tensor in _one_network(tensors, shapes_of(network), source).items()

@@ -34,6 +34,9 @@ NAMED = {
     "virchow": f"timm/vit_huge_patch14_224?init_values=1e-05&mlp_ratio=5.3375&{_SWIGLU}",
     "virchow2": f"timm/vit_huge_patch14_224?init_values=1e-05&mlp_ratio=5.3375&reg_tokens=4&{_SWIGLU}",
     "h-optimus-0": "timm/vit_giant_patch14_reg4_dinov2",
+    "phikon": "timm/vit_base_patch16_224",
+    "phikon-v2": "timm/vit_large_patch16_224?init_values=1e-05",
+    "ctranspath": "timm/swin_tiny_patch4_window7_224?stem=convolutional",
 }
 """Architectures by the names that people call them by."""
 
@@ -50,6 +53,7 @@ _OPTIONS = {
     "num_heads",
     "patch_size",
     "reg_tokens",
+    "stem",
 }
 _LARGEST = 8192  # value of an option
 
@@ -85,6 +89,8 @@ def timm_parts(architecture: str) -> tuple[str, dict[str, Any]]:
     """Return the name of timm's network and the options to make it with.
 
     A card comes from anywhere: nothing but a plain name (no hub, no folder) and these options is let through.
+
+    Of these options "stem" is ours, not timm's: see `building.convolutional_stem`.
 
     Raises
     ------
