@@ -69,6 +69,7 @@ def test_import_show_and_analyse(run: Any, weights: Path, tmp_path: Path) -> Non
     ("options", "reason"),
     [
         ([], "weights do not say their resolution"),
+        (["--mpp", 0.5, "--mean", "0.7,0.5,0.7"], "name the network too"),
         (["--mpp", 0.5, "--trunk", "vit_tiny"], "there is no trunk of this name"),
         (["--mpp", 0.5, "--trunk", "densenet121"], "no single network of this kind"),
         (["--mpp", 0.5, "--trunk", TRUNK, "--mean", "1,2"], "three numbers with commas between"),

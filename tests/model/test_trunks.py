@@ -47,6 +47,7 @@ KINDS = {  # tile side, channels, cell side
     TINY: (64, 192, 16),
     "timm/swin_tiny_patch4_window7_224": (64, 768, 32),
     "timm/test_efficientnet": (64, 256, 32),
+    "timm/test_vit2": (64, 64, 16),  # whose own pooling has a norm that no map needs
 }
 
 
@@ -225,6 +226,9 @@ def test_the_networks_of_pathology_have_the_size_their_authors_say(
         "timm/vit_tiny_patch16_224?pretrained=true",
         "timm/vit_tiny_patch16_224?depth=1e9",
         "timm/vit_tiny_patch16_224?checkpoint_path=x",
+        "timm/vit_tiny_patch16_224?mlp_layer=create_act",
+        "timm/vit_tiny_patch16_224?depth=[1]",
+        "timm/vit_tiny_patch16_224?depth=NaN",
         "resnet50",
         "",
     ],
@@ -255,6 +259,7 @@ def test_a_card_that_does_not_fit_itself(changes: dict[str, Any], reason: str) -
         ("timm/vit_small_patch16_224", {}, r"tiny\.pth: .* has shape \(.*192.*\), expected \(.*384.*\)"),
         ("timm/nothing", {}, "has no network nothing"),
         (TINY, {"tile_px": 100}, "100 px"),
+        (f"{TINY}?num_heads=0", {}, "timm cannot build it for tiles of 64 px"),
         (TINY, {"mpp": 900.0}, r"tiny\.pth: mpp: 900 is no plausible resolution"),
         ("uni", {}, r"tiny\.pth: the tensor .* is missing"),
     ],

@@ -71,6 +71,8 @@ def import_(
     if is_bundle(file):
         say(install_model(file, name))
         return
+    if trunk is None and (licence_text, mean, std) != (None, None, None):
+        raise typer.BadParameter("--licence-text, --mean and --std are of --trunk: name the network too")
     if mpp is None:
         raise BundleError(f"{file.name}: weights do not say their resolution; give it with --mpp")
     infos = class_infos(part.strip() for part in classes.split(","))

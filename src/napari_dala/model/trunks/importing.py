@@ -138,11 +138,11 @@ def trunk_with(architecture: str, tile_px: int, tensors: dict[str, Tensor], sour
     """
     with torch.device("meta"):
         network = library_network(architecture, tile_px)
-    tensors = with_timm_names(tensors)
+    names = shapes_of(network)
     weights = {
         name: tensor
-        for name, tensor in _one_network(tensors, shapes_of(network), source).items()
-        if tensor.is_floating_point() and not name.startswith(_CLASSIFIER)
+        for name, tensor in _one_network(with_timm_names(tensors), names, source).items()
+        if tensor.is_floating_point() and (name in names or not name.startswith(_CLASSIFIER))
     }
     try:
         weights = fitted(weights, network)

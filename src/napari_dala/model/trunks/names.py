@@ -40,20 +40,20 @@ NAMED = {
 }
 """Architectures by the names that people call them by."""
 
-_OPTIONS = {
-    "act_layer",
-    "class_token",
-    "depth",
-    "embed_dim",
-    "global_pool",
-    "init_values",
-    "mlp_layer",
-    "mlp_ratio",
-    "no_embed_class",
-    "num_heads",
-    "patch_size",
-    "reg_tokens",
-    "stem",
+_OPTIONS: dict[str, tuple[str, ...]] = {  # each with the words that it may have; without, it has numbers
+    "act_layer": ("gelu", "gelu_tanh", "quick_gelu", "relu", "silu"),
+    "class_token": (),
+    "depth": (),
+    "embed_dim": (),
+    "global_pool": ("avg", "token"),
+    "init_values": (),
+    "mlp_layer": ("Mlp", "SwiGLU", "SwiGLUPacked"),
+    "mlp_ratio": (),
+    "no_embed_class": (),
+    "num_heads": (),
+    "patch_size": (),
+    "reg_tokens": (),
+    "stem": ("convolutional",),
 }
 _LARGEST = 8192  # value of an option
 
@@ -107,10 +107,11 @@ def timm_parts(architecture: str) -> tuple[str, dict[str, Any]]:
 def _value(key: str, text: str) -> Any:
     if key not in _OPTIONS:
         raise ValueError(f"the option {key} is not known; there are {', '.join(sorted(_OPTIONS))}")
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = text
-    if isinstance(value, (int, float)) and not abs(value) <= _LARGEST:
-        raise ValueError(f"{key}: at most {_LARGEST}")
+    if words := _OPTIONS[key]:
+        if text not in words:
+            raise ValueError(f"{key} is one of {', '.join(words)}")
+        return text
+    value = json.loads(text)
+    if not isinstance(value, (bool, int, float)) or not abs(value) <= _LARGEST:
+        raise ValueError(f"{key} is a number of at most {_LARGEST}, true or false")
     return value
