@@ -148,11 +148,11 @@ def test_a_bundle_of_any_trunk_goes_through_a_file(tiny: ModelBundle, tmp_path: 
     assert done.stdout.strip() == tiny.hash, done.stderr
 
 
-@pytest.mark.parametrize("name", ["swin_t", "timm/swin_tiny_patch4_window7_224"])
+@pytest.mark.parametrize("name", ["swin_t", "timm/swin_tiny_patch4_window7_224", "timm/test_vit2"])
 def test_what_no_weight_fills_is_made_anew(name: str, tmp_path: Path) -> None:
     architecture = architecture_of(name)
-    save_file(weights_of(library_network(architecture, 64)), tmp_path / "swin.safetensors")
-    found = import_trunk(tmp_path / "swin.safetensors", name, **SETTINGS)
+    save_file(weights_of(library_network(architecture, 64)), tmp_path / "net.safetensors")
+    found = import_trunk(tmp_path / "net.safetensors", name, **SETTINGS)
     found.save(tmp_path / "bundle.safetensors")
     loaded = load_bundle(tmp_path / "bundle.safetensors")
     assert loaded.hash == found.hash
