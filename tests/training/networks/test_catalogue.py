@@ -204,5 +204,8 @@ def test_a_bundle_begins_its_own_kind() -> None:
     network = build("dalaresnet50", 2)
     assert "anew" not in begin(network, "dalaresnet50", init.card.class_names, init=init)
     assert torch.equal(network.state_dict()["head.fc3.weight"], init.network.head.fc3.weight)
-    with pytest.raises(BundleError, match="resnet50"):
+    with pytest.raises(BundleError, match="cannot begin a resnet50"):
         begin(network, "resnet50", init.card.class_names, init=init)
+    init.card = init.card.model_copy(update={"architecture": "densenet121", "channels": 1024})
+    with pytest.raises(BundleError, match="its trunk is that of densenet121; it cannot begin a dalaresnet50"):
+        begin(network, "dalaresnet50", init.card.class_names, init=init)

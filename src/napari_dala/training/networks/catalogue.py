@@ -213,8 +213,11 @@ def begin(
         if not imagenet:
             return "training starts from scratch, as asked"
         return load_pretrained(network, name, _find(name).pretrained)
-    if name != BUNDLED:
-        raise BundleError(f"{init.card.name}: a bundle is a DALAResNet50 and cannot begin a {name}")
+    if name != BUNDLED or init.card.architecture != RESNET50:
+        raise BundleError(
+            f"{init.card.name}: its trunk is that of {init.card.architecture}; it cannot begin a {name}, for a bundle can "
+            f"begin a {BUNDLED} alone, and only if it is one"
+        )
     weights = init.network.state_dict()
     same = init.card.class_names == classes
     if not same:
