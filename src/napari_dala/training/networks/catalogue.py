@@ -215,8 +215,8 @@ def begin(
         return load_pretrained(network, name, _find(name).pretrained)
     if name != BUNDLED or init.card.architecture != RESNET50:
         raise BundleError(
-            f"{init.card.name}: its trunk is that of {init.card.architecture}; it cannot begin a {name}, for a bundle can "
-            f"begin a {BUNDLED} alone, and only if it is one"
+            f"{init.card.name}: its trunk is that of {init.card.architecture}; it cannot begin a {name} "
+            f"(a bundle can begin a {BUNDLED} alone, if it is one)"
         )
     weights = init.network.state_dict()
     same = init.card.class_names == classes
