@@ -41,7 +41,7 @@ from napari_dala.model.card import UNTRAINED_CARD, read_card
 from napari_dala.model.catalog import DEFAULT, TEACHING, find_model
 from napari_dala.results.analysis import Analysis
 from napari_dala.results.opening import create_store, has_results
-from napari_dala.results.store import FEATURES, Setting
+from napari_dala.results.store import Setting
 from napari_dala.results.tile_results import TileResults
 from napari_dala.slide import open_slide
 from napari_dala.slide.teaching.slide import teaching_slide
@@ -346,7 +346,7 @@ def _make_store(folder: Path) -> None:
     row, column = np.nonzero(tissue)
     malignant = drawn.random(len(row), np.float32)
     cells = grid.cells
-    shapes = ((2, cells, cells), (FEATURES,), (cells, cells, 8), ())
+    shapes = ((2, cells, cells), (card.channels,), (cells, cells, 8), ())
     cam, features, layer4, unfamiliar = (drawn.random((len(row), *shape), np.float32) for shape in shapes)
     both = np.stack((1 - malignant, malignant), 1)
     store.write(TileResults(row, column, both, cam, features, layer4, unfamiliar), [])

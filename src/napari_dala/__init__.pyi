@@ -15,7 +15,7 @@ from .errors import (
 from .inference.predictor import Prediction as Prediction, Predictor as Predictor
 from .model.bundle import ModelBundle as ModelBundle, load_model as load_model
 from .model.bundle_file import Bundle as Bundle, Replay as Replay
-from .model.card import ClassInfo as ClassInfo, ModelCard as ModelCard
+from .model.card import ClassInfo as ClassInfo, ModelCard as ModelCard, TrunkSource as TrunkSource
 from .model.dalaresnet import DALAResNet50 as DALAResNet50
 from .model.familiarity import Familiarity as Familiarity
 from .model.gradcam import grad_cam as grad_cam
@@ -25,6 +25,7 @@ from .model.threshold import (
     MapLevel as MapLevel,
     ThresholdedMap as ThresholdedMap,
 )
+from .model.trunks.network import TrunkNetwork as TrunkNetwork
 from .results.analysis import Analysis as Analysis, Spot as Spot, Summary as Summary
 from .results.chunks import DamagedChunk as DamagedChunk
 from .results.progress import Progress as Progress

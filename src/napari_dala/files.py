@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import hashlib
 import io
 import json
 import os
@@ -36,6 +37,12 @@ _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 def open_to_read(path: Path) -> BinaryIO:
     """Open an ordinary file, or a link to one; `OSError` where it is a FIFO, a socket or a device, without waiting."""
     return _ordinary(path, os.open(path, os.O_RDONLY | _SAFELY), "rb")
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 (hex) of a file's bytes."""
+    with open_to_read(path) as file:
+        return hashlib.file_digest(cast("io.BufferedReader", file), "sha256").hexdigest()
 
 
 def open_to_append(path: Path) -> BinaryIO:

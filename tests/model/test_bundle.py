@@ -11,7 +11,6 @@ from torch import Tensor
 
 from napari_dala.errors import BundleError
 from napari_dala.model.bundle import (
-    BASIS_SHAPE,
     ModelBundle,
     Replay,
     load_bundle,
@@ -72,7 +71,7 @@ def test_matrices_are_float16_and_vectors_float32_in_the_file(saved: Path) -> No
 
 
 def test_rounding_is_what_saving_does(tmp_path: Path) -> None:
-    basis = torch.linspace(-1, 1, BASIS_SHAPE[0] * BASIS_SHAPE[1]).reshape(BASIS_SHAPE)
+    basis = torch.linspace(-1, 1, 2048 * 128).reshape(2048, 128)
     familiarity = {"mean": torch.rand(128), "precision": torch.rand(128, 128)}
     exact = ModelBundle(seeded_network(2, seed=5), UNTRAINED_CARD, basis, familiarity)
     rounded = exact.as_stored()
@@ -90,8 +89,8 @@ def test_rounding_is_what_saving_does(tmp_path: Path) -> None:
 
 
 def test_hashes_follow_the_statistics(bundle: ModelBundle) -> None:
-    with_basis = ModelBundle(bundle.network, bundle.card, torch.zeros(BASIS_SHAPE))
-    with_both = ModelBundle(bundle.network, bundle.card, torch.zeros(BASIS_SHAPE), {"mean": torch.zeros(128)})
+    with_basis = ModelBundle(bundle.network, bundle.card, torch.zeros((2048, 128)))
+    with_both = ModelBundle(bundle.network, bundle.card, torch.zeros((2048, 128)), {"mean": torch.zeros(128)})
     assert len({bundle.hash, with_basis.hash, with_both.hash}) == 3
     assert with_basis.trunk_hash != bundle.trunk_hash  # stored layer4 maps are projected on the basis
     assert with_basis.trunk_hash == with_both.trunk_hash
@@ -142,7 +141,7 @@ def test_hash_follows_every_weight(bundle: ModelBundle, part: str, same_trunk: b
         (_put("head.fc3.weight", torch.zeros(3, 128)), r"head\.fc3\.weight has shape \(3, 128\), expected \(2, 128\)"),
         (_put("trunk.bn1.bias", torch.zeros(3)), r"trunk\.bn1\.bias has shape \(3,\), expected \(64,\)"),
         (_put("basis", torch.zeros(2048, 64)), r"basis has shape \(2048, 64\), expected \(2048, 128\)"),
-        (_put("basis", torch.full(BASIS_SHAPE, torch.nan)), r"basis holds NaN"),
+        (_put("basis", torch.full((2048, 128), torch.nan)), r"basis holds NaN"),
         (_put("replay.labels", torch.zeros(2, dtype=torch.int64)), r"replay\.features and replay\.labels belong"),
         (_first_is("trunk.layer3.0.conv1.weight", float("nan")), r"trunk\.layer3\.0\.conv1\.weight holds NaN"),
         (_first_is("trunk.bn1.running_var", float("inf")), r"trunk\.bn1\.running_var holds NaN or infinite"),
@@ -270,7 +269,7 @@ def test_whoever_looks_for_triton_gets_its_library_first() -> None:
 
 def test_ten_bits_are_a_model_of_their_own(tmp_path: Path) -> None:
     familiarity = {"precision": torch.rand(128, 128)}
-    exact = ModelBundle(seeded_network(2, seed=5), UNTRAINED_CARD, torch.rand(BASIS_SHAPE), familiarity)
+    exact = ModelBundle(seeded_network(2, seed=5), UNTRAINED_CARD, torch.rand((2048, 128)), familiarity)
     rounded = exact.as_stored(bits=10)
     assert rounded.as_stored(bits=10).hash == rounded.as_stored(bits=16).hash == rounded.hash
     exact.save(tmp_path / "small.safetensors", bits=10)

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from napari_dala.errors import BundleError
-from napari_dala.model.bundle import BASIS_SHAPE, ModelBundle, Replay, load_bundle, seeded_network
+from napari_dala.model.bundle import ModelBundle, Replay, load_bundle, seeded_network
 from napari_dala.model.bundle_head import BundleHead, load_head
 from napari_dala.model.card import UNTRAINED_CARD, ClassInfo
 from napari_dala.model.head import HeadNetwork
@@ -28,7 +28,7 @@ THREE = UNTRAINED_CARD.model_copy(
 def full(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
     """A bundle with everything a file can hold, loaded from one."""
     path = tmp_path_factory.mktemp("full") / "full.safetensors"
-    basis = torch.linspace(-1, 1, BASIS_SHAPE[0] * BASIS_SHAPE[1]).reshape(BASIS_SHAPE)
+    basis = torch.linspace(-1, 1, 2048 * 128).reshape(2048, 128)
     replay = Replay(torch.rand(4, 2048).half(), torch.tensor([0, 1, 0, 1]))
     ModelBundle(seeded_network(2, seed=5), UNTRAINED_CARD, basis, {"mean": torch.rand(128)}, replay).save(path)
     return load_bundle(path)

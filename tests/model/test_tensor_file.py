@@ -99,10 +99,10 @@ def test_a_header_longer_than_the_file(tmp_path: Path, length: int) -> None:
 
 
 def test_a_file_longer_than_any_model(tmp_path: Path) -> None:
-    path = _written(tmp_path / "huge.safetensors", {"a": _entry([2**30], 0, 2**32)})
+    path = _written(tmp_path / "huge.safetensors", {"a": _entry([2**31], 0, 2**33)})
     with path.open("rb+") as file:
-        file.truncate(path.stat().st_size + 2**32)
-    with pytest.raises(BundleError, match="4096 MB; a model of at most 512 MB"):
+        file.truncate(path.stat().st_size + 2**33)
+    with pytest.raises(BundleError, match="8192 MB; a model of at most 4096 MB"):
         read_header(path)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -149,6 +150,7 @@ def docks(viewer: Viewer, child: WarmChild) -> Docks:
 
 
 SCHOOL = """
+import json
 import sys
 from pathlib import Path
 
@@ -171,12 +173,12 @@ import torch
 folder = Path(sys.argv[1])
 drawn = teaching_slide(folder / "lesson.tif", 1280, 1)
 truth = imread(drawn.truth_png)  # its cells are tiles: 0 background, 1 benign, 2 malignant
-card = UNTRAINED_CARD.model_copy(update={"tile_px": 64, "trained": True, "name": "teacher"})
-network = seeded_network(2)
+card = UNTRAINED_CARD.model_copy(update={"tile_px": 64, "name": "teacher", **json.loads(sys.argv[2])})
+network = seeded_network(2, like=card)
 shown = {label: np.argwhere(truth == label)[::5][:20] for label in (1, 2)}
 with open_slide(drawn.path) as slide, torch.inference_mode():
     bare = Predictor(ModelBundle(network, card))
-    grid = TileGrid.over(slide, card.tile_px, card.mpp)
+    grid = TileGrid.over(slide, card.tile_px, card.mpp, cell_px=card.cell_px)
     tiles = np.stack([read_tiles(slide, grid, *place, 1, 1) for label in (1, 2) for place in shown[label].tolist()])
     labels = torch.tensor([label - 1 for label in (1, 2) for _ in shown[label]])
     basis, replay = statistics_of([(bare.trunk(bare.inputs(tiles)).float(), labels)])
@@ -217,8 +219,23 @@ class School:
 @pytest.fixture(scope="session")
 def school(tmp_path_factory: pytest.TempPathFactory) -> School:
     """Made in another process: no test that opens a window may import torch."""
-    folder = tmp_path_factory.mktemp("school")
-    subprocess.run([sys.executable, "-c", SCHOOL, str(folder)], check=True)
+    return _school(tmp_path_factory.mktemp("school"), {"trained": True})
+
+
+@pytest.fixture(scope="session")
+def vit_school(tmp_path_factory: pytest.TempPathFactory) -> School:
+    """The same with a small ViT as trunk, whose head is random, as that of an imported trunk is."""
+    trunk = {
+        "architecture": "timm/vit_tiny_patch16_224",
+        "channels": 192,
+        "cell_px": 16,
+        "training": {"trunk_only": True},
+    }
+    return _school(tmp_path_factory.mktemp("vit-school"), trunk)
+
+
+def _school(folder: Path, card: dict[str, Any]) -> School:
+    subprocess.run([sys.executable, "-c", SCHOOL, str(folder), json.dumps(card)], check=True)
     return School(folder)
 
 

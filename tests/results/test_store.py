@@ -44,6 +44,17 @@ def results(row: np.ndarray, column: np.ndarray) -> TileResults:
     )
 
 
+def test_the_cells_of_another_trunk_are_told_and_those_of_before_are_not() -> None:
+    usual, small = (
+        Setting("f", TileGrid((900, 900), 224, (1.0, 1.0), 7, cell_px=cell_px), "trunk", "fp32") for cell_px in (32, 16)
+    )
+    assert "cell_px" not in usual.attributes["grid"], "keys of before hold"
+    assert small.attributes["grid"]["cell_px"] == 16
+    assert usual.key != small.key
+    for setting in (usual, small):
+        assert Setting.from_attributes(setting.attributes) == setting
+
+
 def test_what_is_read_of_a_whole_slide_lies_in_few_chunks(tmp_path: Path) -> None:
     store = opened(tmp_path, 316)  # 100,000 tiles
     store.mark_background(np.ones(store.grid.shape, bool))

@@ -18,20 +18,21 @@ def _slide(width: int, height: int, mpp: float):
 OVERLAPS = st.sampled_from([0.0, 0.25, 0.5, 0.8])
 
 
-def _grid(width: int, height: int, mpp: float, overlap: float = 0.0) -> TileGrid:
-    return TileGrid((width, height), 224, (0.5 / mpp, 0.5 / mpp), max(1, round(7 * (1 - overlap))))
+def _grid(width: int, height: int, mpp: float, overlap: float = 0.0, cell_px: int = CELL_PX) -> TileGrid:
+    cells = max(1, round(224 // cell_px * (1 - overlap)))
+    return TileGrid((width, height), 224, (0.5 / mpp, 0.5 / mpp), cells, cell_px=cell_px)
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.integers(1, 3000), st.integers(1, 3000), st.floats(0.2, 0.9), OVERLAPS)
+@given(st.integers(1, 3000), st.integers(1, 3000), st.floats(0.2, 0.9), OVERLAPS, st.sampled_from([32, 16, 14]))
 def test_the_grid_covers_the_slide_and_less_than_a_cell_hangs_over(
-    width: int, height: int, mpp: float, overlap: float
+    width: int, height: int, mpp: float, overlap: float, cell_px: int
 ) -> None:
-    grid = _grid(width, height, mpp, overlap)
+    grid = _grid(width, height, mpp, overlap, cell_px)
     model_px = grid.scale[0]
     assert (len(grid.origins()[1]), len(grid.origins()[0])) == grid.shape == tuple(len(one) for one in grid.starts)
     for starts, origins, size in zip(grid.starts[::-1], grid.origins(), (width, height), strict=True):
-        np.testing.assert_allclose(origins, starts * CELL_PX * model_px)
+        np.testing.assert_allclose(origins, starts * cell_px * model_px)
         assert starts[0] == 0
         steps = np.diff(starts)
         assert (steps[:-1] == grid.stride_cells).all()  # regular, but for the last
@@ -40,8 +41,8 @@ def test_the_grid_covers_the_slide_and_less_than_a_cell_hangs_over(
         end = origins[-1] + grid.tile_size[0]
         assert end > size - 0.51 * model_px  # nothing is left over
         if len(starts) > 1:
-            assert end < size + CELL_PX * model_px
-    assert grid.cam_shape == tuple(starts[-1] + 7 for starts in grid.starts)
+            assert end < size + cell_px * model_px
+    assert grid.cam_shape == tuple(starts[-1] + grid.cells for starts in grid.starts)
     assert grid.unseen == 0
 
 

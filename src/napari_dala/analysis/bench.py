@@ -23,7 +23,7 @@ from napari_dala.inference.sampler import Sampler
 from napari_dala.inference.streams import Streams, wait_for
 from napari_dala.model.threshold import DynamicThreshold
 from napari_dala.results.progress import Progress
-from napari_dala.slide.tiles import CELL_PX, TileGrid, read_tiles
+from napari_dala.slide.tiles import TileGrid, read_tiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -88,7 +88,7 @@ def bench(
         If `against` is not there.
     """
     card = predictor.bundle.card
-    grid = TileGrid.over(slide, card.tile_px, card.mpp)
+    grid = TileGrid.over(slide, card.tile_px, card.mpp, cell_px=card.cell_px)
     tiles = _tiles(slide, grid, predictor.batch_size)
     inputs = predictor.inputs(tiles)
     sampler = Sampler(slide, grid, predictor.device, decode_on_device=decode_on_device)
@@ -231,7 +231,7 @@ def _rethreshold_ms(analysis: Analysis) -> float:
     cam = analysis.cam(analysis.card.target_class)
     repeated = np.tile(cam, [-(-THRESHOLD_CELLS // side) for side in cam.shape])[:THRESHOLD_CELLS, :THRESHOLD_CELLS]
     start = time.perf_counter()
-    DynamicThreshold()(repeated, cell_um=analysis.cell_um, tile_cells=analysis.card.tile_px // CELL_PX)
+    DynamicThreshold()(repeated, cell_um=analysis.cell_um, tile_cells=analysis.grid.cells)
     return (time.perf_counter() - start) * 1000
 
 

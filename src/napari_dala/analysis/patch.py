@@ -9,7 +9,6 @@ import numpy as np
 from PIL import Image
 
 from napari_dala.errors import SlideError
-from napari_dala.slide.tiles import CELL_PX
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,7 +31,7 @@ class ExplainedPatch:
     probability
         (classes,) float32.
     maps
-        The thresholded Grad-CAM of each class, one value per 32 x 32 px.
+        The thresholded Grad-CAM of each class, one value per cell of the trunk's map.
     """
 
     image: NDArray[np.uint8]
@@ -78,14 +77,15 @@ def explain_patch(
         )
     else:
         scale = (slide.mpp[0] / card.mpp, slide.mpp[1] / card.mpp)
-    size = [max(CELL_PX, round(side * by / CELL_PX) * CELL_PX) for side, by in zip((width, height), scale, strict=True)]
+    cell = card.cell_px
+    size = [max(cell, round(side * by / cell) * cell) for side, by in zip((width, height), scale, strict=True)]
     if max(size) > _LARGEST_PX:
         raise SlideError(f"{slide.name}: {size[0]} x {size[1]} px at the model's resolution; use `dala analyze`")
     pixels = Image.fromarray(slide.read(0, 0, width, height))
     image = np.array(pixels.resize((size[0], size[1]), Image.Resampling.BILINEAR))
     prediction = predictor(image[None])
     maps = [
-        threshold(cam, cell_um=None if whole else card.mpp * CELL_PX, tile_cells=card.tile_px // CELL_PX)
+        threshold(cam, cell_um=None if whole else card.mpp * cell, tile_cells=card.tile_px // cell)
         for cam in prediction.cam[0]
     ]
     return ExplainedPatch(image, prediction.probability[0], tuple(maps))

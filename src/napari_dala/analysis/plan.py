@@ -111,7 +111,7 @@ def results_of(slide: Slide, bundle: Bundle, precision: str, request: AnalysisRe
     card = bundle.card
     if request.out is None:
         adopt_old_folder(slide)
-    grid = TileGrid.over(slide, card.tile_px, card.mpp, request.overlap)
+    grid = TileGrid.over(slide, card.tile_px, card.mpp, request.overlap, cell_px=card.cell_px)
     store = create_store(
         (request.out or slide_folder(slide.fingerprint) / "analyses") / "analysis.zarr",
         Setting(slide.fingerprint, grid, bundle.trunk_hash, precision),

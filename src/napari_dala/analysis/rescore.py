@@ -115,20 +115,20 @@ def _score(store: AnalysisStore, bundle: Bundle, tasks: list[Task]) -> Iterator[
 
 
 def approximate_cam(stored: Tensor, means: Tensor, weights: Tensor, basis: Tensor) -> Tensor:
-    """Return Grad-CAM maps from layer4's projection, (n, classes, cells, cells) float32.
+    """Return Grad-CAM maps from the map's projection, (n, classes, cells, cells) float32.
 
     What the basis leaves out of a tile is spread evenly over it: the map's mean before the relu is the exact one.
 
     Parameters
     ----------
     stored : Tensor
-        (n, cells, cells, components), layer4 @ basis.
+        (n, cells, cells, components), the map @ basis.
     means : Tensor
-        (n, 2048), the exact channel means of layer4.
+        (n, channels), the exact channel means of the trunk's map.
     weights : Tensor
-        (n, classes, 2048), as `cam_weights` gives them.
+        (n, classes, channels), as `cam_weights` gives them.
     basis : Tensor
-        (2048, components), with orthonormal columns.
+        (channels, components), with orthonormal columns.
     """
     maps = torch.einsum("nyxb,ncb->ncyx", stored, weights @ basis)
     exact = torch.einsum("nk,nck->nc", means, weights)[:, :, None, None]

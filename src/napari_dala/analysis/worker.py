@@ -91,7 +91,7 @@ class Worker:
         opened = self._taken(wanted)
         self._slide = _known_by(wanted), opened
         card = self.bundle(wanted.model).card
-        tissue_tiles(opened, TileGrid.over(opened, card.tile_px, card.mpp))
+        tissue_tiles(opened, TileGrid.over(opened, card.tile_px, card.mpp, cell_px=card.cell_px))
         return {}
 
     def _taken(self, wanted: AnalysisRequest, told: Callable[[int, int], None] | None = None) -> Slide:

@@ -199,7 +199,7 @@ def _drawn_on(slide: AnnotatedSlide, card: ModelCard) -> _Drawn:
     document = slide.document
     if document is None or slide.note is None:
         raise AnnotationError(slide.problem)
-    grid = TileGrid.over(slide.note, card.tile_px, card.mpp)
+    grid = TileGrid.over(slide.note, card.tile_px, card.mpp, cell_px=card.cell_px)
     try:
         store = open_store(slide.analysis / "analysis.zarr") if slide.analysis else None
     except DalaError:

@@ -9,10 +9,12 @@ import typer
 
 from napari_dala.cli.console import pace_fields, progress_bar, say, say_json, screen, warn_of
 from napari_dala.cli.options import mpp_option
+from napari_dala.model.trunks.names import NAMED
 
 app = typer.Typer(
     help="List, show, import and fetch models.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
 )
+_MOST_BYTES = 4 << 20  # of a licence; a request holds fewer
 _MPP = mpp_option("Micrometres per pixel that weights without a card expect")
 _CLASSES = typer.Option("benign,malignant", help="Class names of weights without a card, in order.")
 _TILE_PX = typer.Option(224, help="Tile side in pixels that weights without a card expect.")
@@ -48,7 +50,7 @@ def show(model: str = typer.Argument(help="Name or file of a bundle.")) -> None:
 @app.command("import")
 def import_(
     file: Path = typer.Argument(
-        help="A bundle, or weights of a ResNet-50: .safetensors, or a PyTorch state dict (.pth, .pt, .ckpt, .bin)."
+        help="A bundle, or weights of a network: .safetensors, or a PyTorch state dict (.pth, .pt, .ckpt, .bin)."
     ),
     name: str | None = typer.Option(None, help="Name to install it under; by default the file's."),
     classes: str = _CLASSES,
@@ -57,9 +59,15 @@ def import_(
     preset: str | None = typer.Option(
         None, help="How weights without a card read pixels: imagenet, or lunit (Kang et al. 2023); by the file's name."
     ),
+    mean: str | None = typer.Option(None, help="Mean of red, green and blue from 0 to 1, in place of the preset's."),
+    std: str | None = typer.Option(None, help="Their standard deviations, in place of the preset's."),
     prefix: str | None = typer.Option(None, help="Which of several networks in the file: what its names begin with."),
+    trunk: str = typer.Option(
+        "resnet50", help=f"Which network the weights are of: {', '.join(NAMED)}, or any of timm's as timm/NAME."
+    ),
+    licence_text: Path | None = typer.Option(None, help="A text file with the weights' licence, for the card."),
 ) -> None:
-    """Check a model file and copy it into the models folder. Pickled code is never run."""
+    """Check a model file and copy it into the models folder. Pickled code is never run; nothing is downloaded."""
     from napari_dala.errors import BundleError
     from napari_dala.model.convert import install_model
     from napari_dala.model.importing.file_kind import is_bundle
@@ -77,7 +85,11 @@ def import_(
         mpp=mpp,
         tile_px=tile_px,
         preset=preset or preset_of(file.name),
+        mean=_of_three(mean, "--mean"),
+        std=_of_three(std, "--std"),
         prefix=prefix,
+        trunk=trunk,
+        licence="" if licence_text is None else _text_of(licence_text),
     )
 
 
@@ -129,8 +141,32 @@ def _bring_in(**asked: Any) -> None:
     bundle = import_checkpoint(wanted)
     say(install_model(bundle))
     training = bundle.card.training
-    say(f"Pixels are normalised as preset {wanted.preset}.", err=True)
+    if wanted.mean is None and wanted.std is None:
+        say(f"Pixels are normalised as preset {wanted.preset}.", err=True)
     if isinstance(left_out := training.get("left_out"), list):
         taken = training.get("taken_from", "the ResNet-50")
         say(f"Taken: {taken}. Left out: {', '.join(map(str, left_out))}.", err=True)
     warn_of(bundle.card)
+
+
+def _of_three(text: str | None, option: str) -> tuple[float, float, float] | None:
+    """Return the three numbers of an option."""
+    if text is None:
+        return None
+    try:
+        red, green, blue = (float(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"{option}: three numbers with commas between, such as 0.485,0.456,0.406") from None
+    return red, green, blue
+
+
+def _text_of(path: Path) -> str:
+    """Return the text of a licence's file, of which a card holds so much."""
+    from napari_dala.errors import BundleError
+    from napari_dala.files import open_to_read
+
+    try:
+        with open_to_read(path) as file:
+            return file.read(_MOST_BYTES).decode("utf-8")
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path.name}: the licence cannot be read as text ({error})") from None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from typing import TYPE_CHECKING
 
 from napari_dala.errors import DatasetError
+from napari_dala.files import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -21,7 +21,7 @@ def check_copies(root: Path, dataset: ImageDataset) -> None:
     """Raise `DatasetError` if one picture lies in two classes, and warn if it lies with two patients."""
     shared = 0
     groups: Iterable[list[LabelledImage]] = [list(dataset.images)]
-    for key in (_size, _sample, _digest):  # each reads more of fewer files
+    for key in (_size, _sample, sha256_of):  # each reads more of fewer files
         groups = [same for group in groups for same in _alike(group, key)]
     for first, *copies in groups:
         for copy in copies:
@@ -53,8 +53,3 @@ def _sample(path: Path) -> object:
     with path.open("rb") as file:
         file.seek(path.stat().st_size // 2)
         return file.read(4096)
-
-
-def _digest(path: Path) -> object:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()

@@ -22,6 +22,7 @@ from napari_dala.inference.devices import choose_device, choose_precision
 from napari_dala.inference.onednn_trunk import fused_trunk
 from napari_dala.inference.streams import begin_thread, wait_for
 from napari_dala.model.gradcam import head_grad_cam
+from napari_dala.model.trunks.names import RESNET50
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,6 +50,8 @@ class Prediction:
 
 class Predictor:
     """The trunk folded and cast for speed, the head in fp32.
+
+    What folds and fuses is made for ResNet-50; another trunk runs as it is, in the same precisions.
 
     Parameters
     ----------
@@ -81,7 +84,8 @@ class Predictor:
         if (self.device.type, self.precision) == ("cpu", "fp32"):
             self.batch_size = _BATCH_FP32
         self._dtype = _DTYPES[self.precision]
-        trunk = fold_batch_norm(bundle.network.trunk)
+        is_resnet = bundle.card.architecture == RESNET50
+        trunk = fold_batch_norm(bundle.network.trunk) if is_resnet else copy.deepcopy(bundle.network.trunk).eval()
         self.trunk = trunk.to(self.device, self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._take_head(bundle)
         side = bundle.card.tile_px
@@ -89,7 +93,7 @@ class Predictor:
         faster = compiled_trunk(self.trunk, example) if compiled else None
         self.compiled = faster is not None
         fused = {"cpu": fused_trunk, "cuda": cudnn_trunk}.get(self.device.type)
-        if faster is None and fused is not None:
+        if faster is None and fused is not None and is_resnet:
             faster = fused(self.trunk, example)
         self.trunk = faster or self.trunk
         if self.device.type == "cuda":
@@ -136,7 +140,7 @@ class Predictor:
 
     @torch.inference_mode()
     def forward_cam(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return logits, Grad-CAM of every class, channel means and layer4's map."""
+        """Return logits, Grad-CAM of every class, channel means and the trunk's map."""
         maps = self.trunk(inputs)
         return *head_grad_cam(self.network, maps), maps
 

@@ -12,16 +12,19 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from napari_dala.model.bundle_file import BASIS_SHAPE, Bundle, Replay, read_file, sort_parts
+from napari_dala.model.bundle_file import Bundle, Replay, read_file, sort_parts
 from napari_dala.model.card import UNTRAINED_CARD, ModelCard
 from napari_dala.model.catalog import find_model
-from napari_dala.model.dalaresnet import DALAResNet50
+from napari_dala.model.trunks.building import build_network, unfilled
+from napari_dala.model.trunks.names import RESNET50
 from napari_dala.model.weights import check_weights, fill, shapes_of, unpack, weights_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["BASIS_SHAPE", "ModelBundle", "Replay", "load_bundle", "load_model", "seeded_network", "untrained"]
+    from napari_dala.model.trunks.network import TrunkNetwork
+
+__all__ = ["ModelBundle", "Replay", "load_bundle", "load_model", "seeded_network", "untrained"]
 
 
 @dataclass(eq=False)
@@ -30,12 +33,12 @@ class ModelBundle(Bundle):
 
     Parameters
     ----------
-    network : DALAResNet50
-        Put into eval mode; float32.
+    network : TrunkNetwork
+        Put into eval mode; float32. A `DALAResNet50`, or one on another trunk.
     card : ModelCard
         Its description; has as many classes as the network.
     basis : Tensor, optional
-        (2048, 128) float32, on which layer4 maps are projected to be stored.
+        (channels, components) float32, on which the trunk's maps are projected to be stored; see `basis_shape`.
     familiarity : dict of str to Tensor, optional
         Statistics of the training features, float32.
     replay : Replay, optional
@@ -49,7 +52,7 @@ class ModelBundle(Bundle):
         If card and network differ in the number of classes, or the replayed features do not fit them.
     """
 
-    network: DALAResNet50
+    network: TrunkNetwork
     card: ModelCard
     basis: Tensor | None = None
     familiarity: dict[str, Tensor] | None = None
@@ -102,14 +105,19 @@ def untrained() -> ModelBundle:
     return ModelBundle(seeded_network(len(UNTRAINED_CARD.classes)), UNTRAINED_CARD).as_stored()
 
 
-def seeded_network(num_classes: int, seed: int = 0) -> DALAResNet50:
-    """Return a network with random weights from `seed`, leaving torch's global random state as it was."""
+def seeded_network(num_classes: int, seed: int = 0, like: ModelCard = UNTRAINED_CARD) -> TrunkNetwork:
+    """Return a network with random weights from `seed`, leaving torch's global random state as it was.
+
+    It has the trunk that the card `like` names: ResNet-50, where none is given.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return DALAResNet50(num_classes).eval()
+        return build_network(like.architecture, like.channels, like.tile_px, num_classes).eval()
 
 
-def network_from(weights: Mapping[str, Tensor], num_classes: int, source: str) -> DALAResNet50:
+def network_from(
+    weights: Mapping[str, Tensor], num_classes: int, source: str, like: ModelCard = UNTRAINED_CARD
+) -> TrunkNetwork:
     """Return a network in eval mode with these weights, which it takes over without a copy where they are float32.
 
     Parameters
@@ -120,16 +128,20 @@ def network_from(weights: Mapping[str, Tensor], num_classes: int, source: str) -
         Number of classes.
     source : str
         What to call the weights in an error.
+    like : ModelCard
+        Names the trunk; ResNet-50 by default.
 
     Raises
     ------
     BundleError
-        If a tensor is missing, unexpected, of another shape, or not finite.
+        If a tensor is missing, unexpected, of another shape, or not finite; or the trunk cannot be built.
     """
+    parts = like.architecture, like.channels, like.tile_px, num_classes
     with torch.device("meta"):
-        network = DALAResNet50(num_classes)
-    check_weights(shapes_of(network), weights, source)
-    return fill(network, weights)
+        network = build_network(*parts)
+    name = "DALAResNet50" if like.architecture == RESNET50 else like.architecture
+    check_weights(shapes_of(network), weights, source, name)
+    return fill(build_network(*parts) if unfilled(network, weights) else network, weights)
 
 
 def _bundle(
@@ -138,5 +150,5 @@ def _bundle(
     """Return the bundle of the tensors of a file, checked; `replay` where it is not among them."""
     source = path.name if path else card.name
     parts = sort_parts(tensors, source)
-    network = network_from(parts.weights, len(card.classes), source)
+    network = network_from(parts.weights, len(card.classes), source, card)
     return ModelBundle(network, card, parts.basis, parts.familiarity, parts.replay or replay, path)

@@ -18,17 +18,27 @@ from napari_dala.errors import BundleError
 from napari_dala.files import replacing
 from napari_dala.model.card import TRUNK_OF, ModelCard, parse_card, trunk_file
 from napari_dala.model.familiarity import Familiarity
-from napari_dala.model.head import CHANNELS, HeadNetwork
 from napari_dala.model.tensor_file import HASH, UNSEALED, check_seal, read_header, seal
 from napari_dala.model.weights import check_finite, digest, pack, unpack
+from napari_dala.workspace import models_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-BASIS_SHAPE = (CHANNELS, 128)
+    from napari_dala.model.head import HeadNetwork
+
+COMPONENTS = 128
+"""Of the basis on which a trunk's maps are projected to be stored; fewer where it has fewer channels."""
 TRUNK = "trunk."
 _BASIS, _FAMILIARITY, _REPLAY = "basis", "familiarity.", "replay."
 _OF_TRUNK = (TRUNK, _BASIS)
+_TRUNK_HASH = "trunk_hash"  # in a file's metadata, of the trunk that it leaves to another; older ones do not say it
+_LARGE = 150 << 20  # bytes of a bundle's file; one on ResNet-50 has 60 to 120 MB
+
+
+def basis_shape(channels: int) -> tuple[int, int]:
+    """Return the shape of the basis of a trunk with so many channels, (channels, components)."""
+    return channels, min(channels, COMPONENTS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +48,7 @@ class Replay:
     Attributes
     ----------
     features : Tensor
-        (n, 2048) float16, channel means of layer4 before the attention.
+        (n, channels) float16, channel means of the trunk's map.
     labels : Tensor
         (n,) int64, index of each tile's class on the card.
     """
@@ -57,7 +67,7 @@ class Bundle(ABC):
     card : ModelCard
         Its description; has as many classes as the network.
     basis : Tensor or None
-        (2048, 128) float32, on which layer4 maps are projected to be stored.
+        (channels, components) float32, on which the trunk's maps are projected to be stored; see `basis_shape`.
     familiarity : dict of str to Tensor, or None
         Statistics of the training features, float32: see `Familiarity`.
     replay : Replay or None
@@ -80,8 +90,15 @@ class Bundle(ABC):
             raise BundleError(
                 f"{self.card.name}: the card has {classes} classes, the network {self.network.num_classes}"
             )
+        source = self.path.name if self.path else self.card.name
+        if self.network.channels != self.card.channels:
+            raise BundleError(
+                f"{source}: the card's trunk has {self.card.channels} channels, the network's {self.network.channels}"
+            )
+        if self.basis is not None and tuple(self.basis.shape) != (expected := basis_shape(self.card.channels)):
+            raise BundleError(f"{source}: {_BASIS} has shape {tuple(self.basis.shape)}, expected {expected}")
         if self.replay is not None:
-            _check_replay(self.replay, classes, self.path.name if self.path else self.card.name)
+            _check_replay(self.replay, classes, self.card.channels, source)
 
     @cached_property
     def hash(self) -> str:
@@ -97,8 +114,7 @@ class Bundle(ABC):
 
         Computed once; read it before changing the network's precision in place.
         """
-        tensors = {name: tensor for name, tensor in self._tensors().items() if name.startswith(_OF_TRUNK)}
-        return digest(tensors, json.dumps(_pixels(self.card)))
+        return _trunk_hash(self._tensors(), self.card)
 
     def normalize(self, tiles: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return (B, 3, H, W) network input, computed in float32, channels last, for (B, H, W, 3) uint8 RGB tiles."""
@@ -115,7 +131,7 @@ class Bundle(ABC):
     @cached_property
     def known(self) -> Familiarity | None:
         """The statistics that tell an unfamiliar tile; None where the bundle has none."""
-        return None if self.familiarity is None else Familiarity.of(self.familiarity)
+        return None if self.familiarity is None else Familiarity.of(self.familiarity, self.card.channels)
 
     def save(self, path: Path, bits: int = 16, *, trunk_of: str | None = None) -> None:
         """Write the bundle to `path`, whole or not at all.
@@ -129,7 +145,8 @@ class Bundle(ABC):
         bits : int
             Bits per weight of matrices and kernels, 16 or 10; see `weights.pack`. Vectors stay float32.
         trunk_of : str, optional
-            Name of another bundle's file, to lie beside this one: trunk and basis are the same there, and left out.
+            Name of another bundle's file, to lie beside this one or among the models: trunk and basis are the same
+            there, and left out.
 
         Raises
         ------
@@ -140,7 +157,7 @@ class Bundle(ABC):
         metadata = {"format": "napari-dala", "bits": str(bits), "card": self.card.model_dump_json(), **UNSEALED}
         metadata[HASH] = self._hash_of(unpack(packed, self.card.name))
         if trunk_of is not None:
-            metadata[TRUNK_OF] = trunk_of
+            metadata |= {TRUNK_OF: trunk_of, _TRUNK_HASH: _trunk_hash(unpack(packed, self.card.name), self.card)}
             packed = {name: tensor for name, tensor in packed.items() if not name.startswith(_OF_TRUNK)}
         if self.replay is not None:
             packed |= {f"{_REPLAY}{name}": tensor.contiguous() for name, tensor in vars(self.replay).items()}
@@ -196,7 +213,21 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], ModelCard]:
         if further is not None:
             raise BundleError(f"{path.name}: its trunk is that of {trunk.name}, which has none of its own")
         tensors |= {name: tensor for name, tensor in whole.items() if name.startswith(_OF_TRUNK)}
+        expected = read_header(path).metadata.get(_TRUNK_HASH)
+        if expected is not None and expected != _trunk_hash(tensors, card):
+            raise BundleError(f"{path.name}: {trunk.name} has another trunk now than the one this model was made on")
     return tensors, card
+
+
+def trunk_to_share(path: Path | None) -> str | None:
+    """Return the name of the file whose trunk a model learned on the bundle at `path` need not copy; None for none.
+
+    That is one of the workspace's models, and a large one: a copy of a small trunk makes the new model whole by itself.
+    """
+    if path is None or path.parent != models_folder():
+        return None
+    trunk = trunk_file(read_header(path).metadata, path) or path
+    return trunk.name if trunk.parent == path.parent and trunk.stat().st_size > _LARGE else None
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], ModelCard, Path | None]:
@@ -217,12 +248,10 @@ def sort_parts(tensors: dict[str, Tensor], source: str) -> Parts:
     Raises
     ------
     BundleError
-        If the basis or replayed features are not as they should be; `source` names the file.
+        If basis, familiarity or replayed features are not as they should be; `source` names the file.
     """
     weights = dict(tensors)
     basis = weights.pop(_BASIS, None)
-    if basis is not None and tuple(basis.shape) != BASIS_SHAPE:
-        raise BundleError(f"{source}: {_BASIS} has shape {tuple(basis.shape)}, expected {BASIS_SHAPE}")
     familiarity = _pop(weights, _FAMILIARITY)
     replay = _pop(weights, _REPLAY)
     if replay and replay.keys() != {"features", "labels"}:
@@ -256,11 +285,11 @@ def _pop(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensors.pop(name) for name in names}
 
 
-def _check_replay(replay: Replay, classes: int, source: str) -> None:
+def _check_replay(replay: Replay, classes: int, channels: int, source: str) -> None:
     features, labels = replay.features, replay.labels
     count = len(features) if features.ndim else 0
     for name, tensor, dtype, shape in (
-        ("features", features, torch.float16, (count, CHANNELS)),
+        ("features", features, torch.float16, (count, channels)),
         ("labels", labels, torch.int64, (count,)),
     ):
         if tensor.dtype != dtype or tuple(tensor.shape) != shape:
@@ -270,6 +299,11 @@ def _check_replay(replay: Replay, classes: int, source: str) -> None:
     check_finite({f"{_REPLAY}features": features}, source)
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         raise BundleError(f"{source}: {_REPLAY}labels must be 0 to {classes - 1}, one of the card's classes each")
+
+
+def _trunk_hash(tensors: dict[str, Tensor], card: ModelCard) -> str:
+    of_trunk = {name: tensor for name, tensor in tensors.items() if name.startswith(_OF_TRUNK)}
+    return digest(of_trunk, json.dumps(_pixels(card)))
 
 
 def _pixels(card: ModelCard) -> list[object]:

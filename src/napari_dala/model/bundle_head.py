@@ -1,7 +1,7 @@
 """A bundle whose trunk stays packed: read, scored with, changed and written without building the trunk.
 
-A quick training run and the re-scoring of a slide need attention and head alone; importing torchvision and building
-ResNet-50 for them would cost more than they do.
+A quick training run and the re-scoring of a slide need attention and head alone; importing torchvision, or timm, and
+building a trunk for them would cost more than they do.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor
 from napari_dala.model.bundle_file import TRUNK, Bundle, Replay, read_file, sort_parts
 from napari_dala.model.catalog import find_model
 from napari_dala.model.head import HeadNetwork
+from napari_dala.model.trunks.names import RESNET50
 from napari_dala.model.weights import check_finite, check_weights, fill, pack, shapes_of, trunk_shapes, weights_of
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class BundleHead(Bundle):
         trunk = {name: tensor for name, tensor in weights.items() if name.startswith(TRUNK)}
         head = {name: tensor for name, tensor in weights.items() if not name.startswith(TRUNK)}
         return cls(
-            fill(_empty(rounded.network.num_classes), head),
+            fill(_empty(rounded.network.num_classes, rounded.network.channels), head),
             rounded.card,
             rounded.basis,
             rounded.familiarity,
@@ -93,7 +94,10 @@ class BundleHead(Bundle):
         check_finite(weights, card.name)
         rounded = pack(weights, _BITS, card.name)
         return BundleHead(
-            fill(_empty(network.num_classes), {name: tensor.clone() for name, tensor in rounded.items()}),
+            fill(
+                _empty(network.num_classes, network.channels),
+                {name: tensor.clone() for name, tensor in rounded.items()},
+            ),
             card,
             self.basis,
             self.familiarity,
@@ -114,7 +118,8 @@ def load_head(name_or_path: str | Path) -> BundleHead:
     Raises
     ------
     BundleError
-        If there is no such model, or its file is not a valid bundle; the same lines as `load_model`'s.
+        If there is no such model, or its file is not a valid bundle; the same lines as `load_model`'s. Whether a trunk
+        other than ResNet-50 is whole shows when it is built.
     """
     path = find_model(name_or_path)
     if path is None:
@@ -123,14 +128,18 @@ def load_head(name_or_path: str | Path) -> BundleHead:
         return BundleHead.of(untrained())
     tensors, card = read_file(path)
     parts = sort_parts(tensors, path.name)
-    network = _empty(len(card.classes))
-    check_weights(trunk_shapes() | shapes_of(network), parts.weights, path.name)
+    network = _empty(len(card.classes), card.channels)
     trunk = {name: tensor for name, tensor in parts.weights.items() if name.startswith(TRUNK)}
+    if card.architecture == RESNET50:
+        expected, called = trunk_shapes(), "DALAResNet50"
+    else:  # what another trunk has shows when it is built; the file's seal says that its bytes are those written
+        expected, called = {name: tuple(tensor.shape) for name, tensor in trunk.items()}, card.architecture
+    check_weights(expected | shapes_of(network), parts.weights, path.name, called)
     fill(network, {name: tensor for name, tensor in parts.weights.items() if name not in trunk})
     return BundleHead(network, card, parts.basis, parts.familiarity, parts.replay, path, trunk)
 
 
-def _empty(num_classes: int) -> HeadNetwork:
+def _empty(num_classes: int, channels: int) -> HeadNetwork:
     """Return a head without weights, to be filled."""
     with torch.device("meta"):
-        return HeadNetwork(num_classes)
+        return HeadNetwork(num_classes, channels=channels)

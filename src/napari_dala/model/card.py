@@ -10,14 +10,16 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, Va
 
 from napari_dala.errors import BundleError
 from napari_dala.model.tensor_file import read_header
+from napari_dala.model.trunks.names import CELL_PX, CHANNELS, RESNET50, is_architecture
 from napari_dala.validation import Mpp, first_problem, parse_json
+from napari_dala.workspace import models_folder
 
 Byte = Annotated[int, Field(ge=0, le=255)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 TRUNK_OF = "trunk_of"
-"""In a bundle's metadata, where it has no trunk: the name of the file beside it that has."""
+"""In a bundle's metadata, where it has no trunk: the name of the file that has, beside it or among the models."""
 TILE_PX_LIMITS = (32, 2048)
 TEMPERATURE_LIMITS = (0.01, 100.0)
 _NEAREST = 1e-9  # of a threshold to 0 and to 1
@@ -29,8 +31,15 @@ def _not_blank(name: str) -> str:
     return name
 
 
+def _known(architecture: str) -> str:
+    if not is_architecture(architecture):
+        raise ValueError(f"there is no trunk {architecture[:100]}")
+    return architecture
+
+
+Architecture = Annotated[str, AfterValidator(_known)]
 ClassName = Annotated[str, Field(max_length=100), AfterValidator(_not_blank)]
-TilePx = Annotated[int, Field(ge=TILE_PX_LIMITS[0], le=TILE_PX_LIMITS[1], multiple_of=32)]
+TilePx = Annotated[int, Field(ge=TILE_PX_LIMITS[0], le=TILE_PX_LIMITS[1])]
 Temperature = Annotated[float, Field(ge=TEMPERATURE_LIMITS[0], le=TEMPERATURE_LIMITS[1], allow_inf_nan=False)]
 Threshold = Annotated[float, Field(gt=0, lt=1)]
 
@@ -54,6 +63,19 @@ class ClassInfo(BaseModel):
     color: tuple[Byte, Byte, Byte]
 
 
+class TrunkSource(BaseModel):
+    """The file that a trunk's weights came from: its name, its SHA-256, and the text of its licence if it was given.
+
+    The licence of such weights is its giver's, and binds whoever uses the model and those learned on it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: Annotated[str, Field(max_length=300)]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    licence: str = ""
+
+
 class ModelCard(BaseModel):
     """What a model is, how it reads pixels, on what it was trained and what it must not be used for.
 
@@ -61,8 +83,14 @@ class ModelCard(BaseModel):
     ----------
     classes : tuple of ClassInfo
         In the order of the logits.
+    architecture : str
+        The trunk; attention and head are the same for all. "dalaresnet50" is ResNet-50; see `trunks.names`.
+    channels, cell_px : int
+        Of the trunk's map: how many channels, and the side of a cell in pixels of a tile (the trunk's stride).
+    trunk_source : TrunkSource or None
+        Where the trunk's weights came from, if from a file that somebody brought.
     tile_px : int
-        Side of a square tile in pixels, a multiple of 32, 32 to 2048.
+        Side of a square tile in pixels, a multiple of `cell_px`, 32 to 2048.
     mpp : float
         Micrometres per pixel of a tile, 0.02 to 20.
     mean, std : tuple of float
@@ -86,7 +114,10 @@ class ModelCard(BaseModel):
     schema_version: Literal[1] = 1
     name: Annotated[str, Field(min_length=1, max_length=200)]
     summary: str = ""
-    architecture: Literal["dalaresnet50"] = "dalaresnet50"
+    architecture: Architecture = RESNET50
+    channels: Annotated[int, Field(ge=1, le=16384)] = CHANNELS
+    cell_px: Annotated[int, Field(ge=1, le=TILE_PX_LIMITS[1])] = CELL_PX
+    trunk_source: TrunkSource | None = None
     classes: Annotated[tuple[ClassInfo, ...], Field(min_length=2, max_length=1000)]
     tile_px: TilePx = 224
     mpp: Mpp
@@ -120,6 +151,14 @@ class ModelCard(BaseModel):
             raise ValueError(f"class names must differ, found {', '.join(names)}")
         if not 0 <= self.target_class < len(names):
             raise ValueError(f"target_class must be 0 to {len(names) - 1}, found {self.target_class}")
+        return self
+
+    @model_validator(mode="after")
+    def _trunk_fits(self) -> ModelCard:
+        if self.architecture == RESNET50 and (self.channels, self.cell_px) != (CHANNELS, CELL_PX):
+            raise ValueError(f"channels and cell_px of {RESNET50} are {CHANNELS} and {CELL_PX}")
+        if self.tile_px % self.cell_px:
+            raise ValueError(f"tile_px must be a multiple of {self.cell_px}, found {self.tile_px}")
         return self
 
     @property
@@ -174,7 +213,7 @@ def read_card(path: str | Path) -> ModelCard:
 
 
 def trunk_file(metadata: dict[str, str], path: Path) -> Path | None:
-    """Return the file beside a bundle's that has its trunk; None where it has its own.
+    """Return the file, beside a bundle's or among the models, that has its trunk; None where it has its own.
 
     Raises
     ------
@@ -184,9 +223,12 @@ def trunk_file(metadata: dict[str, str], path: Path) -> Path | None:
     name = metadata.get(TRUNK_OF)
     if name is None:
         return None
-    trunk = path.parent / name
+    beside = path.parent / name
+    trunk = beside if os.path.isfile(beside) else models_folder() / name
     if trunk.name != name or not os.path.isfile(trunk):
-        raise BundleError(f"{path.name}: its trunk is that of {name[:100]}, which must lie in the same folder")
+        raise BundleError(
+            f"{path.name}: its trunk is that of {name[:100]}, which must lie in the same folder or among the models"
+        )
     if trunk.name == path.name:
         raise BundleError(f"{path.name}: its trunk is said to be that of itself; copy the model again")
     return trunk

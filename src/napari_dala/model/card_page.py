@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from napari_dala.words import counted, percent
 
 if TYPE_CHECKING:
-    from napari_dala.model.card import ModelCard
+    from napari_dala.model.card import ModelCard, TrunkSource
 
 _MEASURED = {
     "cross_validated": ("patients that it had not seen, a part of them each time", "photograph"),
@@ -47,6 +47,7 @@ def card_page(card: ModelCard) -> str:
         "Limits": [escape(limit) for limit in card.limits]
         or ["The card states none. That does not mean there are none."],
         "Licence": [escape(card.licence), escape(card.citation)],
+        "Where its trunk is from": _trunk(card.trunk_source),
     }
     return f"<h2>{escape(card.name)}</h2>{warning}<p>{escape(card_in_short(card))}</p>" + "".join(
         f"<h3>{heading}</h3>" + "".join(f"<p>{text}</p>" for text in texts if text)
@@ -79,6 +80,8 @@ def card_table(card: ModelCard, bundle_hash: str | None = None) -> str:
         "Metrics": card.metrics or "none stated",
         "Training": card.training,
         "Architecture": card.architecture,
+        "Trunk": f"{card.channels} channels, a cell of {card.cell_px} px",
+        "Weights of the trunk": {} if card.trunk_source is None else card.trunk_source.model_dump(),
         "Licence": card.licence,
         "Citation": card.citation,
     }
@@ -92,6 +95,17 @@ def table(values: Mapping[str, Any]) -> str:
         for key, value in values.items()
     )
     return "<table><tbody>" + "".join(rows) + "</tbody></table>"
+
+
+def _trunk(source: TrunkSource | None) -> list[str]:
+    """Return what the card says of the file that the trunk's weights came from."""
+    if source is None:
+        return []
+    licence = "\n".join(f"<br>{escape(line)}" for line in source.licence.splitlines())
+    return [
+        f"Weights that somebody brought: {escape(source.file)}, SHA-256 {source.sha256}. Their licence binds whoever "
+        f"uses this model: {licence or 'its text was not given.'}"
+    ]
 
 
 def _measured(card: ModelCard) -> list[tuple[str, list[str]]]:

@@ -9,9 +9,10 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 
 from napari_dala.errors import BundleError
+from napari_dala.files import sha256_of
 from napari_dala.model.bundle import ModelBundle, load_bundle, network_from, seeded_network
 from napari_dala.model.bundle_file import TRUNK
-from napari_dala.model.card import TRUNK_ONLY, ModelCard
+from napari_dala.model.card import TRUNK_ONLY, ModelCard, TrunkSource
 from napari_dala.model.catalog import check_new_name, copy_bundle, installed_path
 from napari_dala.model.class_colors import class_infos
 from napari_dala.model.importing.checkpoint import read_tensors
@@ -19,6 +20,8 @@ from napari_dala.model.importing.file_kind import is_bundle
 from napari_dala.model.importing.head_parts import attention_and_head
 from napari_dala.model.importing.networks import COUNTER, beside, chosen, networks_in
 from napari_dala.model.importing.presets import PRESETS
+from napari_dala.model.trunks.importing import import_trunk
+from napari_dala.model.trunks.names import RESNET50, architecture_of
 from napari_dala.model.weights import weights_of
 from napari_dala.validation import first_problem
 
@@ -41,7 +44,8 @@ def import_checkpoint(asked: ImportRequest) -> ModelBundle:
 
     The weights of a ResNet-50 with torchvision's or timm's names give the trunk, wherever in the file it lies. Where
     beside it lie an attention and a head that can only be those of DALAResNet50, they give the whole network. Else
-    attention and head are random (seed 0), and the card says that the model must learn first.
+    attention and head are random (seed 0), and the card says that the model must learn first. Of a file of another
+    network see `import_trunk`.
 
     Raises
     ------
@@ -53,6 +57,8 @@ def import_checkpoint(asked: ImportRequest) -> ModelBundle:
     classes = class_infos(asked.classes)
     if is_bundle(asked.file):
         raise BundleError(f"{source}: it has a model card of its own; install it as it is")
+    if architecture_of(asked.trunk) != RESNET50:
+        return import_trunk(asked)
     tensors = read_tensors(asked.file)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     found = networks_in(shapes)
@@ -84,9 +90,10 @@ def import_checkpoint(asked: ImportRequest) -> ModelBundle:
             classes=classes,
             mpp=asked.mpp,
             tile_px=asked.tile_px,
-            mean=preset.mean,
-            std=preset.std,
+            mean=asked.mean or preset.mean,
+            std=asked.std or preset.std,
             trained=head is not None,
+            trunk_source=TrunkSource(file=source, sha256=sha256_of(asked.file), licence=asked.licence),
             training=training,
             data=preset.data,
             licence=preset.licence,

@@ -1,4 +1,4 @@
-"""How far a tile is from what a model was trained on, from layer4's channel means; it needs no class and no label.
+"""How far a tile is from what a model was trained on, from the trunk's channel means; it needs no class and no label.
 
 The distance is the length of what the training tiles' principal directions leave of a tile's centred log means. The
 logarithm counts a channel that is silent in training and speaks here, however softly (`docs/decisions.md`).
@@ -6,6 +6,7 @@ logarithm counts a channel that is silent in training and speaks here, however s
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,6 @@ import torch
 from torch import Tensor
 
 from napari_dala.errors import BundleError
-from napari_dala.model.head import CHANNELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,9 +29,9 @@ class Familiarity:
     Attributes
     ----------
     mean : Tensor
-        (2048,) of the training tiles' log channel means.
+        (C,) of the training tiles' log channel means.
     directions : Tensor
-        (2048, k), orthonormal: their first principal directions.
+        (C, k), orthonormal: their first principal directions.
     limit : Tensor
         (1,) distance beyond which a tile is unfamiliar.
     """
@@ -41,18 +41,18 @@ class Familiarity:
     limit: Tensor
 
     @classmethod
-    def of(cls, tensors: Mapping[str, Tensor]) -> Familiarity:
-        """Return the statistics that a bundle carries; BundleError where they are not of such a form."""
+    def of(cls, tensors: Mapping[str, Tensor], channels: int) -> Familiarity:
+        """Return the statistics that a bundle of so many channels carries; BundleError where they are none."""
         shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         directions = shapes.get("directions", ())
-        fit = len(directions) == 2 and directions[0] == CHANNELS and directions[1] <= CHANNELS
-        if shapes != {"mean": (CHANNELS,), "directions": directions, "limit": (1,)} or not fit:
+        fit = len(directions) == 2 and directions[1] <= directions[0] == channels
+        if shapes != {"mean": (channels,), "directions": directions, "limit": (1,)} or not fit:
             raise BundleError(f"the model's statistics of what it was trained on are damaged: {shapes}")
         return cls(**tensors)
 
     @classmethod
     def fit(cls, means: Tensor, directions: int = DIRECTIONS) -> Familiarity:
-        """Return statistics of training tiles (n, 2048) whose limit is their own median distance."""
+        """Return statistics of training tiles (n, C) whose limit is their own median distance."""
         logs = _logs(means)
         centre = logs.mean(0)
         _, _, rows = torch.linalg.svd(logs - centre, full_matrices=False)
@@ -64,7 +64,7 @@ class Familiarity:
         return Familiarity(self.mean, self.directions, self.limit * factor)
 
     def ratio(self, means: Tensor) -> Tensor:
-        """Return the distances of tiles' channel means (n, 2048) in units of the limit, (n,) float32."""
+        """Return the distances of tiles' channel means (n, C) in units of the limit, (n,) float32."""
         centred = _logs(means) - self.mean
         left = centred - (centred @ self.directions) @ self.directions.T
         ratio: Tensor = left.norm(dim=1) / self.limit
@@ -76,5 +76,9 @@ class Familiarity:
 
 
 def _logs(means: Tensor) -> Tensor:
-    """Return the logarithm of channel means (n, 2048), which are 0 or more, as float32."""
-    return (means.float() + _FLOOR).log()
+    """Return the logarithm of channel means (n, C) as float32; below 0 it goes on as its own reflection at 0.
+
+    Means behind a ReLU are 0 or more; those of a transformer's tokens have either sign.
+    """
+    logs = (means.float().abs() + _FLOOR).log()
+    return torch.where(means < 0, 2 * math.log(_FLOOR) - logs, logs)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import shutil
 import ssl
@@ -18,7 +17,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request, build_opener
 
 from napari_dala.errors import FetchError
-from napari_dala.files import open_to_append, open_to_read, try_lock
+from napari_dala.files import open_to_append, sha256_of, try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,7 +107,7 @@ def fetch_weights(
     """
     path = place_of(weights)
     try:
-        if path.is_file() and _is_right(path, weights):
+        if path.is_file() and sha256_of(path) == weights.sha256:
             return path
         if path.exists():
             raise FetchError(f"{path}: this is not the file that was published; remove it and do the same again")
@@ -120,7 +119,7 @@ def fetch_weights(
             if not _download(weights, file, on_progress, should_stop):
                 return None
             os.fsync(file.fileno())
-        if not _is_right(part, weights):
+        if sha256_of(part) != weights.sha256:
             part.unlink()
             raise FetchError(
                 f"{weights.url}: what came is not the file that was published (another SHA-256), and was removed; "
@@ -180,14 +179,6 @@ def _write(file: BinaryIO, block: bytes) -> None:
     left = memoryview(block)
     while left:
         left = left[file.write(left) :]  # an unbuffered file may take a part of it
-
-
-def _is_right(path: Path, weights: PublishedWeights) -> bool:
-    sha = hashlib.sha256()
-    with open_to_read(path) as file:
-        while block := file.read(_BLOCK):
-            sha.update(block)
-    return sha.hexdigest() == weights.sha256
 
 
 def _is_ours(file: BinaryIO) -> bool:

@@ -1,9 +1,9 @@
 """Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391) for all classes from one pass of the trunk.
 
-DALAResNet50 sees the attention module's output F' only through v = GAP(F'), so the gradient of a logit is the same at
-each of the h * w positions: Grad-CAM's channel weights are d logit / d v / (h w). The three small layers of the head
-are piecewise linear, so that derivative is a product of their matrices and of the masks of their activations,
-taken for all classes at once. `docs/model.md` derives it. Needs no torchvision.
+Whatever the trunk, the head sees the attention module's output F' only through v = GAP(F'), so the gradient of a logit
+is the same at each of the h * w positions: Grad-CAM's channel weights are d logit / d v / (h w). The three small layers
+of the head are piecewise linear, so that derivative is a product of their matrices and of the masks of their
+activations, taken for all classes at once. `docs/model.md` derives it. Needs no torchvision.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from napari_dala.model.head import HeadNetwork
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_dala.model.dalaresnet import DALAResNet50
     from napari_dala.model.head import Head
+    from napari_dala.model.trunks.network import TrunkNetwork
 
 
-def grad_cam(network: DALAResNet50, images: Tensor, classes: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
+def grad_cam(network: TrunkNetwork, images: Tensor, classes: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
     """Return logits and Grad-CAM maps of the attention module's output, with one forward pass of the trunk.
 
     The trunk runs in whatever precision and autocast is active, the head and its derivative in float32.
 
     Parameters
     ----------
-    network : DALAResNet50
+    network : TrunkNetwork
         In eval mode.
     images : Tensor
         (B, 3, H, W) float, normalised with the bundle's mean and standard deviation.
@@ -41,13 +41,13 @@ def grad_cam(network: DALAResNet50, images: Tensor, classes: Sequence[int] | Non
     logits : Tensor
         (B, num_classes) float32, always of every class.
     cams : Tensor
-        (B, len(classes), H/32, W/32) float32, not negative, in units of the logit: a cell's value is what it adds
+        (B, len(classes), h, w) float32, not negative, in units of the logit: a cell's value is what it adds
         to the logit to first order. Maps of different tiles compare with each other.
 
     Raises
     ------
     TypeError
-        If the network is not a DALAResNet50.
+        If the network is not a TrunkNetwork, as `DALAResNet50` is one.
     ValueError
         If the network is in training mode or a class does not exist.
     """
@@ -64,14 +64,14 @@ def grad_cam(network: DALAResNet50, images: Tensor, classes: Sequence[int] | Non
 def head_grad_cam(
     network: HeadNetwork, features: Tensor, classes: Sequence[int] | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return logits, Grad-CAM maps and channel means for layer4's map.
+    """Return logits, Grad-CAM maps and channel means for the trunk's map.
 
     Parameters
     ----------
     network : HeadNetwork
-        In eval mode; a DALAResNet50 is one.
+        In eval mode; a TrunkNetwork is one.
     features : Tensor
-        (B, 2048, h, w), layer4's map before the attention, any float type; fastest in channels_last.
+        (B, C, h, w), the trunk's map, before the attention, any float type; fastest in channels_last.
     classes : sequence of int, optional
         The classes to explain, all by default.
 
@@ -82,7 +82,7 @@ def head_grad_cam(
     cams : Tensor
         (B, len(classes), h, w) float32, not negative, in units of the logit.
     means : Tensor
-        (B, 2048) float32, the channel means of `features`.
+        (B, C) float32, the channel means of `features`.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def head_grad_cam(
 def cam_weights(
     network: HeadNetwork, means: Tensor, cells: int, classes: Sequence[int] | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return logits and the weights with which layer4's channels, before the attention, sum to Grad-CAM maps.
+    """Return logits and the weights with which the trunk's channels, before the attention, sum to Grad-CAM maps.
 
     The map of a class is relu(sum_c weights[c] * F[c]); the attention's gain 1 + a is folded into the weights. Needs
     only the channel means, so maps can be made again from stored (projected) features.
@@ -110,9 +110,9 @@ def cam_weights(
     Parameters
     ----------
     network : HeadNetwork
-        In eval mode; a DALAResNet50 is one.
+        In eval mode; a TrunkNetwork is one.
     means : Tensor
-        (B, 2048), channel means of layer4 before the attention.
+        (B, C), channel means of the trunk's map.
     cells : int
         Number of positions h * w of the map.
     classes : sequence of int, optional
@@ -123,7 +123,7 @@ def cam_weights(
     logits : Tensor
         (B, num_classes) float32.
     weights : Tensor
-        (B, len(classes), 2048) float32.
+        (B, len(classes), C) float32.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def cam_weights(
 
 
 def _logits_and_jacobian(head: Head, pooled: Tensor, classes: list[int]) -> tuple[Tensor, Tensor]:
-    """Return the head's logits and d logits[classes] / d pooled, (B, len(classes), 2048)."""
+    """Return the head's logits and d logits[classes] / d pooled, (B, len(classes), C)."""
     hidden1 = head.fc1(pooled)
     hidden2 = head.fc2(head.leaky_relu(hidden1))
     logits = head.logits(head.relu(hidden2))

@@ -1,15 +1,16 @@
 """What follows the trunk: the lightweight channel attention and the small head. Needs torch, but no torchvision.
 
-After layer4 the network sees its features only through their channel means, so `HeadNetwork` can be run, explained
-and trained on stored means alone. `DALAResNet50` is this with a trunk before it.
+After the trunk the network sees its map only through the channel means, so `HeadNetwork` can be run, explained and
+trained on stored means alone. `TrunkNetwork` is this with a trunk before it.
 """
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
-CHANNELS = 2048
-"""Channels of ResNet-50's layer4."""
+from napari_dala.model.trunks.names import CHANNELS
+
+__all__ = ["CHANNELS", "Head", "HeadNetwork", "LightweightAttention"]
 
 
 class LightweightAttention(nn.Module):
@@ -40,7 +41,7 @@ class LightweightAttention(nn.Module):
 
 
 class Head(nn.Module):
-    """The classifier on channel means: dropout, 2048 -> 512, LeakyReLU (slope 0.01), 512 -> 128, ReLU, 128 -> classes.
+    """The classifier on channel means: dropout, C -> 512, LeakyReLU (slope 0.01), 512 -> 128, ReLU, 128 -> classes.
 
     Parameters
     ----------
@@ -48,19 +49,21 @@ class Head(nn.Module):
         Number of classes.
     dropout : float
         Probability of dropping a channel mean, in training only.
+    channels : int
+        Number of channels C.
     """
 
-    def __init__(self, num_classes: int, dropout: float) -> None:
+    def __init__(self, num_classes: int, dropout: float, channels: int = CHANNELS) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
-        self.fc1 = nn.Linear(CHANNELS, 512)
+        self.fc1 = nn.Linear(channels, 512)
         self.leaky_relu = nn.LeakyReLU()
         self.fc2 = nn.Linear(512, 128)
         self.relu = nn.ReLU()
         self.fc3 = nn.Linear(128, num_classes)
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """Return the logits (B, num_classes) for channel means (B, 2048) after the attention."""
+        """Return the logits (B, num_classes) for channel means (B, C) after the attention."""
         hidden = self.leaky_relu(self.fc1(self.dropout(pooled)))
         return self.logits(self.relu(self.fc2(hidden)))
 
@@ -81,6 +84,8 @@ class HeadNetwork(nn.Module):
         Number of classes.
     dropout : float
         Probability of dropping a channel mean before the head, in training only.
+    channels : int
+        Number of channels C of the trunk's map.
 
     Attributes
     ----------
@@ -90,14 +95,14 @@ class HeadNetwork(nn.Module):
         From the channel means of the attention's output to the logits.
     """
 
-    def __init__(self, num_classes: int = 2, dropout: float = 0.25) -> None:
+    def __init__(self, num_classes: int = 2, dropout: float = 0.25, channels: int = CHANNELS) -> None:
         super().__init__()
-        self.attention = LightweightAttention(CHANNELS)
-        self.head = Head(num_classes, dropout)
-        self.num_classes = num_classes
+        self.attention = LightweightAttention(channels)
+        self.head = Head(num_classes, dropout, channels)
+        self.num_classes, self.channels = num_classes, channels
 
     def head_from_means(self, means: Tensor) -> Tensor:
-        """Return the logits (B, num_classes) for the channel means (B, 2048) of layer4 before the attention.
+        """Return the logits (B, num_classes) for the channel means (B, C) of the trunk's map.
 
         Exact, since GAP(F + F * a) = GAP(F) * (1 + a): this is what re-scores a slide from its stored features, and
         what a quick training run fits.

@@ -29,17 +29,17 @@ _COUNTER = ".num_batches_tracked"
 
 
 def weights_of(network: nn.Module) -> dict[str, Tensor]:
-    """Return the network's parameters and buffers by name, on the CPU, float32."""
+    """Return the network's parameters and buffers by name, on the CPU, float32; not those that hold whole numbers."""
     return {
         name: tensor.detach().to("cpu", torch.float32).contiguous()
         for name, tensor in network.state_dict().items()
-        if not name.endswith(_COUNTER)
+        if tensor.is_floating_point()
     }
 
 
 def shapes_of(network: nn.Module) -> dict[str, tuple[int, ...]]:
     """Return the shapes of what `weights_of` gives; a network on the meta device will do."""
-    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items() if not name.endswith(_COUNTER)}
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items() if tensor.is_floating_point()}
 
 
 def trunk_shapes() -> dict[str, tuple[int, ...]]:
@@ -72,7 +72,7 @@ def check_finite(weights: Mapping[str, Tensor], source: str) -> None:
             raise BundleError(f"{source}: {name} holds NaN or infinite values")
 
 
-def check_weights(expected: Shapes, found: Mapping[str, Tensor], source: str) -> None:
+def check_weights(expected: Shapes, found: Mapping[str, Tensor], source: str, network: str = "DALAResNet50") -> None:
     """Raise BundleError if a tensor is missing, not part of the network, of another shape or type, or not finite.
 
     Parameters
@@ -83,11 +83,13 @@ def check_weights(expected: Shapes, found: Mapping[str, Tensor], source: str) ->
         Of any floating type.
     source : str
         What to call the tensors in an error.
+    network : str
+        What to call the network in an error.
     """
     for name in sorted(expected.keys() - found.keys()):
         raise BundleError(f"{source}: the tensor {name} is missing")
     for name in sorted(found.keys() - expected.keys()):
-        raise BundleError(f"{source}: the tensor {name} is not part of DALAResNet50")
+        raise BundleError(f"{source}: the tensor {name} is not part of {network}")
     for name in sorted(expected):
         here, there = tuple(found[name].shape), expected[name]
         if here != there:
@@ -104,12 +106,17 @@ def fill(network: Network, weights: Mapping[str, Tensor]) -> Network:
     Parameters
     ----------
     network : nn.Module
-        Best on the meta device, for it takes the tensors over, without a copy where they are float32.
+        Best on the meta device, for it takes the tensors over, without a copy where they are float32. Whole numbers
+        other than batch norm's counters stay its own.
     weights : mapping of str to Tensor
         As `weights_of` gives them, of any floating type.
     """
-    counters = {name: torch.tensor(0) for name in network.state_dict() if name.endswith(_COUNTER)}
-    network.load_state_dict({name: tensor.float() for name, tensor in weights.items()} | counters, assign=True)
+    integers = {
+        name: torch.tensor(0) if name.endswith(_COUNTER) else tensor
+        for name, tensor in network.state_dict().items()
+        if not tensor.is_floating_point()
+    }
+    network.load_state_dict({name: tensor.float() for name, tensor in weights.items()} | integers, assign=True)
     return network.eval()
 
 

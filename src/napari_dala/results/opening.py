@@ -16,8 +16,9 @@ from zarr.codecs import Crc32cCodec
 
 from napari_dala.errors import DalaError
 from napari_dala.files import open_to_read
+from napari_dala.model.trunks.names import CHANNELS
 from napari_dala.results.chunks import CODECS, codecs_of
-from napari_dala.results.store import ARRAYS, CHUNK, FEATURES, AnalysisStore, Setting, arrays_in
+from napari_dala.results.store import ARRAYS, CHUNK, AnalysisStore, Setting, arrays_in
 from napari_dala.slide.tiles import BLOCK, TileGrid
 from napari_dala.validation import parse_json, read_json
 
@@ -77,7 +78,7 @@ def create_store(
     cells, classes = setting.grid.cells, len(card["classes"])
     tiles = root.require_group(setting.key)
     _marks(tiles, "status", setting.grid, chunk)
-    for name, shape in (("features", (FEATURES,)), ("layer4", (cells, cells, components))):
+    for name, shape in (("features", (card.get("channels", CHANNELS),)), ("layer4", (cells, cells, components))):
         if name != "layer4" or components:
             _array(tiles, name, (rows, columns, *shape), (BLOCK, BLOCK, *shape), "float16", 0)
     head = tiles.require_group(bundle_hash[:12])

@@ -31,7 +31,7 @@ from napari_dala.results.chunks import (
     read_chunk,
 )
 from napari_dala.results.tile_results import LEFT_OUT, RescoredTiles, TileArrays, TileResults, TileStatus
-from napari_dala.slide.tiles import BLOCK, TileGrid
+from napari_dala.slide.tiles import BLOCK, CELL_PX, TileGrid
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,7 +43,6 @@ _log = logging.getLogger(__name__)
 TRUNK_VALUES = ("features", "layer4")
 ARRAYS = ("status", *TRUNK_VALUES, "scored", "exact", "probability", "cam", "unfamiliarity")
 """Of a store: one value, or several, a tile."""
-FEATURES = 2048  # channels of ResNet-50's layer4
 CHUNK = 4 * BLOCK
 """Side, in tiles, of a chunk of what is read of a whole slide at once; for each zarr takes 0.1 ms, be it empty.
 
@@ -83,6 +82,8 @@ class Setting:
         values = asdict(self)
         if not self.grid.to_the_edge:
             del values["grid"]["to_the_edge"]  # as it was written then
+        if self.grid.cell_px == CELL_PX:
+            del values["grid"]["cell_px"]  # as it was written when there was but one trunk
         return values
 
     @classmethod

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import zarr
 
-from napari_dala.results.store import FEATURES, Setting
+from napari_dala.results.store import Setting
 from napari_dala.results.tile_results import TileStatus
 from napari_dala.slide.tiles import BLOCK
 
@@ -68,14 +68,14 @@ class StoredFeatures:
     _group: zarr.Group
 
     def read(self, row: NDArray[np.intp], column: NDArray[np.intp]) -> NDArray[np.float16]:
-        """Return the channel means of n tiles that are done, (n, 2048)."""
+        """Return the channel means of n tiles that are done, (n, channels)."""
         array = cast("zarr.Array[Any]", self._group["features"])
 
         def block(position: tuple[int, int]) -> NDArray[Any]:
             top, left = position[0] * BLOCK, position[1] * BLOCK
             return np.asarray(array[top : top + BLOCK, left : left + BLOCK])
 
-        return read_scattered(block, row, column).reshape(-1, FEATURES)
+        return read_scattered(block, row, column).reshape(-1, array.shape[-1])
 
 
 def find_stored(folder: Path, like: Setting) -> StoredFeatures | None:

@@ -40,7 +40,7 @@ class TileResults:
     cam
         (n, classes, cells, cells), raw Grad-CAM in logits.
     features
-        (n, 2048), channel means of layer4 before attention.
+        (n, channels), channel means of the trunk's map.
     layer4
         (n, cells, cells, components) on the bundle's basis, or None.
     unfamiliarity

@@ -12,7 +12,7 @@ import weakref
 from typing import TYPE_CHECKING, NamedTuple
 
 from napari_dala.errors import SlideError
-from napari_dala.files import open_to_append, open_to_read, replacing_folder, try_lock
+from napari_dala.files import open_to_append, open_to_read, replacing_folder, sha256_of, try_lock
 from napari_dala.slide.backends.dicom import dicom_files
 from napari_dala.slide.backends.zarr_store import is_zarr_folder, ome_zarr_root
 from napari_dala.slide.open import open_slide
@@ -157,7 +157,7 @@ def _copied(path: Path, parts: _Parts, told: Callable[[int, int], None] | None) 
         for name, file in parts.files.items():
             (temporary / name).parent.mkdir(parents=True, exist_ok=True)
             digest = _copy(file, temporary / name, tell)
-            if _digest(temporary / name) != digest:
+            if sha256_of(temporary / name) != digest:
                 raise SlideError(f"{path.name}: its copy in the cache is not what was read; see the disk of {folder}")
             stat = file.stat()
             if (stat.st_size, stat.st_mtime_ns) != state[name]:
@@ -165,20 +165,15 @@ def _copied(path: Path, parts: _Parts, told: Callable[[int, int], None] | None) 
     return copy
 
 
-def _copy(source: Path, target: Path, tell: Callable[[int], None]) -> bytes:
-    """Copy a file and return the SHA-256 of what was read."""
+def _copy(source: Path, target: Path, tell: Callable[[int], None]) -> str:
+    """Copy a file and return the SHA-256 (hex) of what was read."""
     digest = hashlib.sha256()
     with open_to_read(source) as reading, target.open("xb") as writing:
         while piece := reading.read(_PIECE):
             digest.update(piece)
             writing.write(piece)
             tell(len(piece))
-    return digest.digest()
-
-
-def _digest(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+    return digest.hexdigest()
 
 
 def _used(copy: Path) -> Callable[[], None]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from napari_dala.slide.base import Level, Slide
 
-CELL_PX = 32  # one cell of ResNet's layer4, hence of a CAM, in model pixels
+CELL_PX = 32  # one cell of ResNet's layer4, hence of its CAM, in model pixels; other trunks have others
 BLOCK = 4  # tiles per side of a block: read at once, written as one chunk
 _LEAST_PX = 0.5  # model px beyond the last tile that are worth another one; less comes of a rounded resolution
 
@@ -52,14 +52,16 @@ class TileGrid:
     slide_size
         Width and height of the slide, level-0 px.
     tile_px
-        Tile side in model pixels, a multiple of 32.
+        Tile side in model pixels, a multiple of `cell_px`.
     scale
         Level-0 pixels per model pixel (x, y).
     stride_cells
-        Distance between neighbouring tiles in CAM cells of 32 model pixels.
+        Distance between neighbouring tiles in CAM cells.
     to_the_edge
         False of what was stored until 2026-11-29: no tile is moved, the last is at least half inside the slide, and
         what lies beyond is not seen.
+    cell_px
+        Side of a CAM cell in model pixels: the stride of the model's trunk.
     """
 
     slide_size: tuple[int, int]
@@ -67,9 +69,12 @@ class TileGrid:
     scale: tuple[float, float]
     stride_cells: int
     to_the_edge: bool = True
+    cell_px: int = CELL_PX
 
     @classmethod
-    def over(cls, slide: Measured, tile_px: int, mpp: float, overlap: float = 0.0) -> TileGrid:
+    def over(
+        cls, slide: Measured, tile_px: int, mpp: float, overlap: float = 0.0, *, cell_px: int = CELL_PX
+    ) -> TileGrid:
         """Lay a grid over a slide.
 
         Parameters
@@ -80,6 +85,8 @@ class TileGrid:
             The model's tile side (px) and resolution (um/px).
         overlap
             Shared part of neighbouring tiles' sides, 0 to below 1; rounded to whole CAM cells.
+        cell_px
+            Side of the model's CAM cells (px).
 
         Raises
         ------
@@ -97,18 +104,18 @@ class TileGrid:
             raise SlideError(
                 f"{slide.name}: {max(slide.mpp):.3g} um/px is more than twice as coarse as the model's {mpp:.3g} um/px"
             )
-        cells = tile_px // CELL_PX
-        return cls(slide.dimensions, tile_px, scale, max(1, round(cells * (1 - overlap))))
+        cells = tile_px // cell_px
+        return cls(slide.dimensions, tile_px, scale, max(1, round(cells * (1 - overlap))), cell_px=cell_px)
 
     @property
     def cells(self) -> int:
         """CAM cells along a tile's side."""
-        return self.tile_px // CELL_PX
+        return self.tile_px // self.cell_px
 
     @property
     def stride_px(self) -> int:
         """Distance between neighbouring tiles in model pixels."""
-        return self.stride_cells * CELL_PX
+        return self.stride_cells * self.cell_px
 
     @property
     def upsampled(self) -> bool:
@@ -131,7 +138,7 @@ class TileGrid:
         if not self.to_the_edge:
             count = floor((length - self.tile_px / 2) / self.stride_px + 1e-9) + 1
             return np.arange(max(1, count)) * self.stride_cells
-        last = max(0, ceil((length - _LEAST_PX) / CELL_PX) - self.cells)
+        last = max(0, ceil((length - _LEAST_PX) / self.cell_px) - self.cells)
         return np.minimum(np.arange(ceil(last / self.stride_cells) + 1) * self.stride_cells, last)
 
     @cached_property
@@ -149,7 +156,7 @@ class TileGrid:
     @property
     def unseen(self) -> float:
         """Part of the slide's area that no tile covers; 0 if the grid goes `to_the_edge`."""
-        ends = (cells * CELL_PX * scale for cells, scale in zip(self.cam_shape[::-1], self.scale, strict=True))
+        ends = (cells * self.cell_px * scale for cells, scale in zip(self.cam_shape[::-1], self.scale, strict=True))
         seen = [min(1.0, end / size) for end, size in zip(ends, self.slide_size, strict=True)]
         return 0.0 if self.to_the_edge else 1 - seen[0] * seen[1]
 
@@ -174,14 +181,15 @@ class TileGrid:
     @property
     def cell_frame(self) -> tuple[tuple[float, float], tuple[float, float]]:
         """A picture of one pixel per CAM cell: pixel side (y, x) and centre of its first pixel (y, x), level-0 px."""
-        side = (CELL_PX * self.scale[1], CELL_PX * self.scale[0])
+        side = (self.cell_px * self.scale[1], self.cell_px * self.scale[0])
         return side, (side[0] / 2, side[1] / 2)
 
     def origins(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Left edges (columns,) and top edges (rows,) of the tiles, level-0 px."""
         rows, columns = self.starts
         left, top = (
-            cells.astype(np.float64) * CELL_PX * scale for cells, scale in zip((columns, rows), self.scale, strict=True)
+            cells.astype(np.float64) * self.cell_px * scale
+            for cells, scale in zip((columns, rows), self.scale, strict=True)
         )
         return left, top
 
@@ -190,7 +198,7 @@ class TileGrid:
         top, left = int(self.starts[0][row]), int(self.starts[1][column])
         bottom, right = self.starts[0][row + rows - 1], self.starts[1][column + columns - 1]
         sides = (left, top, int(right) - left + self.cells, int(bottom) - top + self.cells)
-        return sides[0] * CELL_PX, sides[1] * CELL_PX, sides[2] * CELL_PX, sides[3] * CELL_PX
+        return sides[0] * self.cell_px, sides[1] * self.cell_px, sides[2] * self.cell_px, sides[3] * self.cell_px
 
     def middles(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Middles of the tiles, x (columns,) and y (rows,), level-0 px."""

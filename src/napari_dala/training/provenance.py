@@ -12,6 +12,7 @@ import torch
 from napari_dala.metrics.anonymous import patient_key, without_names
 from napari_dala.model.card import ModelCard
 from napari_dala.model.class_colors import MALIGNANT_NAMES, class_infos
+from napari_dala.model.trunks.names import RESNET50, TIMM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,9 +33,10 @@ def model_card(
     name: str,
     table: ScoreTable | None,
     run: Mapping[str, Any],
+    trunk: Mapping[str, Any],
     parent: str | None = None,
 ) -> ModelCard:
-    """Return the card of a trained DALAResNet50.
+    """Return the card of a trained network.
 
     Parameters
     ----------
@@ -46,9 +48,12 @@ def model_card(
         Figures of the held-out photographs; None where there are none.
     run
         What else is to be known of the run, as JSON: command, device, seconds, and so on.
+    trunk
+        What the card says of the trunk: architecture, channels and cell_px.
     parent
         Hash of the bundle that training began from.
     """
+    network = "DALAResNet50" if trunk["architecture"] == RESNET50 else trunk["architecture"].removeprefix(TIMM)
     sides = {"trained": split.train, "held_out": split.test}
     patients: dict[str, Any] = {
         f"patients_{side}": sorted({patient_key(dataset.images[index].identity) for index in at.tolist()})
@@ -70,7 +75,8 @@ def model_card(
     }
     return ModelCard(
         name=name,
-        summary=f"DALAResNet50 trained on {len(split.train)} photographs of {dataset.name}.",
+        summary=f"{network} trained on {len(split.train)} photographs of {dataset.name}.",
+        **trunk,
         classes=class_infos(dataset.classes),
         target_class=target_of(dataset.classes),
         tile_px=squares.tile_px,

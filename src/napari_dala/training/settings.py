@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -26,6 +26,8 @@ Network: TypeAlias = Literal[
 ]
 """The networks that can be trained."""
 
+_TilePx = Annotated[TilePx, Field(multiple_of=32)]
+
 
 class TrainSettings(BaseModel):
     """How a network is trained; the defaults are the paper's recipe (arXiv 2308.13150) where it names one."""
@@ -40,9 +42,9 @@ class TrainSettings(BaseModel):
     """Learning rate."""
     dropout: float = Field(0.25, ge=0, lt=1)
     """In DALAResNet50's head; a comparison network keeps its own."""
-    tile_px: TilePx = 224
+    tile_px: _TilePx = 224
     """Side of a tile in pixels, a multiple of 32."""
-    train_px: TilePx | None = None
+    train_px: _TilePx | None = None
     """Side of the tiles to learn from, at the same resolution: less tissue, less time. By default that of a tile."""
     mpp: Mpp | None = None
     """Micrometres per pixel of a tile; by default that of the coarsest photographs. Where the resolution of photographs

@@ -9,7 +9,7 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
-from napari_dala.model.bundle import BASIS_SHAPE, Replay
+from napari_dala.model.bundle_file import Replay, basis_shape
 from napari_dala.training.finetune.quick import MOST_REPLAYED
 
 if TYPE_CHECKING:
@@ -27,25 +27,27 @@ def balanced(labels: ArrayLike, per_class: int = MOST_REPLAYED, seed: int = 0) -
 
 
 def basis_of(maps: Iterable[Tensor]) -> Tensor:
-    """Return the directions in which layer4's cells are largest: their first right singular vectors, uncentred.
+    """Return the directions in which a trunk's cells are largest: their first right singular vectors, uncentred.
 
-    Of all projections to 128 numbers, that on this basis loses least of the cells' squared length (Eckart and Young
+    Of all projections to so many numbers, that on this basis loses least of the cells' squared length (Eckart and Young
     1936).
 
     Parameters
     ----------
     maps
-        Batches (n, 2048, h, w) of layer4's map before the attention.
+        Batches (n, C, h, w) of the trunk's map; at least one.
 
     Returns
     -------
-    (2048, 128) float32, orthonormal columns, the most important one first; the largest entry of each is positive.
+    `basis_shape(C)` float32, orthonormal columns, the most important one first; the largest entry of each is positive.
     """
-    channels, count = BASIS_SHAPE
-    moment = torch.zeros(channels, channels, dtype=torch.float64)
+    moment: Tensor | None = None
     for batch in maps:
-        cells = batch.permute(0, 2, 3, 1).reshape(-1, channels).float()
-        moment += (cells.T @ cells).cpu()
+        cells = batch.permute(0, 2, 3, 1).flatten(0, 2).float()
+        of_batch = (cells.T @ cells).cpu().double()
+        moment = of_batch if moment is None else moment + of_batch
+    assert moment is not None, "a basis is made of at least one tile"
+    channels, count = basis_shape(len(moment))
     _, vectors = scipy.linalg.eigh(moment.numpy(), subset_by_index=[channels - count, channels - 1])
     vectors = vectors[:, ::-1]
     largest = np.take_along_axis(vectors, np.abs(vectors).argmax(0)[None], 0)
@@ -58,7 +60,7 @@ def replay_of(features: Tensor, labels: Tensor, per_class: int = MOST_REPLAYED, 
     Parameters
     ----------
     features
-        (n, 2048) channel means of layer4 before the attention.
+        (n, C) channel means of the trunk's map.
     labels
         (n,) class of each.
     per_class, seed
@@ -74,7 +76,7 @@ def statistics_of(batches: Iterable[tuple[Tensor, Tensor]], seed: int = 0) -> tu
     Parameters
     ----------
     batches
-        Layer4's maps before the attention, (n, 2048, h, w), and labels, (n,), of tiles; some hundreds are enough.
+        The trunk's maps, (n, C, h, w), and labels, (n,), of tiles; some hundreds are enough.
     seed
         Chooses among the tiles of a class for the replay.
     """

@@ -161,7 +161,7 @@ def test_figures_are_of_the_stored_models_on_the_same_tiles(lesson: Lesson, done
 
 def test_what_an_analysis_lacks_is_read_from_the_pixels(lesson: Lesson, tmp_path: Path) -> None:
     settings, tiles = FinetuneSettings(**FAST), tiles_of(lesson)
-    stored, had = labelled_features(tiles, settings, load=pytest.fail)
+    stored, had = labelled_features(tiles, settings, pytest.fail, 2048)
     assert had.all()
     assert stored.any(1).all()
 
@@ -175,7 +175,7 @@ def test_what_an_analysis_lacks_is_read_from_the_pixels(lesson: Lesson, tmp_path
         others = tiles_of(lesson, examples_of(lesson, **one))
         told.clear()
         read, had = labelled_features(
-            others, settings, lambda: load_bundle(lesson.model), on_progress=lambda *each: told.append(each)
+            others, settings, lambda: load_bundle(lesson.model), 2048, on_progress=lambda *each: told.append(each)
         )
         others.close()
         assert had.all()
@@ -194,7 +194,9 @@ def test_tiles_that_cannot_be_decoded_are_left_out(mosaic: Path, broken_mosaic: 
     write_annotations(AnnotationDocument("", (), tuple(drawn)), tmp_path / "drawn.geojson")
     one = SlideExamples(slide=path, annotations=tmp_path / "drawn.geojson")
     with gather([one], card, "0", FinetuneSettings(**FAST)) as tiles:
-        features, had = labelled_features(tiles, FinetuneSettings(**FAST), lambda: ModelBundle(seeded_network(2), card))
+        features, had = labelled_features(
+            tiles, FinetuneSettings(**FAST), lambda: ModelBundle(seeded_network(2), card), 2048
+        )
     left, top = tiles.examples.column * 128, tiles.examples.row * 128  # 64 px at 0.5 um/px, level-0 px of 0.25
     near = 8  # px that resampling reads beside a tile
     inside = (left + 128 + near > x) & (left - near < x + 512) & (top + 128 + near > y) & (top - near < y + 512)

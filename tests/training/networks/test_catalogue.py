@@ -178,7 +178,7 @@ def test_dinov2_takes_the_nearest_multiple_of_its_patch(tile_px: int, side_px: i
 @pytest.mark.parametrize("name", ["seresnet50", "dinov2_vitb14"])
 def test_without_timm_its_networks_say_what_to_install(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)  # as Python itself marks a module that is not to be found
-    with pytest.raises(BundleError, match=r"pip install napari-dala\[compare\]"):
+    with pytest.raises(BundleError, match=r"pip install napari-dala\[trunks\]"):
         build(name, 2)
     assert build("resnet50", 2)
 
@@ -204,5 +204,8 @@ def test_a_bundle_begins_its_own_kind() -> None:
     network = build("dalaresnet50", 2)
     assert "anew" not in begin(network, "dalaresnet50", init.card.class_names, init=init)
     assert torch.equal(network.state_dict()["head.fc3.weight"], init.network.head.fc3.weight)
-    with pytest.raises(BundleError, match="resnet50"):
+    with pytest.raises(BundleError, match="cannot begin a resnet50"):
         begin(network, "resnet50", init.card.class_names, init=init)
+    init.card = init.card.model_copy(update={"architecture": "densenet121", "channels": 1024})
+    with pytest.raises(BundleError, match="its trunk is that of densenet121; it cannot begin a dalaresnet50"):
+        begin(network, "dalaresnet50", init.card.class_names, init=init)

@@ -211,6 +211,31 @@ def test_other_networks_and_recipes(dataset: ImageDataset, split: Split, tmp_pat
     assert losses[kept - 1] == min(losses)  # type: ignore[type-var]
 
 
+@pytest.mark.parametrize("model", ["densenet121", "vit_b_16"])
+def test_other_networks_become_bundles(dataset: ImageDataset, split: Split, tmp_path: Path, model: str) -> None:
+    settings = SETTINGS.model_copy(update={"epochs": 1})
+    result = train(dataset, split, settings, tmp_path / "run", model=model, n_boot=0)
+    assert result.weights.name == "bundle.safetensors"
+    bundle = load_model(result.weights)
+    assert (bundle.card.architecture, bundle.card.trained) == (model, True)
+    assert bundle.card.summary.startswith(f"{model} trained on")
+    assert bundle.basis is not None
+    assert bundle.replay is not None
+    assert bundle.basis.shape[0] == bundle.card.channels == bundle.replay.features.shape[1]
+    measured = evaluate(bundle, dataset, device="cpu", n_boot=0).probabilities[split.test]
+    stored = [
+        [float(row[f"prob_{name}"]) for name in dataset.classes] for row in rows(result.folder, "predictions.csv")
+    ]
+    np.testing.assert_allclose(measured, stored, atol=1e-5)  # figures are of the bundle as it is stored
+
+
+def test_a_network_without_a_bundles_form_says_so(dataset: ImageDataset, split: Split, tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"epochs": 1})
+    result = train(dataset, split, settings, tmp_path / "run", model="vgg16-inception", n_boot=0)
+    assert result.weights.name == "weights.safetensors"
+    assert any("no bundle, only plain weights: vgg16-inception: its last layers see" in note for note in result.notes)
+
+
 def test_without_anything_held_out(dataset: ImageDataset, tmp_path: Path) -> None:
     everything = Split(np.arange(len(dataset)), np.zeros(0, np.intp))
     settings = SETTINGS.model_copy(update={"epochs": 1})

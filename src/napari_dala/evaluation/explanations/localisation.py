@@ -15,7 +15,7 @@ from skimage.draw import polygon
 from napari_dala.annotations.document import areas_of
 from napari_dala.annotations.files import read_annotations
 from napari_dala.errors import AnnotationError
-from napari_dala.slide.tiles import CELL_PX, TileGrid, read_tiles
+from napari_dala.slide.tiles import TileGrid, read_tiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -56,7 +56,7 @@ def class_fractions(path: Path, class_names: Sequence[str], grid: TileGrid) -> N
     """
     labels = {name.casefold(): number for number, name in enumerate(class_names)}
     samples = np.full(tuple(side * _SAMPLES for side in grid.cam_shape), -1, np.int8)
-    side_x, side_y = (CELL_PX * scale / _SAMPLES for scale in grid.scale)
+    side_x, side_y = (grid.cell_px * scale / _SAMPLES for scale in grid.scale)
     regions = [
         (area, labels[name])
         for item in read_annotations(path).annotations

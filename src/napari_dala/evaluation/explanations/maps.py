@@ -14,7 +14,7 @@ from napari_dala.errors import DalaError
 from napari_dala.inference.predictor import Predictor
 from napari_dala.model.bundle import seeded_network
 from napari_dala.model.threshold import DynamicThreshold, Method, Scope
-from napari_dala.slide.tiles import CELL_PX
+from napari_dala.model.trunks.names import RESNET50
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -163,19 +163,22 @@ def with_thresholds(maps: Mapping[str, Floats], groups: NDArray[Any], side_um: f
 
 def cell_um(bundle: ModelBundle) -> float:
     """Return the side of a cell of the bundle's maps, um."""
-    return bundle.card.mpp * CELL_PX
+    return bundle.card.mpp * bundle.card.cell_px
 
 
 def randomised(bundle: ModelBundle, part: str, seed: int = 0) -> ModelBundle:
     """Return the bundle with random weights in a part of its network, one of `RANDOMISED`.
+
+    Of a trunk without a layer4 "head and layer4" is all.
 
     References
     ----------
     Adebayo, J. et al. (2018). Sanity checks for saliency maps. NeurIPS; arXiv 1810.03292: weights are randomised from
     the output downwards, and an explanation of the model must change with them.
     """
-    network = seeded_network(len(bundle.card.classes), _FAR + seed)
-    if part != "all":
+    network = seeded_network(len(bundle.card.classes), _FAR + seed, bundle.card)
+    has_layer4 = bundle.card.architecture == RESNET50
+    if part == "head" or (has_layer4 and part != "all"):
         kept = bundle.network.trunk.state_dict()
         if part == "head and layer4":
             kept = {name: value for name, value in kept.items() if not name.startswith("layer4.")}

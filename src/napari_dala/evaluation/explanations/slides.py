@@ -63,7 +63,7 @@ def explain_slide(path: Path, bundle: ModelBundle, settings: ExplainSettings) ->
     """
     card = bundle.card
     with open_slide(path) as slide:
-        grid = TileGrid.over(slide, card.tile_px, card.mpp).regular  # is moved by half a tile
+        grid = TileGrid.over(slide, card.tile_px, card.mpp, cell_px=card.cell_px).regular  # is moved by half a tile
         fractions = by_tile(class_fractions(truth_file(path), card.class_names, grid), grid.cells)
         tissue = fractions.sum(0).mean(2) >= MIN_TISSUE
         explainer = MapMaker(bundle, settings)

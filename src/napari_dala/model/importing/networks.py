@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 RESNET50 = "a ResNet-50"
 _WANTED = "a ResNet-50 is what can be imported: save the state dict of a whole one, with torchvision's or timm's names"
+_OR_ANOTHER = ", or name another kind with --trunk (the field Network)"
 _MOST_NAMED = 8  # networks, in an error
 COUNTER = "num_batches_tracked"
 """Ends the name of what counts batch norm's training steps, which changes no output."""
@@ -117,7 +118,9 @@ def chosen(found: Sequence[FoundNetwork], shapes: Shapes, prefix: str | None, so
     """
     whole = [one for one in found if one.kind == RESNET50 and not one.fault]
     if not whole:
-        raise BundleError(f"{source}: it holds {_what_there_is(found, shapes)}; {_WANTED}")
+        raise BundleError(
+            f"{source}: it holds {_what_there_is(found, shapes)}; {_WANTED}{_OR_ANOTHER if found else ''}"
+        )
     if prefix is None:
         meant = [one for one in whole if not any(map(_SECOND_COPY.match, one.prefix.split(".")))] or whole
     else:

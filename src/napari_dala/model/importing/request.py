@@ -7,15 +7,27 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from napari_dala.model.card import TilePx
+from napari_dala.errors import BundleError
+from napari_dala.model.card import Finite, Positive, TilePx
 from napari_dala.model.importing.presets import PRESETS
+from napari_dala.model.trunks.names import architecture_of
 from napari_dala.validation import Mpp
+
+_MOST_LICENCE = 256 << 10  # characters
 
 
 def _known(preset: str) -> str:
     if preset not in PRESETS:
         raise ValueError(f"there is no preset {preset}; presets: {', '.join(PRESETS)}")
     return preset
+
+
+def _known_trunk(trunk: str) -> str:
+    try:
+        architecture_of(trunk)
+    except BundleError as error:
+        raise ValueError(str(error)) from None
+    return trunk
 
 
 class ImportRequest(BaseModel):
@@ -33,6 +45,13 @@ class ImportRequest(BaseModel):
     tile_px: TilePx = 224
     preset: Annotated[str, AfterValidator(_known)]
     """Name of a `Preset`."""
+    mean: tuple[Finite, Finite, Finite] | None = None
+    std: tuple[Positive, Positive, Positive] | None = None
+    """Per channel of pixels scaled to [0, 1], in place of the preset's."""
+    trunk: Annotated[str, AfterValidator(_known_trunk)] = "resnet50"
+    """Which network the file is of, see `architecture_of`."""
+    licence: Annotated[str, Field(max_length=_MOST_LICENCE)] = ""
+    """Text of the licence that the weights came with; the card keeps it, and so do those of models learned on it."""
     prefix: str | None = None
     """Which of several networks in the file: the last parts of the prefix that its names have."""
 

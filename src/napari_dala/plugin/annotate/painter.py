@@ -75,7 +75,7 @@ class Painter(QObject):
         document, grid = self._drawing.document, self._grid()
         if document is not None and not stroke.area.is_empty:
             change = erased if stroke.erases else painted
-            cell = CELL_PX * min(grid.scale) if grid is not None else CELL_PX
+            cell = grid.cell_px * min(grid.scale) if grid is not None else CELL_PX
             self._edit_or_tell(change(document, stroke.simplified(cell), self._drawing.class_name), _NOTHING_ERASED)
 
     def _edit_or_tell(self, document: AnnotationDocument, otherwise: str) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from napari_dala.datasets.splits import Split
-    from napari_dala.model.dalaresnet import DALAResNet50
+    from napari_dala.model.trunks.network import TrunkNetwork
     from napari_dala.training.epochs import Epoch
     from napari_dala.training.finetune.gather import LabelledTiles
     from napari_dala.training.finetune.job import FinetuneSettings
@@ -80,9 +80,10 @@ class AfterLayer3(HeadNetwork):
         The whole.
     """
 
-    def __init__(self, network: DALAResNet50) -> None:
-        super().__init__(network.num_classes)
-        self.layer4, self.attention, self.head = network.trunk[-1], network.attention, network.head
+    def __init__(self, network: TrunkNetwork) -> None:
+        super().__init__(network.num_classes, channels=network.channels)
+        trunk: Any = network.trunk
+        self.layer4, self.attention, self.head = trunk[-1], network.attention, network.head
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return the logits (n, C) for layer3's maps (n, 1024, h, w)."""
@@ -156,8 +157,9 @@ def fit_layers(
                 update={"classes": tiles.classes, "temperature": 1.0, "parent": bundle.hash, "trained": True}
             )
             child = ModelBundle(network, card).as_stored()
-            trunk = child.network.trunk[-1:] if kind == "layer3" else child.network.trunk
-            basis, replay = statistics_of(_layer4(trunk, source, settings.seed), settings.seed)
+            trunk: Any = child.network.trunk
+            maps = _maps_of(trunk[-1:] if kind == "layer3" else trunk, source, settings.seed)
+            basis, replay = statistics_of(maps, settings.seed)
     except Stopped:
         return None
     file.unlink()
@@ -165,13 +167,13 @@ def fit_layers(
 
 
 def _trained(
-    parent: DALAResNet50,
+    parent: TrunkNetwork,
     source: CachedTiles,
     settings: FinetuneSettings,
     folder: Path,
     on_epoch: Callable[[Epoch], object] | None,
     should_stop: Callable[[], bool] | None,
-) -> tuple[DALAResNet50, int | None]:
+) -> tuple[TrunkNetwork, int | None]:
     """Return the network that comes of a parent, on the processor, and which epoch's it is."""
     assert settings.penalty is not None
     network = copy.deepcopy(parent)
@@ -198,8 +200,8 @@ def _maps(rows: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _layer4(trunk: nn.Module, source: CachedTiles, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Give layer4's maps of some of the tiles that were learned from, and their labels."""
+def _maps_of(trunk: nn.Module, source: CachedTiles, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Give the trunk's maps of some of the tiles that were learned from, and their labels."""
     shown = balanced(source.labels, seed=seed)
     for start in range(0, len(shown), _STEP):
         here = shown[start : start + _STEP]

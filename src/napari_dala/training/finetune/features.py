@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_dala.errors import SlideError
-from napari_dala.results.store import FEATURES
 from napari_dala.results.tile_results import TileStatus
 
 if TYPE_CHECKING:
@@ -28,11 +27,12 @@ def labelled_features(
     tiles: LabelledTiles,
     settings: FinetuneSettings,
     load: Callable[[], ModelBundle],
+    channels: int,
     *,
     on_progress: Callable[[int, int], object] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
-    """Return the channel means of all labelled tiles (n, 2048), and which of them could be readable, (n,).
+    """Return the channel means of all labelled tiles (n, channels), and which of them could be readable, (n,).
 
     Parameters
     ----------
@@ -42,12 +42,14 @@ def labelled_features(
         For device and precision.
     load
         Gives the whole model; called only if a tile has to be read.
+    channels
+        Of its trunk's map.
     on_progress
         Told how many of how many tiles were read.
     should_stop
         Asked before each batch; if it says so, the rest are not readable.
     """
-    features = np.zeros((len(tiles.examples), FEATURES), np.float16)
+    features = np.zeros((len(tiles.examples), channels), np.float16)
     readable = np.zeros(len(features), np.bool_)
     row, column = tiles.examples.row, tiles.examples.column
     for source in tiles.sources:

@@ -148,7 +148,7 @@ def gather(
                 )
             if slide.fingerprint in {source.fingerprint for source in sources}:
                 raise AnnotationError(f"{slide.name}: this slide is given twice; give it once")
-            grid = TileGrid.over(slide, card.tile_px, card.mpp)
+            grid = TileGrid.over(slide, card.tile_px, card.mpp, cell_px=card.cell_px)
             like = Setting(slide.fingerprint, grid, trunk_hash, settings.precision)
             stored = find_stored(one.analysis, like) if one.analysis else None
             grid = stored.setting.grid if stored else grid

@@ -43,7 +43,7 @@ class ChannelMeans:
     Attributes
     ----------
     features
-        (n, 2048) float32, channel means of layer4 before the attention.
+        (n, channels) float32, channel means of the trunk's map.
     labels
         (n,) int64.
     """
@@ -163,7 +163,7 @@ def epochs_for(tiles: int, batch_size: int, *, from_scratch: bool = False) -> in
 def widened(parent: HeadNetwork, num_classes: int) -> HeadNetwork:
     """Return a copy with further classes: weights of zero, and the mean of the parent's biases."""
     with torch.device("meta"):  # no random weights are drawn
-        network = HeadNetwork(num_classes)
+        network = HeadNetwork(num_classes, channels=parent.channels)
     state = {name: tensor for name, tensor in parent.state_dict().items() if not name.startswith("trunk.")}
     further = num_classes - parent.num_classes
     weight, bias = state["head.fc3.weight"], state["head.fc3.bias"]
@@ -175,7 +175,7 @@ def widened(parent: HeadNetwork, num_classes: int) -> HeadNetwork:
 
 @torch.inference_mode()
 def probabilities(network: HeadNetwork, features: Tensor, temperature: float = 1.0) -> NDArray[np.float64]:
-    """Return the probabilities (n, C) of tiles by their channel means (n, 2048)."""
+    """Return the probabilities (n, C) of tiles by their channel means (n, channels)."""
     logits = network.eval().head_from_means(features).double()
     return np.asarray(torch.softmax(logits / temperature, dim=1))
 

@@ -11,11 +11,13 @@ import torch
 from safetensors import SafetensorError
 
 from napari_dala.annotations.held_out import HeldOut, hold_out
-from napari_dala.errors import AnnotationError, JobError, SlideError
+from napari_dala.errors import AnnotationError, BundleError, JobError, SlideError
 from napari_dala.files import write_json
 from napari_dala.jobs.state import job_errors
+from napari_dala.model.bundle_file import trunk_to_share
 from napari_dala.model.bundle_head import load_head
 from napari_dala.model.card import within_threshold
+from napari_dala.model.trunks.names import RESNET50
 from napari_dala.training.finetune.card import child_card, counts_of, figures, held_out_seen_before, with_figures
 from napari_dala.training.finetune.check import (
     NOT_REFITTED,
@@ -98,7 +100,12 @@ class FinetuneRun:
         parent = load_head(self.config.model)
         with gather(self.config.slides, parent.card, parent.trunk_hash, self.settings) as tiles:
             features, had = labelled_features(
-                tiles, self.settings, self._whole, on_progress=self._tell_reading, should_stop=self.run.should_stop
+                tiles,
+                self.settings,
+                self._whole,
+                parent.card.channels,
+                on_progress=self._tell_reading,
+                should_stop=self.run.should_stop,
             )
         if self.run.should_stop():
             return None
@@ -142,6 +149,11 @@ class FinetuneRun:
 
         self.run.say("reading the model")
         parent = self._whole()
+        if self.settings.mode == "deep" and parent.card.architecture != RESNET50:
+            raise BundleError(
+                f"{parent.card.name}: its trunk, {parent.card.architecture}, has no layer4, which the mode deep "
+                "trains; choose quick, which keeps the trunk, or full"
+            )
         with gather(self.config.slides, parent.card, parent.trunk_hash, self.settings) as tiles:
             had = readable(tiles, self.run.should_stop)
             if self.run.should_stop():
@@ -239,7 +251,7 @@ class FinetuneRun:
             before = figures(tiles, held_out, measured.before, parent.card, self.settings)
         child = replace(measured.bundle, card=with_figures(card, before, after))
         path = self.run.job.result / BUNDLE_FILE
-        _save(child, path)
+        _save(child, path, trunk_to_share(parent.path) if self.settings.mode == "quick" else None)
         check = check_of(tiles, held_out, card, probability, temperature is not None)
         weak = held_out_seen_before(parent.card, tiles, held_out) or (check.too_few if check is not None else "")
         if check is not None:
@@ -305,9 +317,9 @@ def _decoded(tiles: LabelledTiles, had: NDArray[np.bool_]) -> LabelledTiles:
     return tiles.only(had, [f"{int((~had).sum())} labelled tiles cannot be decoded and were left out"])
 
 
-def _save(bundle: Bundle, path: Path) -> None:
+def _save(bundle: Bundle, path: Path, trunk_of: str | None) -> None:
     with job_errors(path):
         try:
-            bundle.save(path)
+            bundle.save(path, trunk_of=trunk_of)
         except SafetensorError as error:  # it has no other word for a disk that is full
             raise JobError(f"{path}: cannot be written, is the disk full? ({error})") from error

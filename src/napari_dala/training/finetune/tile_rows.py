@@ -133,9 +133,10 @@ class RowFile:
 
 
 def _layer3(predictor: Predictor, blocks: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float16]]:
+    trunk: Any = predictor.trunk
     for block in blocks:
         with torch.inference_mode():
-            maps = predictor.trunk[:-1](predictor.inputs(block))
+            maps = trunk[:-1](predictor.inputs(block))
             yield maps.permute(0, 2, 3, 1).half().cpu().numpy()
 
 

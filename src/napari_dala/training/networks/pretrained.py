@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -13,9 +12,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision import models
-from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
 
 from napari_dala.errors import BundleError
+from napari_dala.model.trunks.importing import fitted
 from napari_dala.training.networks.timm import DinoV2
 
 
@@ -73,7 +72,8 @@ def load_pretrained(network: nn.Module, name: str, source: Pretrained) -> str:
     if path is None:
         return f"no {source.of} weights: {looked_for}; training starts from scratch"
     try:
-        weights = _fitted(_read(path), network)
+        inner = network.vit if isinstance(network, DinoV2) else network
+        weights = fitted(_read(path), inner)
         weights = {
             source.prefix + key: tensor for key, tensor in weights.items() if not key.startswith(source.left_out)
         }
@@ -117,24 +117,5 @@ def _read(path: Path) -> dict[str, Tensor]:
     return found
 
 
-def _fitted(weights: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    """Return the tensors under their present names, position embeddings scaled to the network's tile."""
-    weights = {_modern(key): tensor for key, tensor in weights.items()}
-    if isinstance(network, VisionTransformer):
-        scaled: dict[str, Tensor] = interpolate_embeddings(network.image_size, network.patch_size, weights)
-        return scaled
-    if isinstance(network, DinoV2):
-        from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer, checkpoint_filter_fn
-
-        assert isinstance(network.vit, TimmVisionTransformer)
-        return dict(checkpoint_filter_fn(weights, network.vit))
-    return weights
-
-
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or ["it ends too early"])[0]
-
-
-def _modern(key: str) -> str:
-    """Return the present name of a tensor: torchvision's file of DenseNet says ``norm.1`` for ``norm1``."""
-    return re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d\.)", r"\1\2", key)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-from typing import Any
-
 from torch import Tensor, nn
 from torch.nn import functional
 
-from napari_dala.errors import BundleError
+from napari_dala.model.trunks.building import timm_network
+from napari_dala.model.trunks.names import NAMED
 
 DINOV2 = "vit_base_patch14_dinov2.lvd142m"
 _PATCH = 14
 
 
 class DinoV2(nn.Module):
-    """DINOv2's ViT-B/14 with one linear layer (Oquab et al. 2023).
+    """DINOv2's ViT-B/14 with one linear layer on the mean of its patch tokens (Oquab et al. 2023).
 
     Tiles are multiples of 32 px, its patches are 14 px: inside, a tile is scaled to the nearest multiple of 14 (128 to
     126; 224 stays), bilinearly with antialiasing.
@@ -31,7 +29,8 @@ class DinoV2(nn.Module):
     def __init__(self, num_classes: int = 2, tile_px: int = 224) -> None:
         super().__init__()
         self.side_px = max(1, round(tile_px / _PATCH)) * _PATCH
-        self.vit = _create(DINOV2, num_classes, img_size=self.side_px)
+        options = {"global_pool": "avg", "fc_norm": False}
+        self.vit = timm_network(NAMED["dinov2_vitb14"], self.side_px, num_classes, **options)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, num_classes) of normalised images (B, 3, tile_px, tile_px)."""
@@ -44,14 +43,4 @@ class DinoV2(nn.Module):
 
 def seresnet50(num_classes: int) -> nn.Module:
     """Return SE-ResNet-50 (Hu et al. 2018): squeeze and excitation in each of ResNet-50's blocks."""
-    return _create("seresnet50", num_classes)
-
-
-def _create(name: str, num_classes: int, **options: Any) -> nn.Module:
-    """Return a network of timm with random weights; nothing is looked up or downloaded."""
-    if find_spec("timm") is None:
-        raise BundleError(f"{name}: this network is timm's, which is not installed: pip install napari-dala[compare]")
-    from timm import create_model
-
-    network: nn.Module = create_model(name, pretrained=False, num_classes=num_classes, **options)
-    return network
+    return timm_network(NAMED["seresnet50"], 224, num_classes)

@@ -6,7 +6,7 @@ checkpoints/     until the run is done: last.ckpt, from which it goes on, and be
 predictions.csv  probabilities of the held-out photographs
 result.json      figures of the held-out photographs with intervals, notes, times
 check.json/.html how good the network is on them, to look at
-bundle.safetensors (dalaresnet50) or weights.safetensors (the others)
+bundle.safetensors, or weights.safetensors of a network that has no bundle's form, or of photographs without a scale
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import json
 import time
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from napari_dala.datasets.splits import Split, holdout
-from napari_dala.errors import DatasetError, JobError
+from napari_dala.errors import BundleError, DatasetError, JobError
 from napari_dala.files import replacing, write_json, write_text
 from napari_dala.inference.devices import choose_device
 from napari_dala.metrics.anonymous import patient_key
@@ -40,7 +40,7 @@ from napari_dala.results.model_check import ModelCheck, Sample, too_few
 from napari_dala.results.report.check_page import write_check_page
 from napari_dala.training.finetune.quick import MOST_REPLAYED
 from napari_dala.training.learner import Learner
-from napari_dala.training.networks.catalogue import BUNDLED, begin, build
+from napari_dala.training.networks.catalogue import BUNDLED, begin, build, bundled
 from napari_dala.training.photographs.augment import read_photograph
 from napari_dala.training.photographs.examples import Photographs
 from napari_dala.training.photographs.run_folder import disagreements, read_run_json, run_config
@@ -73,7 +73,7 @@ if TYPE_CHECKING:
 
     from napari_dala.datasets.images import ImageDataset
     from napari_dala.metrics.scores import ScoreTable
-    from napari_dala.model.dalaresnet import DALAResNet50
+    from napari_dala.model.trunks.network import TrunkNetwork
     from napari_dala.results.model_check import Unit
     from napari_dala.training.epochs import Epoch
     from napari_dala.training.photographs.squares import TileLogits
@@ -95,7 +95,7 @@ class TrainResult:
     folder
         With all files.
     weights
-        The bundle of a ``dalaresnet50``, the plain weights of another network.
+        The bundle, or the plain weights of a network that has no bundle's form (`notes` say why).
     epochs
         A row for each.
     table
@@ -204,14 +204,18 @@ def train(
         "precision": str(trainer.precision),
         "seconds": round(sum(row.seconds for row in record.rows), 1),
     }
-    if model == BUNDLED:
+    form, no_form = _bundled(network, model, settings.tile_px, squares)
+    notes = (*notes, no_form) if no_form else notes
+    if form is not None:
         weights = out / "bundle.safetensors"
         name, parent = f"{dataset.name}-{model}", init.hash if init else None
-        described = partial(model_card, dataset, split, settings, squares, name=name, run=run, parent=parent)
-        bundle = ModelBundle(cast("DALAResNet50", network), described(table=None)).as_stored()
+        described = partial(
+            model_card, dataset, split, settings, squares, name=name, run=run, trunk=form[1], parent=parent
+        )
+        bundle = ModelBundle(form[0], described(table=None)).as_stored()
         tiles_each = len(FixedSquares(dataset, split.train[:1], squares)[0][0])
         shown = balanced(dataset.labels[split.train], max(1, MOST_REPLAYED // tiles_each), settings.seed)
-        batches = _layer4(bundle.network, dataset, split.train[shown], squares)
+        batches = _maps(bundle.network, dataset, split.train[shown], squares)
         basis, replay = statistics_of(batches, settings.seed)
         bundle = replace(bundle, basis=basis, replay=replay).as_stored()
         table, by_set, check = _measured(out, bundle.network, dataset, split, squares, n_boot, name)
@@ -275,11 +279,23 @@ def _prepared(out: Path, config: dict[str, Any], resume: bool) -> Path | None:
     return last if resume and last.exists() else None
 
 
+def _bundled(
+    network: nn.Module, model: str, tile_px: int, squares: Squares
+) -> tuple[tuple[TrunkNetwork, dict[str, Any]] | None, str]:
+    """Return a network in a bundle's form and its card's word on the trunk; or None, and why there is no bundle."""
+    if squares.mpp is None:
+        return None, "no bundle, only plain weights: the photographs' resolution is unknown"
+    try:
+        return bundled(network, model, tile_px), ""
+    except BundleError as error:
+        return None, f"no bundle, only plain weights: {error}"
+
+
 @torch.no_grad()
-def _layer4(
-    network: DALAResNet50, dataset: ImageDataset, indices: NDArray[np.intp], squares: Squares
+def _maps(
+    network: TrunkNetwork, dataset: ImageDataset, indices: NDArray[np.intp], squares: Squares
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Give layer4's maps of all squares of some photographs, and their labels."""
+    """Give the trunk's maps of all squares of some photographs, and their labels."""
     device = choose_device("auto")
     network.to(device)
     for tiles, counts, labels in DataLoader(FixedSquares(dataset, indices, squares), 8, collate_fn=joined):
