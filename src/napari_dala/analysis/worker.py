@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,18 +15,18 @@ from napari_dala.analysis.plan import results_of, tissue_tiles
 from napari_dala.analysis.rescore import rescore
 from napari_dala.errors import DalaError
 from napari_dala.inference.devices import choose_device, choose_precision, devices
+from napari_dala.inference.export import export_model
 from napari_dala.inference.predictor import Predictor
 from napari_dala.jobs.child import serve
 from napari_dala.model.bundle import ModelBundle, load_model
 from napari_dala.model.bundle_head import load_head
 from napari_dala.model.catalog import find_model
+from napari_dala.model.export.formats import ExportFormat
 from napari_dala.results.request import AnalysisRequest
 from napari_dala.slide import open_slide
 from napari_dala.slide.tiles import TileGrid
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from napari_dala.jobs.child import Request
     from napari_dala.model.bundle_file import Bundle
     from napari_dala.results.progress import Progress
@@ -124,6 +125,11 @@ class Worker:
             carry_out(opened, predictor, wanted, report, control)
         return {"cancelled": control.is_cancelled}
 
+    def export(self, request: Request, *, model: str, to: str, folder: str) -> dict[str, Any]:
+        """Write a model for other programs; see `export_model`."""
+        difference = export_model(load_model(model), ExportFormat(to), Path(folder))
+        return {"folder": folder, "difference": difference}
+
     def devices(self, request: Request) -> dict[str, Any]:
         """List the devices to choose from."""
         return {"devices": devices()}
@@ -153,7 +159,10 @@ def _steer(control: RunControl, verb: str, arguments: dict[str, Any]) -> None:
 def main() -> None:
     """Serve until the parent goes away."""
     worker = Worker()
-    serve({"look": worker.look, "analyze": worker.analyze, "devices": worker.devices}, worker.prepare)
+    serve(
+        {"look": worker.look, "analyze": worker.analyze, "export": worker.export, "devices": worker.devices},
+        worker.prepare,
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The window *Models*: which models there are; the user's own can be renamed and removed."""
+"""The window *Models*: which models there are; all can be exported, the user's own renamed and removed."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from napari_dala.errors import DalaError
 from napari_dala.jobs.job import jobs_in
 from napari_dala.jobs.state import Status
 from napari_dala.model.catalog import list_models, page_of, remove_model, rename_model
+from napari_dala.plugin.parts.export_button import ExportButton
 from napari_dala.plugin.parts.notes import Note
 from napari_dala.plugin.preferences import load_preferences
 from napari_dala.plugin.viewer.plain_text import PlainLabel, plain_tip
@@ -58,22 +59,25 @@ class ModelsDialog(QDialog):
         self.setWindowTitle("Models")
         self._in_use = in_use
         self._entries: list[ModelEntry] = []
-        self.models, self.about, self.error = QListWidget(), PlainLabel(), Note("error")
+        self.models, self.about, self.exported, self.error = QListWidget(), PlainLabel(), Note("offer"), Note("error")
         self.about.setWordWrap(True)
         self.rename_button, self.remove_button = QPushButton("Rename…"), QPushButton("Remove…")
         self.page_button, self.close_button = QPushButton("How good is it?"), QPushButton("Close")
+        self.export_button = ExportButton(self)
         layout, buttons = QVBoxLayout(self), QHBoxLayout()
-        for button in (self.rename_button, self.remove_button, self.page_button):
+        for button in (self.rename_button, self.remove_button, self.page_button, self.export_button):
             buttons.addWidget(button)
         buttons.addStretch()
         buttons.addWidget(self.close_button)
-        for widget in (self.models, self.about, self.error):
+        for widget in (self.models, self.about, self.exported, self.error):
             layout.addWidget(widget)
         layout.addLayout(buttons)
         self.models.currentRowChanged.connect(self._show_entry)
         self.rename_button.clicked.connect(self._ask_name)
         self.remove_button.clicked.connect(self._ask_remove)
         self.page_button.clicked.connect(self._open_page)
+        self.export_button.told.connect(self.exported.say)
+        self.export_button.failed.connect(self.error.say)
         self.close_button.clicked.connect(self.close)
         self.resize(*_SIZE)
         self._read(chosen)
@@ -133,6 +137,7 @@ class ModelsDialog(QDialog):
         self.rename_button.setEnabled(own)
         self.remove_button.setEnabled(own)
         self.page_button.setEnabled(entry is not None and page_of(entry) is not None)
+        self.export_button.offer(entry)
         self.about.setText("" if entry is None else entry.problem or (entry.card.summary if entry.card else ""))
         self.error.say("")
 
