@@ -9,7 +9,7 @@ import copy
 import json
 import warnings
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -57,8 +57,8 @@ class TileLogits(nn.Module):
 
     def __init__(self, bundle: ModelBundle) -> None:
         super().__init__()
-        self.network: Any = copy.deepcopy(bundle.network)
-        self.network.trunk = fold_batch_norm(self.network.trunk)
+        self.network = copy.deepcopy(bundle.network)
+        self.network.add_module("trunk", fold_batch_norm(bundle.network.trunk))
         self.temperature = bundle.card.temperature
         self.register_buffer("mean", torch.tensor(bundle.card.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(bundle.card.std).view(1, 3, 1, 1))
@@ -192,7 +192,7 @@ def _probabilities(to: ExportFormat, file: Path, tiles: Tensor) -> Tensor:
 def _check_tiles(side: int) -> Tensor:
     """Return tiles of fine and of coarse noise, (3, 3, side, side) float32, grey levels over 255."""
     generator = torch.Generator().manual_seed(0)
-    tiles: list[Any] = []
+    tiles = []
     for grain in (1, 8, 32):
         noise = torch.randint(0, 256, (1, 3, side // grain, side // grain), generator=generator)
         tiles.append(functional.interpolate(noise.float(), (side, side), mode="nearest"))

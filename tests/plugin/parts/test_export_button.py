@@ -13,16 +13,17 @@ from napari_dala.plugin.parts.models_dialog import ModelsDialog
 from tests.plugin.conftest import PATIENCE_MS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
 @pytest.fixture
-def dialog(qtbot: Any, child: Any) -> ModelsDialog:
-    parent = QWidget()
+def dialog(qtbot: Any, child: Any) -> Iterator[ModelsDialog]:
+    parent = QWidget()  # whose dialog goes with it
     qtbot.addWidget(parent)
     window = ModelsDialog(parent, "breakhis-ucsb")
     window.show()
-    return window
+    yield window
 
 
 def choose(qtbot: Any, dialog: ModelsDialog, row: int) -> None:
@@ -46,7 +47,7 @@ def test_a_model_is_exported_from_the_window(
     choose(qtbot, dialog, 0)
     assert not button.isEnabled(), "one at a time"
     assert "Exporting" in dialog.exported.text()
-    qtbot.waitUntil(button.isEnabled, timeout=PATIENCE_MS)
+    qtbot.waitUntil(button.isEnabled, timeout=2 * PATIENCE_MS)
     assert (dialog.exported.text().startswith(f"Exported: {folder}"), dialog.error.text()) == (True, "")
     assert json.loads((folder / "config.json").read_text())["class_names"] == ["benign", "malignant"]
     assert (folder / "torchscript_model.pt").stat().st_size > 1e8
