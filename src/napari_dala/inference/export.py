@@ -43,7 +43,7 @@ _LEAST = 1e-30  # float32's logarithm of less is none
 _ONNX_NEEDS = ("onnxscript", "onnxruntime")
 
 
-class TileLogits(nn.Module):
+class ExportedNetwork(nn.Module):
     """A bundle's network from pixels on, with batch norm folded.
 
     Parameters
@@ -74,7 +74,7 @@ class TileLogits(nn.Module):
         return logits / self.temperature
 
 
-class TileProbabilitiesAndCams(TileLogits):
+class ExportedNetworkWithCams(ExportedNetwork):
     """The same that gives the probabilities (n, classes) and the Grad-CAM maps (n, classes, h, w) of every class."""
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
@@ -123,12 +123,12 @@ def export_model(bundle: ModelBundle, to: ExportFormat, folder: Path) -> float:
             file, about = temporary / to.file_name, properties(card, bundle.hash, to)
             example = _check_tiles(card.tile_px)[:1]
             if to == ExportFormat.ONNX:
-                _write_onnx(TileProbabilitiesAndCams(bundle), example, file, about)
+                _write_onnx(ExportedNetworkWithCams(bundle), example, file, about)
             elif to == ExportFormat.WSINFER:
-                _write_torchscript(TileLogits(bundle), example, file, about)
+                _write_torchscript(ExportedNetwork(bundle), example, file, about)
                 write_json(temporary / CONFIG, wsinfer_config(card))
             else:
-                _write_torchscript(nn.Sequential(TileLogits(bundle), nn.Softmax(dim=1)), example, file, about)
+                _write_torchscript(nn.Sequential(ExportedNetwork(bundle), nn.Softmax(dim=1)), example, file, about)
             write_text(temporary / README, readme(card, bundle.hash, to))
             return _checked(bundle, to, file)
     except OSError as error:
