@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from napari_dala.errors import BundleError
@@ -205,12 +206,24 @@ def test_what_is_refused_leaves_everything_as_it_was(
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
+class OfOneTile(nn.Module):
+    """A part that a converter takes for one of a single tile, which it was shown."""
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        first = maps.new_zeros(len(maps), 1, *maps.shape[2:])
+        return torch.cat([first, maps], 1)[:, 1:]
+
+
 @pytest.mark.parametrize("to", [ExportFormat.WSINFER, ExportFormat.ONNX])
+@pytest.mark.parametrize(
+    ("part", "why"), [(nn.Threshold(1.0, 0.0), "probabilities differ by"), (OfOneTile(), "cannot be written as")]
+)
 def test_a_file_that_is_not_the_model_is_not_exported(
-    to: ExportFormat, unusual: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    part: nn.Module, why: str, to: ExportFormat, unusual: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where a trunk of another make were folded wrongly, or a converter had a fault."""
-    monkeypatch.setattr(export, "fold_batch_norm", lambda trunk: nn.Sequential(trunk, nn.Threshold(1.0, 0.0)))
-    with pytest.raises(BundleError, match="probabilities differ by"):
+    monkeypatch.setattr(export, "fold_batch_norm", lambda trunk: nn.Sequential(trunk, part))
+    with pytest.raises(BundleError, match=why) as refused:
         export_model(unusual.bundle, to, tmp_path / "out")
+    assert "\n" not in str(refused.value)
     assert not list(tmp_path.iterdir())

@@ -18,6 +18,7 @@ from torch.nn import functional
 from napari_dala.errors import BundleError
 from napari_dala.files import replacing_folder, write_json, write_text
 from napari_dala.inference.predictor import fold_batch_norm
+from napari_dala.model.dalaresnet import DALAResNet50
 from napari_dala.model.export.formats import (
     CONFIG,
     INPUT,
@@ -44,7 +45,7 @@ _ONNX_NEEDS = ("onnxscript", "onnxruntime")
 
 
 class ExportedNetwork(nn.Module):
-    """A bundle's network from pixels on, with batch norm folded.
+    """A bundle's network from pixels on; ResNet's batch norm is folded.
 
     Parameters
     ----------
@@ -58,7 +59,8 @@ class ExportedNetwork(nn.Module):
     def __init__(self, bundle: ModelBundle) -> None:
         super().__init__()
         self.network = copy.deepcopy(bundle.network)
-        self.network.add_module("trunk", fold_batch_norm(bundle.network.trunk))
+        if isinstance(bundle.network, DALAResNet50):
+            self.network.add_module("trunk", fold_batch_norm(bundle.network.trunk))
         self.temperature = bundle.card.temperature
         self.register_buffer("mean", torch.tensor(bundle.card.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(bundle.card.std).view(1, 3, 1, 1))
@@ -105,7 +107,7 @@ def export_model(bundle: ModelBundle, to: ExportFormat, folder: Path) -> float:
     ------
     BundleError
         If the model is untrained, the folder is not empty or cannot be written, what the form needs is not installed,
-        or the file's probabilities are not the model's.
+        the network has a part that the form cannot say, or the file's probabilities are not the model's.
     """
     card = bundle.card
     if card.warning:
@@ -120,19 +122,34 @@ def export_model(bundle: ModelBundle, to: ExportFormat, folder: Path) -> float:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise BundleError(f"{folder}: it is there already and not empty; name a new folder for the export")
         with replacing_folder(folder) as temporary:
-            file, about = temporary / to.file_name, properties(card, bundle.hash, to)
-            example = _check_tiles(card.tile_px)[:1]
-            if to == ExportFormat.ONNX:
-                _write_onnx(ExportedNetworkWithCams(bundle), example, file, about)
-            elif to == ExportFormat.WSINFER:
-                _write_torchscript(ExportedNetwork(bundle), example, file, about)
+            difference = _write_network(bundle, to, temporary / to.file_name)
+            if to == ExportFormat.WSINFER:
                 write_json(temporary / CONFIG, wsinfer_config(card))
-            else:
-                _write_torchscript(nn.Sequential(ExportedNetwork(bundle), nn.Softmax(dim=1)), example, file, about)
             write_text(temporary / README, readme(card, bundle.hash, to))
-            return _checked(bundle, to, file)
+        return difference
     except OSError as error:
         raise BundleError(f"{folder}: the model cannot be written there ({error.strerror or error})") from error
+
+
+def _write_network(bundle: ModelBundle, to: ExportFormat, file: Path) -> float:
+    """Write the network; return what `_checked` finds."""
+    about = properties(bundle.card, bundle.hash, to)
+    example = _check_tiles(bundle.card.tile_px)[:2]  # of one tile a converter takes the number for a constant
+    try:
+        if to == ExportFormat.ONNX:
+            _write_onnx(ExportedNetworkWithCams(bundle), example, file, about)
+        elif to == ExportFormat.WSINFER:
+            _write_torchscript(ExportedNetwork(bundle), example, file, about)
+        else:
+            _write_torchscript(nn.Sequential(ExportedNetwork(bundle), nn.Softmax(dim=1)), example, file, about)
+        return _checked(bundle, to, file)
+    except (BundleError, OSError, MemoryError):
+        raise
+    except Exception as error:  # a converter that does not know a part of the network can raise anything
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise BundleError(
+            f"{bundle.card.name}: {bundle.card.architecture} cannot be written as {to.label} ({reason[:200]})"
+        ) from error
 
 
 def _write_torchscript(network: nn.Module, example: Tensor, file: Path, about: dict[str, str]) -> None:

@@ -24,6 +24,7 @@ def dialog(qtbot: Any, child: Any) -> Iterator[ModelsDialog]:
     window = ModelsDialog(parent, "breakhis-ucsb")
     window.show()
     yield window
+    window.close()
 
 
 def choose(qtbot: Any, dialog: ModelsDialog, row: int) -> None:
