@@ -85,7 +85,7 @@ class ModelBox(QComboBox):
         if models:
             all_models = QToolButton()
             all_models.setText("Models…")
-            all_models.setToolTip("Rename and remove your own models, and see how good they are")
+            all_models.setToolTip("Rename, remove and export models, and see how good they are")
             all_models.clicked.connect(self._show_models)
             row.addWidget(all_models)
         return row

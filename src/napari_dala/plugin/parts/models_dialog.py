@@ -1,4 +1,4 @@
-"""The window *Models*: which models there are; all can be exported, the user's own renamed and removed."""
+"""The window *Models*: which models there are; trained ones can be exported, the user's own renamed and removed."""
 
 from __future__ import annotations
 
