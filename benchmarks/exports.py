@@ -7,7 +7,7 @@ an array, in batches of 8. What is timed is the network from pixels on, after a 
 what is stored. PYTHON is that of an environment with WSInfer (`pip install wsinfer==0.6.1 "zarr<3"`): it runs over the
 slide by itself then, and its probabilities are compared with ours on its own pixels, and on the same places as this
 program reads them; tiles that reach over the slide's edge, which everybody fills in another way, are counted only.
-Prints JSON; rates are medians.
+Prints JSON; rates are medians, per second and, for a machine that others use too, per second of the processor's time.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ RUNNERS: dict[str, Callable[[Path, int], Callable[[Pixels], Probabilities]]] = {
 }
 
 
-def measure(name: str, folder: Path, threads: int) -> dict[str, Any]:
+def measure(name: str, folder: Path, threads: int) -> dict[str, float]:
     """Return tiles per second of one form, and write its probabilities."""
     tiles = np.load(folder / "tiles.npy")
     if not name.startswith("onnx"):
@@ -111,11 +111,11 @@ def measure(name: str, folder: Path, threads: int) -> dict[str, Any]:
     run = RUNNERS[name](folder, threads)
     for _ in range(3):  # TorchScript makes itself faster twice
         run(tiles[:BATCH])
-    start = time.perf_counter()
+    start, start_cpu = time.perf_counter(), time.process_time()
     found = np.concatenate([run(tiles[at : at + BATCH]) for at in range(0, len(tiles), BATCH)])
-    seconds = time.perf_counter() - start
+    seconds, cpu = time.perf_counter() - start, time.process_time() - start_cpu
     np.save(folder / f"{name}.npy", found)
-    return {"tiles_per_s": len(tiles) / seconds}
+    return {"tiles_per_s": len(tiles) / seconds, "tiles_per_cpu_s": len(tiles) / cpu}
 
 
 def read_tissue(slide: Path, bundle: ModelBundle, count: int) -> Pixels:
@@ -224,16 +224,17 @@ def main() -> None:
             figures["WSInfer itself"] = with_wsinfer(args.wsinfer, args.slide, folder, bundle)
         tiles = read_tissue(args.slide, bundle, args.tiles)
         np.save(folder / "tiles.npy", tiles)
-        rates: dict[str, list[float]] = {runner: [] for runner in RUNNERS}
+        turns: dict[str, list[dict[str, float]]] = {runner: [] for runner in RUNNERS}
         for _ in range(args.turns):
             for runner in RUNNERS:
                 options = ["--only", runner, "--threads", str(args.threads)]
                 command = [sys.executable, "-m", "benchmarks.exports", str(folder), *options]
                 printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-                rates[runner].append(json.loads(printed.splitlines()[-1])["tiles_per_s"])
+                turns[runner].append(json.loads(printed.splitlines()[-1]))
         expected = np.load(folder / "ours, fp32.npy")
-        for runner, measured in rates.items():
-            figures.setdefault(runner, {})["tiles_per_s"] = round(median(measured), 1)
+        for runner, measured in turns.items():
+            rates = {rate: round(median(turn[rate] for turn in measured), 1) for rate in measured[0]}
+            figures.setdefault(runner, {}).update(rates)
             difference = float(np.abs(np.load(folder / f"{runner}.npy") - expected).max())
             figures[runner]["largest_difference"] = float(f"{difference:.1e}")
     print(json.dumps({"tiles": len(tiles), **figures}, indent=2))
