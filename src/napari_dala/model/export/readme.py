@@ -43,6 +43,7 @@ def readme(card: ModelCard, bundle_hash: str, to: ExportFormat) -> str:
     target = card.class_names[card.target_class]
     network = f"`{to.file_name}` is the network, in float32"
     files = f"{network}; `{CONFIG}` says how to feed it." if to == ExportFormat.WSINFER else f"{network}."
+    known = {"Learned from": card.data, "Licence": card.licence, "To cite": card.citation}
     parts = {
         f"# {card.name}": (
             card.intended_use,
@@ -57,16 +58,12 @@ def readme(card: ModelCard, bundle_hash: str, to: ExportFormat) -> str:
             "know this threshold: most call a tile by its most probable class.",
         ),
         "## How to use it": _USE[to],
-        "## What the model is": (card.summary, card.data, *card.limits, card.licence, card.citation),
+        "## What the model is": (card.summary, *(f"{what}: {text}" for what, text in known.items() if text)),
+        "## Its limits": card.limits or ("The card states none. That does not mean there are none.",),
         "## What stays behind in napari-dala": (_STAYS,),
     }
-    return (
-        "\n\n".join(
-            "\n\n".join([heading, *(_wrapped(text) for text in texts if text.strip())])
-            for heading, texts in parts.items()
-        )
-        + "\n"
-    )
+    pieces = [piece for heading, texts in parts.items() for piece in (heading, *map(_wrapped, texts)) if piece]
+    return "\n\n".join(pieces) + "\n"
 
 
 def _wrapped(text: str) -> str:
