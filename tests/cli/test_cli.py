@@ -200,6 +200,18 @@ def test_a_state_dict_needs_its_resolution_and_sound_classes(run, tmp_path: Path
     assert code == 0, err
 
 
+def test_models_are_exported_for_other_programs(run, tmp_path: Path) -> None:
+    code, out, err = run("models", "export", "default", "--to", "wsinfer", "--out", tmp_path / "breast")
+    assert (code, out.strip()) == (0, str(tmp_path / "breast")), err
+    assert "difference of a probability" in err
+    config = json.loads((tmp_path / "breast" / "config.json").read_text())
+    assert (config["patch_size_pixels"], config["spacing_um_px"]) == (224, 1.0)
+    for model, form, wrong in (("untrained", "onnx", "learn first"), ("default", "onnx", "not empty")):
+        code, _, err = run("models", "export", model, "--to", form, "--out", tmp_path / "breast")
+        assert (code, err.count("\n"), wrong in err) == (2, 1, True)
+    assert not (tmp_path / "breast" / "model.onnx").exists()
+
+
 def test_bench_measures_in_one_run(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "_PAIRS", 1)
     imsave(tmp_path / "field.png", immunohistochemistry())

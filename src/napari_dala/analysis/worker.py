@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,12 +15,14 @@ from napari_dala.analysis.plan import results_of, tissue_tiles
 from napari_dala.analysis.rescore import rescore
 from napari_dala.errors import BundleError, DalaError
 from napari_dala.inference.devices import choose_device, choose_precision, devices
+from napari_dala.inference.export import export_model
 from napari_dala.inference.predictor import Predictor
 from napari_dala.jobs.child import serve
 from napari_dala.model.bundle import ModelBundle, load_model
 from napari_dala.model.bundle_head import load_head
 from napari_dala.model.catalog import find_model
 from napari_dala.model.convert import import_checkpoint, install_model
+from napari_dala.model.export.formats import ExportFormat
 from napari_dala.model.importing.request import ImportRequest
 from napari_dala.results.request import AnalysisRequest
 from napari_dala.slide import open_slide
@@ -29,7 +32,6 @@ from napari_dala.validation import checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from napari_dala.jobs.child import Request
     from napari_dala.model.bundle_file import Bundle
@@ -164,6 +166,11 @@ class Worker:
         made = import_checkpoint(checked(ImportRequest, BundleError, **weights))
         return {"name": install_model(made, name, workspace).stem}
 
+    def export(self, request: Request, *, model: str, to: str, folder: str) -> dict[str, Any]:
+        """Write a model for other programs; see `export_model`."""
+        difference = export_model(load_model(model), ExportFormat(to), Path(folder))
+        return {"folder": folder, "difference": difference}
+
     def devices(self, request: Request) -> dict[str, Any]:
         """List the devices to choose from."""
         return {"devices": devices()}
@@ -197,6 +204,7 @@ def main() -> None:
         {
             "look": worker.look,
             "analyze": worker.analyze,
+            "export": worker.export,
             "devices": worker.devices,
             "import_model": worker.import_model,
         },

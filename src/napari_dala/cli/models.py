@@ -1,4 +1,4 @@
-"""`dala models`: the bundles there are, what they say of themselves, and how others come in."""
+"""`dala models`: the bundles there are, what they say of themselves, how others come in, and how they leave."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ import typer
 
 from napari_dala.cli.console import pace_fields, progress_bar, say, say_json, screen, warn_of
 from napari_dala.cli.options import mpp_option
+from napari_dala.model.export.formats import ExportFormat
 from napari_dala.model.trunks.names import NAMED
 
 app = typer.Typer(
-    help="List, show, import and fetch models.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
+    help="List, show, import, fetch and export models.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
 )
 _MOST_BYTES = 4 << 20  # of a licence; a request holds fewer
 _MPP = mpp_option("Micrometres per pixel that weights without a card expect")
@@ -122,6 +126,21 @@ def fetch(
         tile_px=tile_px,
         preset=IMAGENET,
     )
+
+
+@app.command()
+def export(
+    model: str = typer.Argument(help="Name or file of a trained bundle."),
+    to: ExportFormat = typer.Option(..., help="wsinfer is for QuPath, too."),
+    out: Path = typer.Option(..., "--out", help="A new folder for it; in QuPath its name is the model's."),
+) -> None:
+    """Write a model for QuPath, WSInfer or a program of your own, and compare what was written with it."""
+    from napari_dala.inference.export import export_model
+    from napari_dala.model.bundle import load_model
+
+    difference = export_model(load_model(model), to, out)
+    say(f"On tiles of noise the largest difference of a probability is {difference:.1g}.", err=True)
+    say(out)
 
 
 def _names(classes: str) -> tuple[str, ...]:

@@ -64,7 +64,7 @@ class TorchvisionViT(OneSize):
         self.check(images)
         patches: Tensor = self.conv_proj(images)
         tokens = patches.flatten(2).transpose(1, 2)
-        tokens = self.encoder(torch.cat([self.class_token.expand(len(tokens), -1, -1), tokens], 1))
+        tokens = self.encoder(torch.cat([self.class_token.expand(tokens.shape[0], -1, -1), tokens], 1))
         maps: Tensor = tokens[:, 1:].transpose(1, 2).unflatten(2, patches.shape[2:])
         return maps
 

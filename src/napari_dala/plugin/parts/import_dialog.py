@@ -22,6 +22,7 @@ from napari_dala.model.catalog import check_new_name, free_name
 from napari_dala.model.importing.file_kind import is_bundle
 from napari_dala.model.importing.presets import PRESETS, USUAL_MPP, preset_of
 from napari_dala.model.importing.request import ImportRequest
+from napari_dala.model.trunks.names import NAMED
 from napari_dala.plugin.parts.notes import Note
 from napari_dala.plugin.preferences import load_preferences
 from napari_dala.plugin.viewer.plain_text import PlainLabel
@@ -68,12 +69,16 @@ class ImportDialog(QDialog):
         self._file, self._request = file, -1
         self._workspace = load_preferences().workspace
         self.name = QLineEdit(free_name(name, self._workspace))
-        self.classes, self.mpp, self.preset, self.prefix = (
+        self.classes, self.mpp, self.preset, self.prefix, self.trunk = (
             QLineEdit("benign, malignant"),
             _mpp_box(),
             QComboBox(),
             QLineEdit(),
+            QComboBox(),
         )
+        self.trunk.addItems([*NAMED])
+        self.trunk.setEditable(True)
+        self.trunk.setToolTip("What the weights are of; any network of timm's is written timm/NAME")
         self.preset.addItems([*PRESETS])
         self.preset.setCurrentText(preset_of(file.name))
         self.preset.setToolTip("How pixels are normalised: as for ImageNet, or as the makers of the weights say")
@@ -91,6 +96,7 @@ class ImportDialog(QDialog):
             buttons.addWidget(button)
         form.addRow("Name", self.name)
         if not self._is_bundle:
+            form.addRow("Network", self.trunk)
             form.addRow("Classes", self.classes)
             form.addRow("Tiles at", self.mpp)
             form.addRow("Normalised for", self.preset)
@@ -130,6 +136,7 @@ class ImportDialog(QDialog):
             mpp=self.mpp.value(),
             preset=self.preset.currentText(),
             prefix=self.prefix.text().strip() or None,
+            trunk=self.trunk.currentText().strip(),
         )
 
     def _on_told(self, number: int, event: str, payload: dict[str, Any]) -> None:

@@ -89,7 +89,7 @@ class ModelBox(QComboBox):
         if models:
             all_models = QToolButton()
             all_models.setText("Models…")
-            all_models.setToolTip("Import models, rename and remove your own, and see how good they are")
+            all_models.setToolTip("Import and export models, rename and remove your own, and see how good they are")
             all_models.clicked.connect(self._show_models)
             row.addWidget(all_models)
         return row

@@ -1,4 +1,4 @@
-"""The window *Models*: which models there are, how others come in; the user's own can be renamed and removed."""
+"""The window *Models*: which there are, how others come in; the user's own can be renamed, removed and exported."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from napari_dala.errors import DalaError
 from napari_dala.jobs.job import jobs_in
 from napari_dala.jobs.state import Status
 from napari_dala.model.catalog import list_models, page_of, remove_model, rename_model
+from napari_dala.plugin.parts.export_button import ExportButton
 from napari_dala.plugin.parts.fetch_dialog import FetchDialog
 from napari_dala.plugin.parts.import_dialog import ImportDialog
 from napari_dala.plugin.parts.notes import Note
@@ -61,22 +62,23 @@ class ModelsDialog(QDialog):
         self.setWindowTitle("Models")
         self._in_use = in_use
         self._entries: list[ModelEntry] = []
-        self.models, self.about, self.error = QListWidget(), PlainLabel(), Note("error")
+        self.models, self.about, self.exported, self.error = QListWidget(), PlainLabel(), Note("offer"), Note("error")
         self.about.setWordWrap(True)
         self.rename_button, self.remove_button = QPushButton("Rename…"), QPushButton("Remove…")
         self.page_button, self.close_button = QPushButton("How good is it?"), QPushButton("Close")
         self.import_button, self.fetch_button = QPushButton("Import…"), QPushButton("ImageNet…")
-        self.import_button.setToolTip("A model of this program, or weights of a ResNet-50, from a file")
+        self.import_button.setToolTip("A model of this program, or weights of a network, from a file")
         self.fetch_button.setToolTip("Download torchvision's ResNet-50, trained on photographs of things, as a start")
+        self.export_button = ExportButton(self)
         layout, buttons, ways_in = QVBoxLayout(self), QHBoxLayout(), QHBoxLayout()
-        for button in (self.import_button, self.fetch_button):
+        for button in (self.import_button, self.fetch_button, self.export_button):
             ways_in.addWidget(button)
         ways_in.addStretch()
         for button in (self.rename_button, self.remove_button, self.page_button):
             buttons.addWidget(button)
         buttons.addStretch()
         buttons.addWidget(self.close_button)
-        for widget in (self.models, self.about, self.error):
+        for widget in (self.models, self.about, self.exported, self.error):
             layout.addWidget(widget)
         layout.addLayout(ways_in)
         layout.addLayout(buttons)
@@ -86,6 +88,8 @@ class ModelsDialog(QDialog):
         self.rename_button.clicked.connect(self._ask_name)
         self.remove_button.clicked.connect(self._ask_remove)
         self.page_button.clicked.connect(self._open_page)
+        self.export_button.told.connect(self.exported.say)
+        self.export_button.failed.connect(self.error.say)
         self.close_button.clicked.connect(self.close)
         self.resize(*_SIZE)
         self._read(chosen)
@@ -156,6 +160,7 @@ class ModelsDialog(QDialog):
         self.rename_button.setEnabled(own)
         self.remove_button.setEnabled(own)
         self.page_button.setEnabled(entry is not None and page_of(entry) is not None)
+        self.export_button.offer(entry)
         self.about.setText("" if entry is None else _about(entry))
         self.error.say("")
 

@@ -1,0 +1,1 @@
+"""What an exported model is called and what is said of it, for whoever has no napari-dala. No torch."""
