@@ -201,8 +201,8 @@ class RegionPanel(QWidget):
         header.setTextElideMode(Qt.TextElideMode.ElideNone)
         view.setStyleSheet("QHeaderView::section { padding: 2px; }")
         for column, name in enumerate(_COLUMNS[1:], 1):
-            widest = "00.000" if name == "area_mm2" else "100%"
-            header.resizeSection(column, view.fontMetrics().horizontalAdvance(widest) + 6)
+            widest = {"area_mm2": "00.000", "foci": "Foci"}.get(name, "100%")
+            header.resizeSection(column, view.fontMetrics().horizontalAdvance(widest) + 10)
         below = QHBoxLayout()
         below.addWidget(self.count, 1)
         below.addWidget(self.copy_button)
