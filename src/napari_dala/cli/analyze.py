@@ -94,7 +94,7 @@ def _analyze_one(path: Path, predictor: Predictor, request: AnalysisRequest, bar
     from napari_dala.slide import open_slide
 
     start = time.perf_counter()
-    with open_slide(path, mpp=request.mpp) as slide:
+    with open_slide(path, mpp=request.mpp, icc_profile=request.icc_profile) as slide:
         assert request.out is not None
         folder = output_folder(request.out, slide, anonymous=request.anonymous)
         name = slide.fingerprint[:8] if request.anonymous else shown(slide.name)

@@ -124,7 +124,9 @@ class CompareWidget(Dock):
         if self._shown is not None and (self._session.results is not self._shown.first or not self._shown.is_whole):
             self.close_comparison()
         slide = self._session.open_slide()
-        choices = [] if slide is None or slide.mpp is None else list(results_in(analyses_folder(slide) / STORE_FILE))
+        choices: list[ModelResults] = []
+        if slide is not None and slide.mpp is not None:
+            choices += results_in(analyses_folder(slide) / STORE_FILE, slide.profile_id)
         if choices != self._choices:
             self._choices = choices
             for number, box in enumerate((self.first, self.second)):

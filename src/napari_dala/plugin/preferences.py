@@ -30,6 +30,8 @@ class Preferences:
     ----------
     device, precision
         Where and how the model runs.
+    icc_profile
+        Bring slides to sRGB by their ICC profiles, where they have some.
     threads
         Processor threads for the analysis; 0 leaves the choice to the program.
     workspace
@@ -45,6 +47,7 @@ class Preferences:
 
     device: Device
     precision: Precision
+    icc_profile: bool
     threads: int
     workspace: Path
     own_slides: bool
@@ -58,6 +61,7 @@ def load_preferences() -> Preferences:
     return Preferences(
         device=chosen.analysis.device,
         precision=chosen.analysis.precision,
+        icc_profile=chosen.files.icc_profile,
         threads=chosen.analysis.threads,
         workspace=workspace_folder(os.environ.get("DALA_WORKSPACE") or chosen.files.workspace),
         own_slides=chosen.files.own_slides,

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from napari_dala.model.catalog import ModelEntry
 
+OTHER_COLOURS = "Found in other colours of the slide (its ICC profile was applied, or was not): run the analysis again."
+
 
 @dataclass(frozen=True)
 class ModelResults:
@@ -32,19 +34,22 @@ class ModelResults:
         The model's, as it was when it ran.
     mpp
         Micrometres per level-0 pixel (x, y) that the analysis used.
+    profile_id
+        Of the slide as the analysis read it, see `Slide.profile_id`.
     """
 
     bundle_hash: str
     setting: str
     card: ModelCard
     mpp: tuple[float, float]
+    profile_id: str = ""
 
 
-def results_by(entry: ModelEntry, path: Path, mpp: tuple[float, float]) -> ModelResults | None:
+def results_by(entry: ModelEntry, path: Path, mpp: tuple[float, float], profile_id: str) -> ModelResults | None:
     """Return a model's results in an `analysis.zarr`, or None; some small files are read.
 
-    Of several, at other resolutions or in another precision, those that fit the slide's resolution, and of these the
-    ones that were written last.
+    Results of the slide in other colours are none. Of several, at other resolutions or in another precision, those that
+    fit the slide's resolution, and of these the ones that were written last.
 
     Parameters
     ----------
@@ -52,26 +57,36 @@ def results_by(entry: ModelEntry, path: Path, mpp: tuple[float, float]) -> Model
         The `.zarr` folder; need not exist.
     mpp
         Of the slide now, um per level-0 px (x, y).
+    profile_id
+        Of the slide as it is read now.
     """
-    return _best(path, mpp, lambda one: entry.made(one.bundle_hash, one.card))
+    return _best(path, mpp, profile_id, lambda one: entry.made(one.bundle_hash, one.card))
 
 
-def last_results(path: Path, mpp: tuple[float, float]) -> ModelResults | None:
+def last_results(path: Path, mpp: tuple[float, float], profile_id: str) -> ModelResults | None:
     """Return the results that were written last, whichever model's, as `results_by` does, or None."""
-    return _best(path, mpp, lambda _: True)
+    return _best(path, mpp, profile_id, lambda _: True)
 
 
-def _best(path: Path, mpp: tuple[float, float], is_wanted: Callable[[ModelResults], bool]) -> ModelResults | None:
+def ran_in_other_colours(entry: ModelEntry, path: Path, profile_id: str) -> bool:
+    """Tell whether a model has results of the slide in other colours than it is read in now."""
+    return any(entry.made(one.bundle_hash, one.card) and one.profile_id != profile_id for one in results_in(path, None))
+
+
+def _best(
+    path: Path, mpp: tuple[float, float], profile_id: str, is_wanted: Callable[[ModelResults], bool]
+) -> ModelResults | None:
     latest = _attributes(path).get("latest") or []
-    found = [one for one in results_in(path) if is_wanted(one)]
+    found = [one for one in results_in(path, profile_id) if is_wanted(one)]
     found.sort(key=lambda one: (is_at(one.mpp, mpp), [one.setting, one.bundle_hash[:12]] == latest))
     return found[-1] if found else None
 
 
-def results_in(path: Path) -> Iterator[ModelResults]:
-    """Give all results in an `analysis.zarr` that hold a tile; some small files are read.
+def results_in(path: Path, profile_id: str | None) -> Iterator[ModelResults]:
+    """Give the results in an `analysis.zarr` that hold a tile; some small files are read.
 
-    A damaged header is passed over, the run that mends it names it.
+    Only those of the slide read by one profile (see `Slide.profile_id`), unless that is None. A damaged header is
+    passed over, the run that mends it names it.
     """
     for mark in sorted(path.glob("*/*/scored/c")):
         head, tiles = mark.parent.parent, mark.parent.parent.parent
@@ -79,7 +94,9 @@ def results_in(path: Path) -> Iterator[ModelResults]:
             about, setting = _attributes(head), Setting.from_attributes(_attributes(tiles)["setting"])
             card, bundle_hash = ModelCard.model_validate(about["card"]), str(about["bundle_hash"])
             scale_x, scale_y = setting.grid.scale
-            yield ModelResults(bundle_hash, tiles.name, card, (card.mpp / scale_x, card.mpp / scale_y))
+            mpp = card.mpp / scale_x, card.mpp / scale_y
+            if profile_id in (None, setting.profile_id):
+                yield ModelResults(bundle_hash, tiles.name, card, mpp, setting.profile_id)
         except (LookupError, TypeError, ValueError, ArithmeticError, ValidationError):
             continue
 

@@ -18,7 +18,7 @@ from superqt.utils import create_worker, signals_blocked
 from napari_dala.errors import DalaError
 from napari_dala.model.card_page import card_in_short
 from napari_dala.plugin.analyze.extent import SHAPE, VIEW, WHOLE, region_of
-from napari_dala.plugin.analyze.offer import offer_text
+from napari_dala.plugin.analyze.offer import offer_of
 from napari_dala.plugin.analyze.resolution_row import ASK_MPP, ResolutionRow, keep_resolution
 from napari_dala.plugin.analyze.result_panel import ResultPanel
 from napari_dala.plugin.analyze.run import (
@@ -35,7 +35,6 @@ from napari_dala.plugin.parts.notes import RUN_STYLE, Bar, Note
 from napari_dala.plugin.parts.scrolling import keep_place, same_place, scrolling_layout
 from napari_dala.plugin.viewer.plain_text import PlainLabel, TwoLines
 from napari_dala.plugin.warm_child import warm_child
-from napari_dala.results.by_model import ModelResults, last_results, results_by
 from napari_dala.results.loaded import LoadedAnalysis, load, make_ready
 from napari_dala.results.opening import STORE_FILE
 from napari_dala.results.request import AnalysisRequest
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
 
     from napari_dala.model.catalog import ModelEntry
     from napari_dala.plugin.viewer.result_layers import ResultLayers
+    from napari_dala.results.by_model import ModelResults
     from napari_dala.results.progress import Progress
 
 _SETTLED_MS = 1000  # after which the dock is there, and nobody will have pressed Run
@@ -233,7 +233,8 @@ class AnalyzeWidget(Dock):
         slide, entry = self._session.open_slide(), self.entry
         if slide is None or slide.path is None or slide.mpp is None or slide.is_photograph or entry is None:
             return
-        wanted = AnalysisRequest.of(slide=slide.path, mpp=given_mpp(slide), model=str(entry.path or entry.name))
+        model, mpp = str(entry.path or entry.name), given_mpp(slide)
+        wanted = AnalysisRequest.of(slide=slide.path, mpp=mpp, model=model, icc_profile=slide.uses_profile)
         if wanted != self._looked_at:
             self._looked_at = wanted
             self._child.request("look", asked=wanted.as_json())
@@ -350,8 +351,7 @@ class AnalyzeWidget(Dock):
         self._found, results, text = None, self._session.results, ""
         if slide is not None and slide.mpp is not None and entry is not None and not self._runs_here:
             path = analyses_folder(slide) / STORE_FILE
-            self._found = results_by(entry, path, slide.mpp) or last_results(path, slide.mpp)
-            text = offer_text(entry, slide.mpp, results.analysis.mpp if results else None, self._found)
+            self._found, text = offer_of(entry, slide, path, results.analysis.mpp if results else None)
         self.offer.say(text)
         offered = self._found is not None and results is None
         self._below_run.setCurrentIndex(int(bool(text) and not (tells and results is None)))

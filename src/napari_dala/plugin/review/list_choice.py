@@ -72,7 +72,8 @@ class ListChoice(QWidget):
         if self._analysis is not None and self.compares:
             store = self._analysis.store
             mine = (store.bundle_hash, store.setting.key)
-            self._others = [one for one in results_in(store.path) if (one.bundle_hash, one.setting) != mine]
+            found = results_in(store.path, store.setting.profile_id)
+            self._others = [one for one in found if (one.bundle_hash, one.setting) != mine]
             with signals_blocked(self.other_box):
                 self.other_box.clear()
                 self.other_box.addItems([one.card.name for one in self._others])
