@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,11 +165,11 @@ class Judge:
         return cls(bundle, dataset, Look.of(tiles_of(bundle, dataset, some)[0]))
 
     @torch.inference_mode()
-    def logits(self, tiles: Tiles, way: str) -> Floats:
+    def logits(self, tiles: Tiles, own: Look, way: str) -> Floats:
         """Return the logits of a slide's tiles, all of them one batch."""
         card, device = self.bundle.card, choose_device("auto")
-        network = self.bundle.network.eval().to(device, memory_format=torch.channels_last)
-        pixels = torch.from_numpy(recolour(way, Look.of(tiles), self.target)(tiles)).permute(0, 3, 1, 2).to(device)
+        network = self.bundle.network.eval().to(device).to(memory_format=torch.channels_last)
+        pixels = torch.from_numpy(recolour(way, own, self.target)(tiles)).permute(0, 3, 1, 2).to(device)
         squares = Squares(card.tile_px, card.mean, card.std, card.mpp)
         fast = choose_precision("auto", device) == "bf16"
         with torch.autocast(device.type, torch.bfloat16, enabled=fast):
@@ -187,13 +188,16 @@ def tiles_of(bundle: ModelBundle, dataset: ImageDataset, indices: NDArray[np.int
 
 
 def slides_of(dataset: ImageDataset, indices: NDArray[np.intp], most: int) -> dict[str, NDArray[np.intp]]:
-    """Return the photographs of each slide by its name, at most so many."""
+    """Return the photographs of each slide by its name, of each patient at most so many."""
     slides: dict[str, list[int]] = {}
-    for index in indices.tolist():
+    taken: Counter[str] = Counter()
+    for index in np.random.default_rng(0).permutation(indices).tolist():
         image = dataset.images[index]
-        name = image.patient if image.magnification else "_".join(image.path.stem.split("_")[:2])
-        slides.setdefault(name, []).append(index)
-    return {name: np.random.default_rng(0).permutation(np.array(one))[:most] for name, one in sorted(slides.items())}
+        taken[image.patient] += 1
+        if taken[image.patient] <= most:
+            name = image.patient if image.magnification else "_".join(image.path.stem.split("_")[:2])
+            slides.setdefault(name, []).append(index)
+    return {name: np.array(one) for name, one in sorted(slides.items())}
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,8 +226,9 @@ def look_at(judge: Judge, indices: NDArray[np.intp], most: int, *, stained_other
         tiles, counts = tiles_of(judge.bundle, judge.dataset, chosen)
         if stained_otherwise:
             tiles = _otherwise(tiles, number)
+        own = Look.of(tiles)
         for way in WAYS:
-            parts[way].append(Seen(chosen, TileLogits(judge.logits(tiles, way), counts)))
+            parts[way].append(Seen(chosen, TileLogits(judge.logits(tiles, own, way), counts)))
     return {way: Seen.joined(found) for way, found in parts.items()}
 
 

@@ -30,8 +30,6 @@ class Preferences:
     ----------
     device, precision
         Where and how the model runs.
-    icc_profile
-        Bring slides to sRGB by their ICC profiles, where they have some.
     threads
         Processor threads for the analysis; 0 leaves the choice to the program.
     workspace
@@ -39,6 +37,8 @@ class Preferences:
         folder chosen under Preferences; with neither it is the user's data folder.
     own_slides
         Open slide files, TIFF and folders with our reader without asking.
+    icc_profile
+        Bring slides to sRGB by their ICC profiles, where they have some.
     one_slide
         Of several slides show the one in hand alone, instead of all beside each other.
     start_page
@@ -47,10 +47,10 @@ class Preferences:
 
     device: Device
     precision: Precision
-    icc_profile: bool
     threads: int
     workspace: Path
     own_slides: bool
+    icc_profile: bool
     one_slide: bool
     start_page: bool
 
@@ -61,10 +61,10 @@ def load_preferences() -> Preferences:
     return Preferences(
         device=chosen.analysis.device,
         precision=chosen.analysis.precision,
-        icc_profile=chosen.files.icc_profile,
         threads=chosen.analysis.threads,
         workspace=workspace_folder(os.environ.get("DALA_WORKSPACE") or chosen.files.workspace),
         own_slides=chosen.files.own_slides,
+        icc_profile=chosen.files.icc_profile,
         one_slide=chosen.files.one_slide,
         start_page=chosen.help.start_page,
     )
