@@ -57,8 +57,12 @@ class ColourProfile:
             raise SlideError("is damaged") from None
 
     def to_srgb(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return pixels (h, w, 3) in sRGB; safe in several threads."""
-        return np.array(self._transform.apply(Image.fromarray(pixels))) if pixels.size else pixels
+        """Return pixels (h, w, 3) in sRGB, as new ones; safe in several threads."""
+        if not pixels.size:
+            return pixels
+        picture = Image.fromarray(pixels)  # a copy, of four bytes a pixel
+        self._transform.apply_in_place(picture)
+        return np.array(picture)
 
     @property
     def changes_nothing(self) -> bool:
