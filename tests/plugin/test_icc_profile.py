@@ -50,10 +50,11 @@ def test_the_window_shows_srgb_unless_it_is_not_wanted(docks: Any, swapped: Path
     chosen.files.icc_profile = True
 
 
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 def test_a_picture_that_napari_read_itself_is_shown_as_it_is_analysed(
-    docks: Any, tmp_path: Path, pixels: np.ndarray
+    docks: Any, tmp_path: Path, pixels: np.ndarray, mode: str
 ) -> None:
-    Picture.fromarray(pixels).save(tmp_path / "field.png", icc_profile=SWAPPED)
+    Picture.fromarray(pixels).convert(mode).save(tmp_path / "field.png", icc_profile=SWAPPED)
     docks.viewer.open(tmp_path / "field.png", plugin="napari")
     layer, slide = session_of(docks.viewer).layer, session_of(docks.viewer).open_slide()
     expected = by_littlecms(pixels, SWAPPED)

@@ -42,7 +42,7 @@ class ModelResults:
     setting: str
     card: ModelCard
     mpp: tuple[float, float]
-    profile_id: str = ""
+    profile_id: str
 
 
 def results_by(entry: ModelEntry, path: Path, mpp: tuple[float, float], profile_id: str) -> ModelResults | None:

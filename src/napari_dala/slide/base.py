@@ -185,7 +185,7 @@ class Slide(ABC):
 
         Returns
         -------
-        (height, width, 3) uint8, the background colour where there is no slide.
+        (height, width, 3) uint8, the background colour where there is no slide; in sRGB where `profile` is set.
 
         Raises
         ------
