@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +12,12 @@ import tifffile
 from napari.settings import get_plugin_settings
 from PIL import Image as Picture
 
+from napari_dala.annotations.adding import add_slides
+from napari_dala.annotations.slide_table import SlideRow, State
+from napari_dala.model.catalog import ModelEntry
 from napari_dala.plugin.analyze.run import request_for
+from napari_dala.plugin.preferences import load_preferences
+from napari_dala.plugin.slides.reading import _rows
 from napari_dala.plugin.viewer.session import session_of
 from napari_dala.results.by_model import OTHER_COLOURS
 from napari_dala.slide import open_slide
@@ -76,6 +83,19 @@ def test_results_without_the_profile_are_named_and_not_offered(docks: Any, qtbot
     press(qtbot, dock.offer_button)
     qtbot.waitUntil(lambda: dock._session.results is not None, timeout=9000)
     assert np.nanmax(dock._session.results.analysis.probability[1]) == pytest.approx(0.7)
+
+
+def test_the_list_looks_at_slides_that_were_noted_before_profiles_were(docks: Any, swapped: Path) -> None:
+    [added] = add_slides([swapped])
+    note = added.slide.folder / "slide.json"
+    facts = json.loads(note.read_text())
+    assert len(facts.pop("own_profile_id")) == 12
+    note.write_text(json.dumps(facts))
+    has_run("first", ONE, swapped, 0.2, icc_profile=False)
+    entry, preferences = ModelEntry("first", None, None, hash=ONE), load_preferences()
+    for icc_profile, state in ((True, State.OUTDATED), (False, State.DONE)):
+        read = _rows(replace(preferences, icc_profile=icc_profile), entry)
+        assert {row.state for row in read if isinstance(row, SlideRow)} == {state}
 
 
 def test_a_damaged_profile_is_told(viewer: Any, messages: Any, tmp_path: Path, pixels: np.ndarray) -> None:
