@@ -1,15 +1,17 @@
 """Measure what reading a slide costs: processor time per model tile with each reader that can read it.
 
-    python -m benchmarks.reading SLIDE... [--mpp 0.5 1.0] [--blocks N] [--rounds 3]
+    python -m benchmarks.reading SLIDE... [--mpp 0.5 1.0] [--blocks N] [--rounds 3] [--icc PROFILE...]
 
 Blocks of 4 x 4 tiles of 224 px are read in the order of an analysis, in one thread: decoding, putting together and
-resampling. The readers take turns; figures are medians over the rounds. Their pixels are compared.
+resampling. The readers take turns; figures are medians over the rounds. Their pixels are compared. With `--icc` the
+JPEG tiles are read once more for each ICC profile, as if it lay in the file.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -25,6 +27,7 @@ from napari_dala.inference.sampler import Sampler
 from napari_dala.slide.backends.openslide import OpenSlideSlide
 from napari_dala.slide.backends.tifffile import TiffSlide
 from napari_dala.slide.backends.tiled_tiff import TiledTiffSlide
+from napari_dala.slide.profile import ColourProfile
 from napari_dala.slide.tiles import TileGrid
 
 if TYPE_CHECKING:
@@ -50,14 +53,24 @@ def main() -> None:
     parser.add_argument("--mpp", type=float, nargs="+", default=[0.5, 1.0])
     parser.add_argument("--blocks", type=int, help="read only so many; all by default")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--icc", type=Path, nargs="+", default=[], help="ICC profiles of RGB")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    readers = {**READERS} | {icc.name: partial(_read_by, ColourProfile(icc.read_bytes())) for icc in args.icc}
     for path in args.slides:
         for mpp in args.mpp:
-            compare(path, mpp, args.blocks, args.rounds)
+            compare(path, mpp, readers, args.blocks, args.rounds)
 
 
-def compare(path: Path, mpp: float, blocks: int | None, rounds: int) -> None:
+def _read_by(profile: ColourProfile, path: Path) -> Slide:
+    slide = READERS["JPEG tiles"](path)
+    slide.profile = profile
+    return slide
+
+
+def compare(
+    path: Path, mpp: float, readers: Mapping[str, Callable[[Path], Slide]], blocks: int | None, rounds: int
+) -> None:
     """Read a slide's blocks with each reader in turn and print what a tile costs."""
     with OpenSlideSlide(path) as slide:
         grid = TileGrid.over(slide, 224, mpp)
@@ -65,10 +78,10 @@ def compare(path: Path, mpp: float, blocks: int | None, rounds: int) -> None:
     schedule = Schedule(grid, tissue, RunControl())
     tasks = list(islice(iter(schedule.take, None), blocks))
     tiles = sum(len(task[1]) for task in tasks)
-    spent: dict[str, list[float]] = {name: [] for name in READERS}
+    spent: dict[str, list[float]] = {name: [] for name in readers}
     sums: dict[str, list[int]] = {}
     for _ in range(rounds):
-        for name, reader in READERS.items():
+        for name, reader in readers.items():
             with reader(path) as slide:
                 seconds, sums[name] = read_all(Sampler(slide, grid, CPU), tissue, tasks)
             spent[name].append(seconds)

@@ -213,7 +213,7 @@ def paint_analysis(tmp_path: Path) -> PaintAnalysis:
         grid = TileGrid.over(slide, card.tile_px, card.mpp, overlap)
         store = create_store(
             tmp_path / "analysis.zarr",
-            Setting(slide.fingerprint, grid, "0" * 12, "fp32"),
+            Setting(slide.fingerprint, grid, "0" * 12, "fp32", slide.profile_id),
             slide=slide.properties,
             bundle_hash="abcdef0123456789",
             card=card.model_dump(mode="json"),

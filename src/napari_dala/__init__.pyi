@@ -39,6 +39,7 @@ from .results.tile_results import (
 )
 from .slide import Level as Level, Slide as Slide, open_slide as open_slide
 from .slide.base import SlideFacts as SlideFacts
+from .slide.profile import ColourProfile as ColourProfile
 from .slide.tiles import Measured as Measured, TileGrid as TileGrid
 from .training.epochs import Epoch as Epoch
 from .training.finetune.finetune import finetune as finetune

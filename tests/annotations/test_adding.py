@@ -47,7 +47,7 @@ def test_a_folder_is_added_and_what_cannot_be_read_is_named(folder: Path) -> Non
     added = [*add_slides([folder])]
     assert [one.slide.name for one in added if one.slide] == ["S1", "S2"]
     assert [one.name for one in listed_slides()] == ["S1", "S2"]
-    assert all(kept_thumbnail(one.fingerprint) for one in listed_slides())
+    assert all(kept_thumbnail(one.pixels_id) for one in listed_slides())
     text = added_text(added)
     assert text.startswith("2 slides added. Cannot be read: broken.svs")
     assert "\n" not in text

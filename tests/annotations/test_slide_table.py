@@ -128,6 +128,20 @@ def test_the_threshold_that_was_set_for_the_slide_counts(
     assert cells(slide_row(slide, entry), entry.card)["malignant"] == "0 %"
 
 
+def test_results_in_other_colours_of_the_slide_are_stale(
+    slide: AnnotatedSlide, entry: ModelEntry, analysed: Any
+) -> None:
+    analysed()
+    assert slide.note is not None
+    profiled = replace(slide, note=slide.note.model_copy(update={"own_profile_id": "0123456789ab"}))
+    row = slide_row(profiled, entry)
+    assert (row.state, row.summary, row.wants_analysis) == (State.OUTDATED, None, True)
+    assert "ICC profile" in row.about
+    assert analysis_by(profiled, entry) is None
+    as_stored = replace(profiled, icc_profile=False)
+    assert (slide_row(as_stored, entry).state, as_stored.pixels_id) == (State.DONE, slide.fingerprint)
+
+
 def test_stale_is_what_another_model_or_another_resolution_gave(
     slide: AnnotatedSlide, entry: ModelEntry, analysed: Any
 ) -> None:

@@ -27,14 +27,15 @@ def has_run(
     *,
     tiles: Mapping[tuple[int, int], float] | None = None,
     mpp: float | None = None,
+    icc_profile: bool = True,
 ) -> AnalysisStore:
     """Let a model have run on a slide and found `malignant` everywhere but in `tiles`, which have their own."""
-    slide = open_slide(path, mpp=mpp)
+    slide = open_slide(path, mpp=mpp, icc_profile=icc_profile)
     grid = TileGrid.over(slide, 224, 0.5)
     card = UNTRAINED_CARD.model_copy(update={"trained": True, "name": name})
     store = create_store(
         slide_folder(slide.fingerprint) / "analyses" / "analysis.zarr",
-        Setting(slide.fingerprint, grid, "trunk", "fp32"),
+        Setting(slide.fingerprint, grid, "trunk", "fp32", slide.profile_id),
         slide={"mpp_source": "file"},
         bundle_hash=bundle_hash,
         card=card.model_dump(mode="json"),

@@ -34,6 +34,7 @@ def test_defaults(plugin_page: Any) -> None:
         user_data_path("napari-dala", appauthor=False),
         own_slides=True,
         local_copies=False,
+        icc_profile=True,
         one_slide=False,
         start_page=True,
     )
@@ -46,6 +47,7 @@ def test_what_the_user_sets_is_read_and_saved(plugin_page: Any, tmp_path: Path) 
     plugin_page.analysis.threads = 3
     plugin_page.files.workspace = "~/slides"
     plugin_page.files.own_slides = False
+    plugin_page.files.icc_profile = False
     plugin_page.files.one_slide = True
     plugin_page.files.local_copies = True
     set_start_page(False)
@@ -56,6 +58,7 @@ def test_what_the_user_sets_is_read_and_saved(plugin_page: Any, tmp_path: Path) 
         Path("~/slides").expanduser(),
         own_slides=False,
         local_copies=True,
+        icc_profile=False,
         one_slide=True,
         start_page=False,
     )

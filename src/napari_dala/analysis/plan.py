@@ -114,7 +114,7 @@ def results_of(slide: Slide, bundle: Bundle, precision: str, request: AnalysisRe
     grid = TileGrid.over(slide, card.tile_px, card.mpp, request.overlap, cell_px=card.cell_px)
     store = create_store(
         (request.out or slide_folder(slide.fingerprint) / "analyses") / "analysis.zarr",
-        Setting(slide.fingerprint, grid, bundle.trunk_hash, precision),
+        Setting(slide.fingerprint, grid, bundle.trunk_hash, precision, slide.profile_id),
         slide={name: value for name, value in slide.properties.items() if name != "name"},  # may be a patient's
         bundle_hash=bundle.hash,
         card=card.model_dump(mode="json"),

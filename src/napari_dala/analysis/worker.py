@@ -106,9 +106,10 @@ class Worker:
             return seen[1]
         if seen is not None:
             seen[1].close()
+        path, mpp, icc_profile = _file_of(wanted), wanted.mpp, wanted.icc_profile
         if wanted.local_copy:
-            return open_local_copy(_file_of(wanted), mpp=wanted.mpp, told=told)
-        return open_slide(_file_of(wanted), mpp=wanted.mpp)
+            return open_local_copy(path, mpp=mpp, icc_profile=icc_profile, told=told)
+        return open_slide(path, mpp=mpp, icc_profile=icc_profile)
 
     def analyze(self, request: Request, *, asked: dict[str, Any], view: list[float] | None = None) -> dict[str, Any]:
         """Analyse a slide as an `AnalysisRequest` asks; its events are `Progress`.
@@ -177,9 +178,9 @@ class Worker:
 
 
 def _known_by(wanted: AnalysisRequest) -> tuple[Any, ...]:
-    """Return what tells whether a slide is the one that was opened: its file, when that was written, the given mpp."""
+    """Return what tells whether a slide is the one that was opened: its file, when that was written, how it is read."""
     file = _file_of(wanted)
-    return file, file.stat().st_mtime_ns if file.exists() else 0, wanted.mpp
+    return file, file.stat().st_mtime_ns if file.exists() else 0, wanted.mpp, wanted.icc_profile
 
 
 def _file_of(wanted: AnalysisRequest) -> Path:

@@ -40,7 +40,11 @@ class Added:
 
 
 def add_slides(
-    paths: Iterable[Path], folder: str | Path | None = None, *, only: Collection[str] | None = None
+    paths: Iterable[Path],
+    folder: str | Path | None = None,
+    *,
+    only: Collection[str] | None = None,
+    icc_profile: bool = True,
 ) -> Iterator[Added]:
     """Add slides to the workspace's list; they are told by what is in them, so that one that was moved is found again.
 
@@ -54,15 +58,17 @@ def add_slides(
         The workspace.
     only
         Fingerprints of the slides that are looked for; None for all.
+    icc_profile
+        See `open_slide`.
     """
     for path in slide_files(paths):
         try:
-            with open_slide(path) as slide:
+            with open_slide(path, icc_profile=icc_profile) as slide:
                 fingerprint = slide.fingerprint
                 if only is not None and fingerprint not in only:
                     continue
                 adopt_old_folder(slide, folder)
-                before = slide_in(fingerprint, folder)
+                before = slide_in(fingerprint, folder, icc_profile=icc_profile)
                 if before.path is None or (before.note and not before.note.is_listed):
                     remember_slide(slide, folder)
                 with suppress(OSError):  # the list has no picture then
@@ -72,7 +78,7 @@ def add_slides(
                 yield Added(None, problem=str(error))
         else:
             was_lost = before.note is not None and before.note.path is not None and before.path is None
-            yield Added(slide_in(fingerprint, folder), was_lost)
+            yield Added(slide_in(fingerprint, folder, icc_profile=icc_profile), was_lost)
 
 
 def added_text(added: Iterable[Added]) -> str:

@@ -204,7 +204,12 @@ def _drawn_on(slide: AnnotatedSlide, card: ModelCard) -> _Drawn:
         store = open_store(slide.analysis / "analysis.zarr") if slide.analysis else None
     except DalaError:
         store = None
-    if store is None or store.setting.fingerprint != slide.fingerprint or not store.grid.has_tiles_of(grid):
+    here = slide.fingerprint, slide.profile_id
+    if (
+        store is None
+        or (store.setting.fingerprint, store.setting.profile_id) != here
+        or not store.grid.has_tiles_of(grid)
+    ):
         return _Drawn(slide.fingerprint, document, grid, None)
     return _Drawn(slide.fingerprint, document, store.grid, store)
 

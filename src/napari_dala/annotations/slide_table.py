@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_dala.errors import DalaError
 from napari_dala.results.analysis import Analysis
-from napari_dala.results.by_model import last_results, results_by
+from napari_dala.results.by_model import OTHER_COLOURS, last_results, ran_in_other_colours, results_by
 from napari_dala.results.opening import STORE_FILE, open_store
 from napari_dala.slide.resolution import is_at
 from napari_dala.words import counted, percent
@@ -158,9 +158,11 @@ def slide_row(slide: AnnotatedSlide, entry: ModelEntry | None) -> SlideRow:
     try:
         analysis = analysis_by(slide, entry)
         if analysis is None:
-            other = last_results(slide.analysis / STORE_FILE, _mpp(slide, entry))
-            if other is not None:
+            path = slide.analysis / STORE_FILE
+            if (other := last_results(path, _mpp(slide, entry), slide.profile_id)) is not None:
                 known |= {"state": State.BY_ANOTHER, "about": f"“{other.card.name}” has run on this slide."}
+            elif ran_in_other_colours(entry, path, slide.profile_id):
+                known |= {"state": State.OUTDATED, "about": OTHER_COLOURS}
             return SlideRow(slide, **known)
         summary = analysis.summary()
     except DalaError as error:
@@ -173,8 +175,10 @@ def slide_row(slide: AnnotatedSlide, entry: ModelEntry | None) -> SlideRow:
 
 
 def results_on(slide: AnnotatedSlide, entry: ModelEntry) -> ModelResults | None:
-    """Find a model's results on a slide, those at the slide's resolution if there are; None where it has not run."""
-    return None if slide.analysis is None else results_by(entry, slide.analysis / STORE_FILE, _mpp(slide, entry))
+    """Find a model's results on a slide in its colours, best those at its resolution; None where it has none."""
+    if slide.analysis is None:
+        return None
+    return results_by(entry, slide.analysis / STORE_FILE, _mpp(slide, entry), slide.profile_id)
 
 
 def analysis_by(slide: AnnotatedSlide, entry: ModelEntry) -> Analysis | None:

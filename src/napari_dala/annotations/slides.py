@@ -15,7 +15,7 @@ from napari_dala.annotations.files import ANNOTATIONS_FILE, annotations_path, lo
 from napari_dala.errors import DalaError
 from napari_dala.files import write_text
 from napari_dala.results.opening import STORE_FILE
-from napari_dala.slide.base import MppSource, checked_mpp
+from napari_dala.slide.base import MppSource, checked_mpp, pixels_id
 from napari_dala.slide.open import open_slide
 from napari_dala.slide.remote import absolute, exists
 from napari_dala.validation import read_as
@@ -45,6 +45,9 @@ class SlideNote(BaseModel):
         Micrometres per level-0 pixel (x, y) and who said so; None where nobody has.
     remark
         What the user wrote of it.
+    own_profile_id
+        What tells the file's ICC profile (see `Slide.own_profile`), empty where none changes its colours; None where
+        nobody has looked yet.
     is_listed
         False once the user took it off the list of slides; all that belongs to it stays.
     """
@@ -56,6 +59,7 @@ class SlideNote(BaseModel):
     mpp: tuple[Positive, Positive] | None
     mpp_source: MppSource | None
     remark: str = ""
+    own_profile_id: str | None = None
     is_listed: bool = True
 
     @property
@@ -78,12 +82,15 @@ class AnnotatedSlide:
         What is remembered of it, or None.
     drawn
         What is drawn on it just now, in place of what is saved.
+    icc_profile
+        Whether it is to be opened with its ICC profile, see `open_slide`.
     """
 
     fingerprint: str
     workspace: Path
     note: SlideNote | None
     drawn: AnnotationDocument | None = None
+    icc_profile: bool = True
 
     @property
     def name(self) -> str:
@@ -120,6 +127,16 @@ class AnnotatedSlide:
     def given_mpp(self) -> tuple[float, float] | None:
         """The um per level-0 pixel (x, y) that the user gave, or None: to open the slide with."""
         return self.note.mpp if self.note and self.note.mpp_source == "given" else None
+
+    @property
+    def profile_id(self) -> str:
+        """The `Slide.profile_id` that it has when it is opened."""
+        return (self.note.own_profile_id or "") if self.note and self.icc_profile else ""
+
+    @property
+    def pixels_id(self) -> str:
+        """The `Slide.pixels_id` that it has when it is opened."""
+        return pixels_id(self.fingerprint, self.profile_id)
 
     @property
     def document(self) -> AnnotationDocument | None:
@@ -202,6 +219,7 @@ def remember_slide(slide: Slide, folder: str | Path | None = None) -> Path:
             mpp=known.mpp,
             mpp_source=known.mpp_source,
             remark=before.remark if before else "",
+            own_profile_id=_own_profile_id(slide),
         )
         if note != before:
             _write_note(path, note)
@@ -219,7 +237,7 @@ def open_known(slide: AnnotatedSlide) -> Slide:
     path = slide.path
     if path is None:
         raise DalaError(slide.problem or f"{slide.name}: its file is gone; {_OPEN_IT} where it is now")
-    found = open_slide(path)
+    found = open_slide(path, icc_profile=slide.icc_profile)
     if found.fingerprint != slide.fingerprint:
         found.close()
         raise DalaError(f"{path.name}: another slide is in this file now; add it to the list anew")
@@ -296,6 +314,10 @@ def _change_note(slide: AnnotatedSlide, **changes: Any) -> None:
         _write_note(slide.folder / _NOTE_FILE, note.model_copy(update=changes))
 
 
+def _own_profile_id(slide: Slide) -> str:
+    return slide.own_profile.digest if slide.own_profile else ""
+
+
 def _write_note(path: Path, note: SlideNote) -> None:
     try:
         write_text(path, note.model_dump_json(indent=2) + "\n", private=bool(note.remark))
@@ -307,32 +329,39 @@ def annotated_slide(
     slide: Slide, drawn: AnnotationDocument | None = None, folder: str | Path | None = None
 ) -> AnnotatedSlide:
     """Return an open slide with what is drawn on it, whether that is saved or not."""
-    note = SlideNote(path=slide.path, dimensions=slide.dimensions, mpp=slide.mpp, mpp_source=slide.mpp_source)
-    return AnnotatedSlide(slide.fingerprint, workspace_folder(folder), note, drawn)
+    note = SlideNote(
+        path=slide.path,
+        dimensions=slide.dimensions,
+        mpp=slide.mpp,
+        mpp_source=slide.mpp_source,
+        own_profile_id=_own_profile_id(slide),
+    )
+    return AnnotatedSlide(slide.fingerprint, workspace_folder(folder), note, drawn, slide.uses_profile)
 
 
-def annotated_slides(folder: str | Path | None = None) -> list[AnnotatedSlide]:
+def annotated_slides(folder: str | Path | None = None, *, icc_profile: bool = True) -> list[AnnotatedSlide]:
     """Return every slide of the workspace that has annotations, by name; damaged ones carry their problem."""
-    return _slides_with((ANNOTATIONS_FILE,), folder)
+    return _slides_with((ANNOTATIONS_FILE,), folder, icc_profile)
 
 
-def listed_slides(folder: str | Path | None = None) -> list[AnnotatedSlide]:
+def listed_slides(folder: str | Path | None = None, *, icc_profile: bool = True) -> list[AnnotatedSlide]:
     """Return every slide that the workspace knows, by name: added, drawn on or analysed, and not taken off the list."""
-    found = _slides_with((_NOTE_FILE, ANNOTATIONS_FILE, f"{_ANALYSES}/{STORE_FILE}"), folder)
+    found = _slides_with((_NOTE_FILE, ANNOTATIONS_FILE, f"{_ANALYSES}/{STORE_FILE}"), folder, icc_profile)
     return [slide for slide in found if slide.note is None or slide.note.is_listed]
 
 
-def slide_in(fingerprint: str, folder: str | Path | None = None) -> AnnotatedSlide:
+def slide_in(fingerprint: str, folder: str | Path | None = None, *, icc_profile: bool = True) -> AnnotatedSlide:
     """Return what the workspace knows of one slide now."""
     workspace = workspace_folder(folder)
-    return AnnotatedSlide(fingerprint, workspace, note_of(slide_folder(fingerprint, workspace)))
+    note = note_of(slide_folder(fingerprint, workspace))
+    return AnnotatedSlide(fingerprint, workspace, note, icc_profile=icc_profile)
 
 
-def _slides_with(marks: tuple[str, ...], folder: str | Path | None) -> list[AnnotatedSlide]:
+def _slides_with(marks: tuple[str, ...], folder: str | Path | None, icc_profile: bool) -> list[AnnotatedSlide]:
     """Return the slides in whose folders there is one of some files, by name."""
     workspace = workspace_folder(folder)
     names = {path.relative_to(workspace).parts[0] for mark in marks for path in workspace.glob(f"*/{mark}")}
-    slides = [slide_in(name, workspace) for name in names]
+    slides = [slide_in(name, workspace, icc_profile=icc_profile) for name in names]
     return sorted(slides, key=lambda slide: (slide.name.casefold(), slide.fingerprint))
 
 

@@ -128,13 +128,13 @@ def _opened(path: Path, request: AnalysisRequest, bar: Bar) -> Slide:
     from napari_dala.slide.local_copy import open_local_copy
 
     if not request.local_copy:
-        return open_slide(path, mpp=request.mpp)
+        return open_slide(path, mpp=request.mpp, icc_profile=request.icc_profile)
     task = bar.add_task("copying, MB", total=None, **pace_fields())
 
     def show(done: int, total: int) -> None:
         bar.update(task, completed=done // 10**6, total=total // 10**6)
 
     try:
-        return open_local_copy(path, mpp=request.mpp, told=show)
+        return open_local_copy(path, mpp=request.mpp, icc_profile=request.icc_profile, told=show)
     finally:
         bar.remove_task(task)

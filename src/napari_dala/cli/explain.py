@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from napari_dala.cli.console import say, say_json
-from napari_dala.cli.options import SLIDE_MPP
+from napari_dala.cli.options import ICC_PROFILE, SLIDE_MPP
 
 
 def explain(
@@ -19,6 +19,7 @@ def explain(
     target: str | None = typer.Option(None, "--class", help="Class to explain; by default the model's target class."),
     device: str = typer.Option("auto"),
     precision: str = typer.Option("auto", help="auto, fp32 or bf16."),
+    icc_profile: bool = ICC_PROFILE,
 ) -> None:
     """Write original, Grad-CAM and DT Grad-CAM side by side, with threshold and kept fraction."""
     from napari_dala.analysis.patch import explain_patch
@@ -35,7 +36,7 @@ def explain(
     if target is not None and target not in card.class_names:
         raise DalaError(f"class “{target}”: the model knows {', '.join(card.class_names)}")
     index = card.target_class if target is None else card.class_names.index(target)
-    with open_slide(image, mpp=mpp) as slide:
+    with open_slide(image, mpp=mpp, icc_profile=icc_profile) as slide:
         found = explain_patch(slide, predictor, DynamicThreshold(), whole=whole)
     figure = explain_figure(
         found.image,

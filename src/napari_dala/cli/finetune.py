@@ -50,13 +50,14 @@ def finetune(
     model: str = typer.Option("default", help="Name or file of the bundle to begin from (`dala models list`)."),
     name: str | None = typer.Option(None, help="Of the new model; by default the parent's and the mode."),
     mpp: float | None = options.SLIDE_MPP,
+    icc_profile: bool = options.ICC_PROFILE,
 ) -> None:
     """Retrain a model on regions drawn on slides; measure it before and after on held-out ones."""
     if slides:
         config = FinetuneConfig(
             name=name or f"{Path(model).stem if Path(model).suffix else model}-{settings.mode}",
             model=model,
-            slides=_examples(slides, annotations or [], analysis or [], mpp),
+            slides=_examples(slides, annotations or [], analysis or [], mpp, icc_profile),
             settings=settings,
         )
         create_finetune_job(out, config)
@@ -98,7 +99,7 @@ class _Teller:
 
 
 def _examples(
-    slides: list[Path], annotations: list[Path], analyses: list[Path], mpp: float | None
+    slides: list[Path], annotations: list[Path], analyses: list[Path], mpp: float | None, icc_profile: bool
 ) -> tuple[SlideExamples, ...]:
     from napari_dala.annotations.adoption import adopt_old_folder
     from napari_dala.annotations.files import annotations_path, read_annotations
@@ -120,7 +121,7 @@ def _examples(
             analysis = analyses[number] if analyses else slide_folder(slide.fingerprint) / "analyses"
         if analyses and not (analysis / "analysis.zarr").is_dir():
             raise AnnotationError(f"{analysis}: holds no analysis.zarr; give the folder of an analysis of {path.name}")
-        found.append(SlideExamples(slide=path, annotations=drawn, analysis=analysis, mpp=mpp))
+        found.append(SlideExamples(slide=path, annotations=drawn, analysis=analysis, mpp=mpp, icc_profile=icc_profile))
     return tuple(found)
 
 

@@ -38,6 +38,7 @@ def _plausible(value: Any) -> Any:
 
 
 SLIDE_MPP = mpp_option("Micrometres per pixel of the slides, where the file is silent or wrong")
+ICC_PROFILE = typer.Option(True, help="Bring colours to sRGB by the ICC profiles in the files, where there are some.")
 _PHOTOGRAPH_MPP = mpp_option(
     "Micrometres per pixel of images of which the data set does not say it", "--mpp", several=True
 )
@@ -135,6 +136,7 @@ def labelled_images(
     group: str | None = typer.Option(
         None, "--group", help="What a split keeps together. Of ucsb: file or array. Of folder: likeness of the images."
     ),
+    icc_profile: bool = ICC_PROFILE,
 ) -> ImageDataset:
     """List the images of all data sets together.
 
@@ -161,4 +163,5 @@ def labelled_images(
         raise DatasetError(f"--mpp is there {len(mpp)} times; give it once, or for each of {len(unknown)} data sets")
     for place, value in zip(unknown, mpp if len(mpp) > 1 else list(mpp) * len(unknown), strict=False):
         sets[place] = sets[place].with_mpp(value)
-    return joined_datasets(sets)
+    found = joined_datasets(sets)
+    return found if icc_profile else found.without_profiles()

@@ -43,6 +43,8 @@ class LabelledImage:
         Name of the data set it came from.
     known_as
         What its own set calls the patient, where `patient` is another: a group that a split keeps together.
+    icc_profile
+        Whether its colours are brought to sRGB by the file's ICC profile, where it has one.
     """
 
     path: Path
@@ -55,6 +57,7 @@ class LabelledImage:
     published_px: tuple[int, int] | None = None
     source: str = ""
     known_as: str = ""
+    icc_profile: bool = True
 
     @property
     def identity(self) -> str:
@@ -129,6 +132,10 @@ class ImageDataset:
         """Return the same with this many micrometres per pixel for the images of which nobody knew."""
         images = tuple(image if image.mpp is not None else replace(image, mpp=mpp) for image in self.images)
         return replace(self, images=images)
+
+    def without_profiles(self) -> ImageDataset:
+        """Return the same with all images' colours as the files store them, whatever ICC profiles say."""
+        return replace(self, images=tuple(replace(image, icc_profile=False) for image in self.images))
 
     @property
     def summary(self) -> str:

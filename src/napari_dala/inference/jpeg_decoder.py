@@ -61,9 +61,12 @@ class DeviceDecoder:
 
 
 def device_decoder(slide: Slide, level: int, device: torch.device) -> DeviceDecoder | None:
-    """Return a decoder of a slide's level, None where its tiles are no JPEGs or the device gives other pixels."""
+    """Return a decoder of a slide's level, None where its tiles are no JPEGs or the device gives other pixels.
+
+    Colours that an ICC profile changes are the processor's too: there is none for the device.
+    """
     tiles: JpegTiles | None = getattr(slide, "jpeg_tiles", {level: None})[level]
-    if tiles is None:
+    if tiles is None or slide.profile is not None:
         return None
     decoder = DeviceDecoder(tiles, slide.facts.background, device)
     largest = tiles.counts.ravel().argsort()[-_SAMPLE:]  # most is to be seen in them

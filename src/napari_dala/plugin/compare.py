@@ -242,7 +242,8 @@ def _results_of(slide: Slide | None) -> list[ModelResults]:
     """Return what models have found on a slide, under their names of today."""
     if slide is None or slide.mpp is None:
         return []
-    return list(results_in(analyses_folder(slide) / STORE_FILE, list_models(load_preferences().workspace)))
+    models = list_models(load_preferences().workspace)
+    return list(results_in(analyses_folder(slide) / STORE_FILE, slide.profile_id, models))
 
 
 def _read(slide: Slide, chosen: list[ModelResults], document: AnnotationDocument | None) -> Found:

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from napari.layers import Layer
 from napari.utils.history import get_open_history, update_open_history
-from napari.utils.notifications import show_error
+from napari.utils.notifications import show_error, show_info
 from qtpy.QtWidgets import QApplication, QFileDialog
 
 from napari_dala.errors import SlideError
+from napari_dala.plugin.preferences import load_preferences
 from napari_dala.plugin.reader import slide_layer
 from napari_dala.plugin.viewer.plain_text import without_tags
 from napari_dala.slide.backends.zarr_store import OME_ZARR_SUFFIXES
@@ -33,9 +34,11 @@ def open_slide_dialog(viewer: Viewer) -> None:
     if not path:
         return
     try:
-        slide = open_slide(path)
+        slide = open_slide(path, icc_profile=load_preferences().icc_profile)
     except SlideError as error:
         show_error(without_tags(str(error)))
         return
+    if slide.profile_problem:
+        show_info(without_tags(slide.profile_problem))
     update_open_history(path)
     viewer.add_layer(Layer.create(*slide_layer(slide)))

@@ -40,6 +40,8 @@ class Preferences:
         Open slide files, TIFF and folders with our reader without asking.
     local_copies
         Copy a slide to the cache before it is analysed.
+    icc_profile
+        Bring slides to sRGB by their ICC profiles, where they have some.
     one_slide
         Of several slides show the one in hand alone, instead of all beside each other.
     start_page
@@ -52,6 +54,7 @@ class Preferences:
     workspace: Path
     own_slides: bool
     local_copies: bool
+    icc_profile: bool
     one_slide: bool
     start_page: bool
 
@@ -66,6 +69,7 @@ def load_preferences() -> Preferences:
         workspace=workspace_folder(os.environ.get("DALA_WORKSPACE") or chosen.files.workspace),
         own_slides=chosen.files.own_slides,
         local_copies=chosen.files.local_copies,
+        icc_profile=chosen.files.icc_profile,
         one_slide=chosen.files.one_slide,
         start_page=chosen.help.start_page,
     )

@@ -13,6 +13,7 @@ from qtpy.QtCore import QCoreApplication
 from superqt.utils import ensure_main_thread
 
 from napari_dala.errors import SlideError
+from napari_dala.plugin.preferences import load_preferences
 from napari_dala.plugin.viewer.plain_text import without_tags
 from napari_dala.plugin.viewer.scale_bar import show_scale_bar
 from napari_dala.slide.open import OPENSLIDE_SUFFIXES, is_slide_folder, open_slide
@@ -48,11 +49,13 @@ def get_reader(path: str | list[str]) -> ReaderFunction | None:
     if isinstance(path, list) or (Path(path).is_dir() and not is_slide_folder(Path(path))):
         return _only_other(path)
     try:
-        slide = open_slide(path)
+        slide = open_slide(path, icc_profile=load_preferences().icc_profile)
     except SlideError as error:
         other = None if path.lower().endswith(SLIDE_SUFFIXES) else _only_other(path)
         (show_info if other else show_error)(without_tags(str(error)))
         return other or (_no_layer if path.lower().endswith(SLIDE_SUFFIXES) else None)
+    if slide.profile_problem:
+        show_info(without_tags(slide.profile_problem))
     return lambda _: [_beside_others(slide)]
 
 

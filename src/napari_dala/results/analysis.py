@@ -14,6 +14,7 @@ from napari_dala.model.card import ModelCard
 from napari_dala.results.opening import open_store, store_in
 from napari_dala.results.thresholds import KeptThreshold, stored_point
 from napari_dala.results.tile_results import LEFT_OUT, TileArrays, TileStatus
+from napari_dala.slide.base import PROFILE_IGNORED
 from napari_dala.validation import conforming
 from napari_dala.words import counted
 
@@ -177,6 +178,11 @@ class Analysis:
             found.append(f"Model “{self.card.name}” is {self.card.warning}.")
         if self.slide.get("mpp_source") == "objective power":
             found.append("The file gives no resolution; it was estimated from the objective's power (10 / power).")
+        if self.slide.get("icc_profile") == PROFILE_IGNORED:
+            found.append(
+                "The slide's colour profile (ICC) is damaged, or not of RGB, and was ignored: its colours are as the "
+                "file stores them."
+            )
         if self.grid.unseen >= 0.0005:
             found.append(
                 f"{self.grid.unseen:.1%} of the slide, at its right and lower edge, was not looked at: an earlier "

@@ -60,6 +60,8 @@ class AnalysisRequest(BaseModel):
     """Analyse tiles that are mostly ink or out of focus too."""
     restart: bool = False
     """Compute everything again."""
+    icc_profile: bool = True
+    """Bring the slide's colours to sRGB by its ICC profile, where it has one."""
     doubt: float = Field(default=0.0, ge=0, le=0.5)
     """Tiles whose probability lies this close to the threshold are not judged; 0 judges all."""
     maps: bool = False

@@ -64,12 +64,15 @@ class Setting:
         Of the trunk's weights and of what they expect as input.
     precision
         "fp32" or "bf16".
+    profile_id
+        Of the slide as it is read, see `Slide.profile_id`.
     """
 
     fingerprint: str
     grid: TileGrid
     trunk_hash: str
     precision: str
+    profile_id: str = ""
 
     @property
     def key(self) -> str:
@@ -84,6 +87,8 @@ class Setting:
             del values["grid"]["to_the_edge"]  # as it was written then
         if self.grid.cell_px == CELL_PX:
             del values["grid"]["cell_px"]  # as it was written when there was but one trunk
+        if not self.profile_id:
+            del values["profile_id"]  # as it was written before profiles were applied
         return values
 
     @classmethod
@@ -100,7 +105,13 @@ class Setting:
         grid: dict[str, Any] = {"to_the_edge": False} | {
             name: tuple(value) if isinstance(value, list) else value for name, value in values["grid"].items()
         }
-        return cls(values["fingerprint"], TileGrid(**grid), values["trunk_hash"], values["precision"])
+        return cls(
+            values["fingerprint"],
+            TileGrid(**grid),
+            values["trunk_hash"],
+            values["precision"],
+            values.get("profile_id", ""),
+        )
 
 
 def arrays_in(group: zarr.Group) -> dict[str, zarr.Array[Any]]:

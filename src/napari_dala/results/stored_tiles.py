@@ -86,8 +86,8 @@ def find_stored(folder: Path, like: Setting) -> StoredFeatures | None:
     folder
         Holds `analysis.zarr`; where it does not, there is nothing.
     like
-        Slide, trunk and the tiles' size and resolution must be these, the precision too unless it is "auto"; the
-        tiles may overlap as they like.
+        Slide, its colours, trunk and the tiles' size and resolution must be these, the precision too unless it is
+        "auto"; the tiles may overlap as they like.
     """
     stored = []
     for header in sorted((folder / "analysis.zarr").glob("*/zarr.json")):
@@ -101,5 +101,6 @@ def find_stored(folder: Path, like: Setting) -> StoredFeatures | None:
 
 
 def _fits(found: Setting, like: Setting) -> bool:
-    same = (found.fingerprint, found.trunk_hash) == (like.fingerprint, like.trunk_hash)
+    names = ("fingerprint", "trunk_hash", "profile_id")
+    same = all(getattr(found, name) == getattr(like, name) for name in names)
     return same and found.grid.has_tiles_of(like.grid) and like.precision in ("auto", found.precision)

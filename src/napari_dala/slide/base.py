@@ -13,6 +13,7 @@ from math import floor
 from typing import TYPE_CHECKING, Literal, NoReturn
 
 from napari_dala.errors import SlideError
+from napari_dala.slide.profile import profile_in
 from napari_dala.slide.thumbnail import draw_thumbnail
 from napari_dala.validation import MPP_LIMITS, plausible_mpp
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from napari_dala.slide.profile import ColourProfile
+
 MppSource = Literal["file", "objective power", "given"]
 PLAUSIBLE_POWER = (1.0, 150.0)
 MOST_BYTES = 1_000_000_000  # that reading a picture, or one tile of a slide, may take
@@ -30,6 +33,7 @@ _MOST_COARSEST_PX = 1 << 35  # of the coarsest level, which a thumbnail reads wh
 _HASHED_WHOLE = 1 << 23  # bytes of a file; larger ones are hashed in samples
 _HASHED_ENDS = 1 << 16
 _SAMPLES, _SAMPLE_BYTES = 1024, 1 << 12
+PROFILE_IGNORED = "damaged or not RGB, ignored"
 _ONCE_BY_THEIR_FILE = ("mirax", "hamamatsu")  # vendors whose slides of many files had one of them hashed
 
 
@@ -74,6 +78,8 @@ class SlideFacts:
     bounds
         Left, top, width and height (px) of the slide's level 0 on the whole glass, where the file knows of more
         glass; coordinates begin at its corner, here as in QuPath.
+    icc
+        The ICC profile of its colours as the file holds it, or None.
     """
 
     levels: tuple[Level, ...]
@@ -83,6 +89,7 @@ class SlideFacts:
     background: tuple[int, int, int] = (255, 255, 255)
     identity: bytes | None = None
     bounds: tuple[int, int, int, int] | None = None
+    icc: bytes | None = None
 
 
 class Slide(ABC):
@@ -108,9 +115,16 @@ class Slide(ABC):
         Magnification of the objective where the file states a plausible one, or None.
     is_photograph
         True for a picture of one field (PNG, JPEG, array...): all of it counts as tissue.
+    own_profile
+        What brings the file's colours to sRGB; None where it has no profile, or one that changes no colour.
+    profile_problem
+        Why the file's profile is ignored, one line; mostly empty.
+    profile
+        By which pixels are brought to sRGB when they are read; `open_slide` sets it, to `own_profile` or None.
     """
 
     is_photograph = False
+    profile: ColourProfile | None = None
 
     def __init__(self, path: Path | None, facts: SlideFacts, mpp: float | tuple[float, float] | None = None) -> None:
         self.path = path
@@ -125,6 +139,7 @@ class Slide(ABC):
                 f"tissue on; at most {_MOST_COARSEST_PX // 10**9} gigapixels: save the slide as a pyramid"
             )
         power = facts.objective_power
+        self.own_profile, self.profile_problem = profile_in(facts.icc, self.name)
         self.objective_power = power if power is not None and _within(power, PLAUSIBLE_POWER) else None
         self._thumbnail: tuple[int, NDArray[np.uint8], NDArray[np.bool_]] | None = None
         self._same_file: Slide | None = None  # whose end would close the file
@@ -158,7 +173,6 @@ class Slide(ABC):
         other._same_file, other._resolution = self, (checked_mpp(mpp), "given")
         return other
 
-    @abstractmethod
     def read(self, x: int, y: int, width: int, height: int, level: int = 0) -> NDArray[np.uint8]:
         """Read a rectangle.
 
@@ -173,17 +187,29 @@ class Slide(ABC):
 
         Returns
         -------
-        (height, width, 3) uint8, the background colour where there is no slide.
+        (height, width, 3) uint8, the background colour where there is no slide; in sRGB where `profile` is set.
 
         Raises
         ------
         SlideError
             When these pixels cannot be decoded.
         """
+        pixels = self._read(x, y, width, height, level)
+        return pixels if self.profile is None else self.profile.to_srgb(pixels)
 
     def read_into(self, out: NDArray[np.uint8], x: int, y: int, level: int = 0) -> None:
         """Read a rectangle into an array (height, width, 3) uint8 of its size; see `read`."""
-        out[:] = self.read(x, y, out.shape[1], out.shape[0], level)
+        self._read_into(out, x, y, level)
+        if self.profile is not None:
+            out[:] = self.profile.to_srgb(out)
+
+    @abstractmethod
+    def _read(self, x: int, y: int, width: int, height: int, level: int) -> NDArray[np.uint8]:
+        """See `read`; colours are as the file stores them."""
+
+    def _read_into(self, out: NDArray[np.uint8], x: int, y: int, level: int) -> None:
+        """See `read_into`; colours are as the file stores them."""
+        out[:] = self._read(x, y, out.shape[1], out.shape[0], level)
 
     def corner(self, x: int, y: int, level: int) -> tuple[float, float]:
         """Return where on `level`, in its pixels, a `read` at the level-0 pixel (x, y) begins.
@@ -235,6 +261,21 @@ class Slide(ABC):
         return _ends_hashed(self.path) if self.path is not None and by_file else self.fingerprint
 
     @property
+    def profile_id(self) -> str:
+        """What tells how colours are read: 12 hexadecimal digits of the profile, empty where they are as stored."""
+        return self.profile.digest if self.profile else ""
+
+    @property
+    def pixels_id(self) -> str:
+        """What identifies its pixels as they are read: by another profile, or none, the same slide has others."""
+        return pixels_id(self.fingerprint, self.profile_id)
+
+    @property
+    def uses_profile(self) -> bool:
+        """False where the file has a profile that changes colours and it is not applied."""
+        return self.profile is self.own_profile
+
+    @property
     def properties(self) -> dict[str, object]:
         """What may be shown of a slide: never a patient's name, a label or a date."""
         return {
@@ -252,7 +293,17 @@ class Slide(ABC):
             "photograph": self.is_photograph,
             "fingerprint": self.fingerprint,
             **({"bounds": list(self.facts.bounds)} if self.facts.bounds else {}),
+            **({"icc_profile": self._use_of_profile} if self.facts.icc else {}),
         }
+
+    @property
+    def _use_of_profile(self) -> str:
+        """What became of the file's profile."""
+        if self.profile_problem:
+            return PROFILE_IGNORED
+        if self.own_profile is None:
+            return "sRGB"
+        return f"{self.own_profile.digest} {'applied' if self.profile else 'not applied'}"
 
     def level_for(self, downsample: float) -> int:
         """Return the coarsest level that is at least as fine as `downsample` level-0 pixels per pixel."""
@@ -274,6 +325,11 @@ class Slide(ABC):
         if self._thumbnail is None or self._thumbnail[0] != max_side:
             self._thumbnail = (max_side, *draw_thumbnail(self, max_side))
         return self._thumbnail
+
+
+def pixels_id(fingerprint: str, profile_id: str) -> str:
+    """Return what identifies a slide's pixels as they are read, by `Slide.fingerprint` and `Slide.profile_id`."""
+    return f"{fingerprint}-{profile_id}" if profile_id else fingerprint
 
 
 def checked_mpp(mpp: float | tuple[float, float]) -> tuple[float, float]:

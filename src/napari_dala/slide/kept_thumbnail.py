@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 SIDE_PX = 192
 
 
-def kept_thumbnail(fingerprint: str) -> Path | None:
-    """Return a slide's small picture (PNG, longer side `SIDE_PX`); None where it was never drawn."""
-    path = _path(fingerprint)
+def kept_thumbnail(pixels_id: str) -> Path | None:
+    """Return a slide's small picture (PNG, longer side `SIDE_PX`) by `Slide.pixels_id`; None where there is none."""
+    path = _path(pixels_id)
     return path if path.is_file() else None
 
 
@@ -31,7 +31,7 @@ def keep_thumbnail(slide: Slide) -> Path:
     OSError
         When it cannot be written.
     """
-    path = _path(slide.fingerprint)
+    path = _path(slide.pixels_id)
     if not path.is_file():
         picture = Image.fromarray(slide.thumbnail(SIDE_PX))
         with replacing(path) as temporary:
@@ -39,5 +39,5 @@ def keep_thumbnail(slide: Slide) -> Path:
     return path
 
 
-def _path(fingerprint: str) -> Path:
-    return cache_folder() / "thumbnails" / f"{fingerprint}.png"
+def _path(pixels_id: str) -> Path:
+    return cache_folder() / "thumbnails" / f"{pixels_id}.png"

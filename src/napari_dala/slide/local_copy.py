@@ -45,7 +45,11 @@ class _Parts(NamedTuple):
 
 
 def open_local_copy(
-    path: Path, *, mpp: float | tuple[float, float] | None = None, told: Callable[[int, int], None] | None = None
+    path: Path,
+    *,
+    mpp: float | tuple[float, float] | None = None,
+    icc_profile: bool = True,
+    told: Callable[[int, int], None] | None = None,
 ) -> Slide:
     """Open a slide from a copy in the cache, which is made where there is none; it is known as the original.
 
@@ -66,7 +70,7 @@ def open_local_copy(
     """
     path = ome_zarr_root(path) or path
     if url_of(path) or not path.exists() or (parts := _parts(path)) is None:
-        return open_slide(path, mpp=mpp)
+        return open_slide(path, mpp=mpp, icc_profile=icc_profile)
     try:
         copy = _copied(path, parts, told)
         release = None if copy is None else _used(copy)
@@ -74,13 +78,13 @@ def open_local_copy(
         _log.warning("%s: read where it is, for it cannot be copied: %s", path.name, error.strerror or error)
         copy = release = None
     if copy is None or release is None:
-        return open_slide(path, mpp=mpp)
+        return open_slide(path, mpp=mpp, icc_profile=icc_profile)
     try:
-        slide = open_slide(copy if parts.opens == "." else copy / parts.opens, mpp=mpp)
+        slide = open_slide(copy if parts.opens == "." else copy / parts.opens, mpp=mpp, icc_profile=icc_profile)
         assert slide.fingerprint  # of the copy, which is near
     except SlideError:
         release()
-        return open_slide(path, mpp=mpp)  # which says the same of the file that the user knows
+        return open_slide(path, mpp=mpp, icc_profile=icc_profile)  # which says the same of the file that the user knows
     slide.path = path
     weakref.finalize(slide, release)
     return slide

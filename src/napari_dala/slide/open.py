@@ -32,7 +32,10 @@ _UNKNOWN = "not a slide in a known format, or cut short; copy the file again"
 
 
 def open_slide(
-    path_or_array: str | Path | NDArray[np.uint8], *, mpp: float | tuple[float, float] | None = None
+    path_or_array: str | Path | NDArray[np.uint8],
+    *,
+    mpp: float | tuple[float, float] | None = None,
+    icc_profile: bool = True,
 ) -> Slide:
     """Open a slide, a photograph or an array.
 
@@ -43,6 +46,8 @@ def open_slide(
         (h, w, 3) uint8 array.
     mpp
         Micrometres per level-0 pixel, one number or (x, y); wins over what the file says.
+    icc_profile
+        Bring colours to sRGB by the file's ICC profile, where it has one that changes them.
 
     Returns
     -------
@@ -67,9 +72,11 @@ def open_slide(
         return ImageSlide(path_or_array, mpp=mpp)
     path = Path(path_or_array)
     try:
-        return _open_file(path, mpp)
+        slide = _open_file(path, mpp)
     except OSError as error:
         raise SlideError(f"{path.name}: cannot be read: {error.strerror or error}") from error
+    slide.profile = slide.own_profile if icc_profile else None
+    return slide
 
 
 def is_slide_folder(path: Path) -> bool:

@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def read_rgb(path: Path) -> NDArray[np.uint8]:
+def read_rgb(path: Path, *, icc_profile: bool = True) -> NDArray[np.uint8]:
     """Return all pixels of a picture or a small slide, (h, w, 3) uint8 RGB, as `open_slide` gives them.
 
     Whatever the file's colours are (grey, palette, CMYK, YCbCr, Lab, min-is-white, transparency over white), and the
-    right way up (TIFF's and EXIF's orientation); of 16-bit RGB the upper 8 bits.
+    right way up (TIFF's and EXIF's orientation); of 16-bit RGB the upper 8 bits. They are in sRGB by
+    the file's ICC profile, unless `icc_profile` is False.
 
     Raises
     ------
@@ -26,6 +27,6 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
         When it cannot be read, is too large to be held in memory, or its pixels are no colours: 12- or 16-bit grey,
         float, stacks. One line that names the file.
     """
-    with open_slide(path) as slide:
+    with open_slide(path, icc_profile=icc_profile) as slide:
         check_size(f"{path.name}: a picture", slide.dimensions, 3)
         return slide.read(0, 0, *slide.dimensions)

@@ -53,7 +53,7 @@ def pyramid(slide: Slide, on_ready: Callable[[], None] | None = None) -> list[La
     levels = []
     for index, level in enumerate(slide.levels):
         shape, chunks = (level.height, level.width, 3), (level.tile[1], level.tile[0], 3)
-        levels.append(LazyLevel(shape, chunks, f"{slide.fingerprint}-{index}", _reader_of(slide, index)))
+        levels.append(LazyLevel(shape, chunks, f"{slide.pixels_id}-{index}", _reader_of(slide, index)))
     sizes = _missing_sizes(slide)
     if not sizes:
         return levels
@@ -62,7 +62,7 @@ def pyramid(slide: Slide, on_ready: Callable[[], None] | None = None) -> list[La
     if not ready and on_ready:
         threading.Thread(target=_build, args=(slide, stored, on_ready), daemon=True, name="dala-pyramid").start()
     for index, (array, (width, height)) in enumerate(zip(stored, sizes, strict=True)):
-        name = f"{slide.fingerprint}-coarse-{index}-{ready}"
+        name = f"{slide.pixels_id}-coarse-{index}-{ready}"
         levels.append(LazyLevel((height, width, 3), (_CHUNK, _CHUNK, 3), name, _reader_in(array)))
     return levels
 
@@ -213,7 +213,7 @@ def _stored_levels(slide: Slide, sizes: list[tuple[int, int]]) -> list[zarr.Arra
     """Open, or create empty, the cached levels of a slide."""
     import zarr  # a tenth of a second, which a slide that lacks no level need not wait
 
-    root = zarr.open_group(cache_folder() / "pyramids" / f"{slide.fingerprint}.zarr", mode="a")
+    root = zarr.open_group(cache_folder() / "pyramids" / f"{slide.pixels_id}.zarr", mode="a")
     return [
         root.require_array(
             str(index),

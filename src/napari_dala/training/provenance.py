@@ -68,6 +68,7 @@ def model_card(
         "patients_are": "the first 16 hex digits of the SHA-256 of a patient's name in the data set",
         "patients_known": dataset.patients_known,
         "split_notes": list(split.notes),
+        "icc_profiles": "applied" if all(image.icc_profile for image in dataset.images) else "not applied",
         "um_per_px": sorted({image.mpp for image in dataset.images if image.mpp is not None}),
         "settings": settings.model_dump(mode="json"),
         "seed": settings.seed,

@@ -272,4 +272,5 @@ def _predictor(model: str, bundle_hash: str, device: str, precision: str) -> Pre
 
 
 def _opened(job: SlideJob) -> AbstractContextManager[Slide]:
-    return open_slide(job.path, mpp=job.settings.request.mpp)
+    asked = job.settings.request
+    return open_slide(job.path, mpp=asked.mpp, icc_profile=asked.icc_profile)

@@ -213,9 +213,10 @@ class _Chosen:
 
     def square(self, index: int) -> NDArray[np.uint8]:
         """Return a photograph's square as a tile (px, px, 3)."""
-        image = read_photograph(self.dataset.images[index].path)
+        labelled = self.dataset.images[index]
+        image = read_photograph(labelled.path, icc_profile=labelled.icc_profile)
         height, width = image.shape[-2:]
-        side = round(self.squares.side(self.dataset.images[index], width, height))
+        side = round(self.squares.side(labelled, width, height))
         rows, columns = min(side, height), min(side, width)
         top, left = (height - rows) // 2, (width - columns) // 2
         tile = for_evaluation(image[..., top : top + rows, left : left + columns], side, self.squares.tile_px)[0]

@@ -18,7 +18,7 @@ from superqt.utils import create_worker, signals_blocked
 from napari_dala.errors import DalaError
 from napari_dala.model.card_page import card_in_short
 from napari_dala.plugin.analyze.extent import SHAPE, VIEW, WHOLE, region_of
-from napari_dala.plugin.analyze.offer import offer_text
+from napari_dala.plugin.analyze.offer import offer_of
 from napari_dala.plugin.analyze.resolution_row import ASK_MPP, ResolutionRow, keep_resolution
 from napari_dala.plugin.analyze.result_panel import ResultPanel
 from napari_dala.plugin.analyze.run import (
@@ -35,7 +35,6 @@ from napari_dala.plugin.parts.notes import RUN_STYLE, Bar, Note
 from napari_dala.plugin.parts.scrolling import keep_place, same_place, scrolling_layout
 from napari_dala.plugin.viewer.plain_text import PlainLabel, TwoLines
 from napari_dala.plugin.warm_child import warm_child
-from napari_dala.results.by_model import ModelResults, last_results, results_by
 from napari_dala.results.loaded import LoadedAnalysis, load, make_ready
 from napari_dala.results.opening import STORE_FILE
 from napari_dala.words import sentence
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
 
     from napari_dala.model.catalog import ModelEntry
     from napari_dala.plugin.viewer.result_layers import ResultLayers
+    from napari_dala.results.by_model import ModelResults
     from napari_dala.results.progress import Progress
     from napari_dala.results.request import AnalysisRequest
 
@@ -351,8 +351,8 @@ class AnalyzeWidget(Dock):
         self._found, results, text = None, self._session.results, ""
         if slide is not None and slide.mpp is not None and entry is not None and not self._runs_here:
             path = analyses_folder(slide) / STORE_FILE
-            self._found = results_by(entry, path, slide.mpp) or last_results(path, slide.mpp, self.model_box.entries)
-            text = offer_text(entry, slide.mpp, results.analysis.mpp if results else None, self._found)
+            shown = results.analysis.mpp if results else None
+            self._found, text = offer_of(entry, slide, path, shown, self.model_box.entries)
         self.offer.say(text)
         offered = self._found is not None and results is None
         self._below_run.setCurrentIndex(int(bool(text) and not (tells and results is None)))

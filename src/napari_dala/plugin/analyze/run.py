@@ -304,7 +304,7 @@ def request_for(slide: Slide, model: Path | str, region: Sequence[Polygon] | Non
     adopt_old_folder(slide, workspace)
     with suppress(DalaError):  # the list of slides knows it from now on
         remember_slide(slide, workspace)
-    return asked_of(slide.fingerprint, path, given_mpp(slide), model, region)
+    return asked_of(slide.fingerprint, path, given_mpp(slide), model, region, icc_profile=slide.uses_profile)
 
 
 def asked_of(
@@ -313,6 +313,8 @@ def asked_of(
     mpp: tuple[float, float] | None,
     model: Path | str,
     region: Sequence[Polygon] | None = None,
+    *,
+    icc_profile: bool,
 ) -> AnalysisRequest:
     """Return what is asked of the child of a slide that need not be open; see `request_for`.
 
@@ -322,6 +324,8 @@ def asked_of(
         The slide's file.
     mpp
         Micrometres per level-0 pixel (x, y) that the user gave, or None.
+    icc_profile
+        See `open_slide`: as the window shows the slide.
     """
     preferences = load_preferences()
     return AnalysisRequest.of(
@@ -331,6 +335,7 @@ def asked_of(
         out=slide_folder(fingerprint, preferences.workspace) / "analyses",
         annotations=annotations_path(fingerprint, preferences.workspace),
         region=region,
+        icc_profile=icc_profile,
         device=preferences.device,
         precision=preferences.precision,
         threads=preferences.threads,
@@ -341,7 +346,8 @@ def asked_of(
 def look_for(slide: Slide, path: Path, model: Path | str) -> AnalysisRequest:
     """Return what is asked of the child before Run is pressed: to find the tissue of the slide in hand."""
     local_copy = load_preferences().local_copies
-    return AnalysisRequest.of(slide=path, mpp=given_mpp(slide), model=str(model), local_copy=local_copy)
+    how = {"local_copy": local_copy, "icc_profile": slide.uses_profile}
+    return AnalysisRequest.of(slide=path, mpp=given_mpp(slide), model=str(model), **how)
 
 
 def given_mpp(slide: Slide) -> tuple[float, float] | None:

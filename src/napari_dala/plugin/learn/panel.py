@@ -260,8 +260,15 @@ def _examples(one: AnnotatedSlide, current: Slide, workspace: Path) -> SlideExam
     path = file_of(current, workspace) if one.fingerprint == current.fingerprint else one.path
     if path is None:
         raise DalaError(one.problem or f"{one.name}: its file is gone")
-    values = {"slide": path, "annotations": one.annotations, "analysis": one.analysis, "mpp": one.given_mpp}
-    return checked(SlideExamples, DalaError, **values)
+    return checked(
+        SlideExamples,
+        DalaError,
+        slide=path,
+        annotations=one.annotations,
+        analysis=one.analysis,
+        mpp=one.given_mpp,
+        icc_profile=one.icc_profile,
+    )
 
 
 def _abandon(learning: Learning) -> None:

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QListWidget, QListWidgetItem, QSizePolicy
 from superqt.utils import create_worker, signals_blocked
 
 from napari_dala.annotations.slides import annotated_slides
+from napari_dala.plugin.preferences import load_preferences
 from napari_dala.plugin.viewer.plain_text import plain_tip
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ class SlideList(QListWidget):
         """List the open slide, whether it has annotations or not, and, once they were read, the workspace's others."""
         self.show_current(current)
         self._asked += 1
-        create_worker(_read, workspace, self._asked, _connect={"returned": self._on_read})
+        asked = workspace, load_preferences().icc_profile, self._asked
+        create_worker(_read, *asked, _connect={"returned": self._on_read})
 
     def show_current(self, current: AnnotatedSlide | None) -> None:
         """Take what is drawn on the open slide now."""
@@ -112,6 +114,7 @@ class SlideList(QListWidget):
         self._ticks.tick(slide.fingerprint, item.checkState() == Qt.CheckState.Checked)
 
 
-def _read(workspace: Path, asked: int) -> tuple[int, list[_Row]]:
+def _read(workspace: Path, icc_profile: bool, asked: int) -> tuple[int, list[_Row]]:
     """Read what was drawn on every slide of a workspace; as many files as there are slides, so in a thread."""
-    return asked, [_Row(slide, slide.regions, slide.problem) for slide in annotated_slides(workspace)]
+    slides = annotated_slides(workspace, icc_profile=icc_profile)
+    return asked, [_Row(slide, slide.regions, slide.problem) for slide in slides]

@@ -75,7 +75,8 @@ class ListChoice(QWidget):
             store = self._analysis.store
             mine = (store.bundle_hash, store.setting.key)
             models = list_models(load_preferences().workspace)
-            self._others = [one for one in results_in(store.path, models) if (one.bundle_hash, one.setting) != mine]
+            found = results_in(store.path, store.setting.profile_id, models)
+            self._others = [one for one in found if (one.bundle_hash, one.setting) != mine]
             with signals_blocked(self.other_box):
                 self.other_box.clear()
                 self.other_box.addItems([one.card.name for one in self._others])

@@ -135,7 +135,7 @@ class AnalysisQueue(QObject):
             return
         assert slide.path is not None
         try:
-            asked = asked_of(slide.fingerprint, slide.path, slide.given_mpp, self._model)
+            asked = asked_of(slide.fingerprint, slide.path, slide.given_mpp, self._model, icc_profile=slide.icc_profile)
         except DalaError as error:
             self._on_unfit(error)
         else:

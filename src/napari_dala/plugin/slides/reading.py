@@ -13,10 +13,9 @@ from superqt.utils import create_worker
 from napari_dala.annotations.adding import add_slides, added_text
 from napari_dala.annotations.adoption import adopt_old_folder
 from napari_dala.annotations.slide_table import SlideRow, slide_row
-from napari_dala.annotations.slides import listed_slides, remember_slide, slide_in
+from napari_dala.annotations.slides import listed_slides, open_known, remember_slide, slide_in
 from napari_dala.errors import DalaError
 from napari_dala.plugin.preferences import load_preferences
-from napari_dala.slide import open_slide
 from napari_dala.slide.kept_thumbnail import keep_thumbnail, kept_thumbnail
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from napari_dala.annotations.adding import Added
     from napari_dala.annotations.slides import AnnotatedSlide
     from napari_dala.model.catalog import ModelEntry
+    from napari_dala.plugin.preferences import Preferences
     from napari_dala.slide import Slide
 
 
@@ -57,11 +57,11 @@ class SlideReader(QObject):
         self._entry = entry
         if self._whole is not None:
             self._whole.quit()
-        self._whole = self._work(_rows, load_preferences().workspace, entry)
+        self._whole = self._work(_rows, load_preferences(), entry)
 
     def read(self, fingerprint: str) -> None:
         """Read one slide's row anew."""
-        self._work(_row, fingerprint, load_preferences().workspace, self._entry)
+        self._work(_row, fingerprint, load_preferences(), self._entry)
 
     def add(self, paths: Sequence[Path], only: Collection[str] | None = None) -> None:
         """Add files, and the slides below folders, to the list; or find only these slides again."""
@@ -76,7 +76,7 @@ class SlideReader(QObject):
         self._work(
             _added,
             [*paths],
-            load_preferences().workspace,
+            load_preferences(),
             self._entry,
             only,
             yielded=count,
@@ -131,37 +131,49 @@ class SlideReader(QObject):
         self.failed.emit(str(error))
 
 
-def _rows(workspace: Path, entry: ModelEntry | None) -> Iterator[SlideRow | set[str]]:
+def _rows(preferences: Preferences, entry: ModelEntry | None) -> Iterator[SlideRow | set[str]]:
     """Give the rows of all slides in the list, then once more those whose pictures had to be drawn."""
-    slides = listed_slides(workspace)
+    slides = listed_slides(preferences.workspace, icc_profile=preferences.icc_profile)
     rows = []
     for slide in slides:
-        rows.append(slide_row(slide, entry))
+        rows.append(slide_row(_with_profile(slide), entry))
         yield rows[-1]
     yield {slide.fingerprint for slide in slides}
     for row in rows:
-        if row.slide.path is not None and kept_thumbnail(row.slide.fingerprint) is None and _draw(row.slide.path):
+        if row.slide.path is not None and kept_thumbnail(row.slide.pixels_id) is None and _draw(row.slide):
             yield row
 
 
-def _draw(path: Path) -> bool:
+def _with_profile(slide: AnnotatedSlide) -> AnnotatedSlide:
+    """Return a slide of which it is known what ICC profile it has: notes of before do not say so."""
+    if slide.note is None or slide.note.own_profile_id is not None or slide.path is None:
+        return slide
+    try:
+        with open_known(slide) as opened:
+            remember_slide(opened, slide.workspace)
+    except (DalaError, OSError):
+        return slide
+    return slide_in(slide.fingerprint, slide.workspace, icc_profile=slide.icc_profile)
+
+
+def _draw(slide: AnnotatedSlide) -> bool:
     """Draw a slide's picture; False where it cannot be."""
     try:
-        with open_slide(path) as slide:
-            keep_thumbnail(slide)
+        with open_known(slide) as opened:
+            keep_thumbnail(opened)
     except (DalaError, OSError):
         return False
     return True
 
 
-def _row(fingerprint: str, workspace: Path, entry: ModelEntry | None) -> Iterator[SlideRow]:
-    yield slide_row(slide_in(fingerprint, workspace), entry)
+def _row(fingerprint: str, preferences: Preferences, entry: ModelEntry | None) -> Iterator[SlideRow]:
+    yield slide_row(slide_in(fingerprint, preferences.workspace, icc_profile=preferences.icc_profile), entry)
 
 
 def _added(
-    paths: Sequence[Path], workspace: Path, entry: ModelEntry | None, only: Collection[str] | None
+    paths: Sequence[Path], preferences: Preferences, entry: ModelEntry | None, only: Collection[str] | None
 ) -> Iterator[Added | SlideRow]:
-    for one in add_slides(paths, workspace, only=only):
+    for one in add_slides(paths, preferences.workspace, only=only, icc_profile=preferences.icc_profile):
         yield one
         if one.slide is not None:
             yield slide_row(one.slide, entry)
@@ -172,7 +184,7 @@ def _noted(slide: Slide, workspace: Path, entry: ModelEntry | None) -> Iterator[
     remember_slide(slide, workspace)
     with suppress(OSError):
         keep_thumbnail(slide)
-    yield slide_row(slide_in(slide.fingerprint, workspace), entry)
+    yield slide_row(slide_in(slide.fingerprint, workspace, icc_profile=slide.uses_profile), entry)
 
 
 def _written(
@@ -180,4 +192,4 @@ def _written(
 ) -> Iterator[SlideRow]:
     with _writing:
         call(slide, *said)
-        yield slide_row(slide_in(slide.fingerprint, slide.workspace), entry)
+        yield slide_row(slide_in(slide.fingerprint, slide.workspace, icc_profile=slide.icc_profile), entry)

@@ -139,7 +139,7 @@ class SlideModel(QAbstractTableModel):
             case _Role.CheckStateRole if is_name:
                 return Qt.CheckState.Checked if row.slide.fingerprint in self._ticks else Qt.CheckState.Unchecked
             case _Role.DecorationRole if is_name:
-                return self._picture(row.slide.fingerprint)
+                return self._picture(row.slide.pixels_id)
             case _Role.ToolTipRole:
                 said = "\n".join(part for part in (self.text(row, index.column()), row.about) if part)
                 return plain_tip(said) if said else None
@@ -166,10 +166,10 @@ class SlideModel(QAbstractTableModel):
             return said
         return self.columns[column].shown(row)
 
-    def _picture(self, fingerprint: str) -> QIcon | None:
-        if fingerprint not in self._pictures and (path := kept_thumbnail(fingerprint)):
-            self._pictures[fingerprint] = QIcon(QPixmap(str(path)))
-        return self._pictures.get(fingerprint)
+    def _picture(self, pixels_id: str) -> QIcon | None:
+        if pixels_id not in self._pictures and (path := kept_thumbnail(pixels_id)):
+            self._pictures[pixels_id] = QIcon(QPixmap(str(path)))
+        return self._pictures.get(pixels_id)
 
 
 class SlideOrder(QSortFilterProxyModel):

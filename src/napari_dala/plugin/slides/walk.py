@@ -12,11 +12,11 @@ from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 from superqt.utils import create_worker
 
 from napari_dala.annotations.slide_table import results_on
-from napari_dala.annotations.slides import open_known, remember_slide
+from napari_dala.annotations.slides import annotated_slide, open_known, remember_slide
 from napari_dala.errors import DalaError
 from napari_dala.plugin.annotate.drawing import drawing_of
 from napari_dala.plugin.reader import slide_layer
-from napari_dala.plugin.viewer.slide_layers import bring_into_view
+from napari_dala.plugin.viewer.slide_layers import bring_into_view, slide_of
 from napari_dala.results.loaded import LoadedAnalysis, load
 
 if TYPE_CHECKING:
@@ -103,7 +103,8 @@ class Walk(QObject):
         overlays = None if layer is None else self._session.overlays_of(layer)
         is_taken = any(run.layer is layer for run in self._session.runs) or (overlays and overlays.preview)
         if layer is not None and not is_taken:
-            create_worker(_results, slide, entry, _connect={"returned": lambda found: self._lay(layer, found)})
+            shown = annotated_slide(slide_of(layer), folder=slide.workspace)
+            create_worker(_results, shown, entry, _connect={"returned": lambda found: self._lay(layer, found)})
 
     def give_mpp(self, fingerprint: str, mpp: float) -> None:
         """Give a slide that is open its um per pixel in the window, too."""
@@ -187,6 +188,7 @@ def _read(known: AnnotatedSlide, entry: ModelEntry | None) -> tuple[Slide, Loade
     slide = open_known(known)
     with suppress(DalaError):  # where the workspace cannot be written, the slide can be looked at all the same
         remember_slide(slide, known.workspace)
+    known = annotated_slide(slide, folder=known.workspace)  # whose colours are those of the window
     return slide, _results(known, entry)
 
 

@@ -15,8 +15,10 @@ from shapely import Polygon
 from napari_dala.annotations.document import ellipse_polygon
 from napari_dala.errors import SlideError
 from napari_dala.files import replacing
+from napari_dala.plugin.preferences import load_preferences
 from napari_dala.slide import open_slide
 from napari_dala.slide.backends.tifffile import write_pixels
+from napari_dala.slide.pyramid import pyramid
 from napari_dala.workspace import slide_folder
 
 if TYPE_CHECKING:
@@ -71,6 +73,8 @@ def slide_of(layer: Image) -> Slide:
     slide: Slide | None = layer.metadata.get("dala_slide")
     if slide is None:
         slide = layer.metadata["dala_slide"] = _from_file(layer) or _from_pixels(layer)
+        if slide.profile is not None:  # which other readers pass over: what is shown is what is analysed
+            layer.data = pyramid(slide) if layer.multiscale else slide.read(0, 0, *slide.dimensions)
     if slide.mpp is None and layer.metadata.get(_NO_SCALE) != tuple(layer.scale):
         mpp = _mpp_of(layer)
         if mpp is not None:
@@ -237,7 +241,7 @@ def _from_file(layer: Image) -> Slide | None:
         return None
     height, width = _level_0(layer).shape[:2]
     try:
-        slide = open_slide(layer.source.path)
+        slide = open_slide(layer.source.path, icc_profile=load_preferences().icc_profile)
     except SlideError:
         return None
     if slide.dimensions == (width, height):

@@ -224,6 +224,7 @@ def _slide(analysis: Analysis, properties: Mapping[str, Any]) -> dict[str, Any]:
         "Size": f"{analysis.grid.slide_size[0]} × {analysis.grid.slide_size[1]} px, "
         f"{analysis.grid.slide_size[0] * mpp_x / 1000:.2f} × {analysis.grid.slide_size[1] * mpp_y / 1000:.2f} mm",
         "Resolution": f"{mpp_x:.4g} × {mpp_y:.4g} µm/px ({properties.get('mpp_source')})",
+        "Colour profile (ICC)": properties.get("icc_profile"),
         "Objective": properties.get("objective_power"),
         "Levels": len(properties.get("levels") or ()),
         "Vendor": properties.get("vendor"),

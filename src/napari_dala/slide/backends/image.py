@@ -31,15 +31,19 @@ class ImageSlide(Slide):
     is_photograph = True
 
     def __init__(
-        self, pixels: NDArray[np.uint8], path: Path | None = None, mpp: float | tuple[float, float] | None = None
+        self,
+        pixels: NDArray[np.uint8],
+        path: Path | None = None,
+        mpp: float | tuple[float, float] | None = None,
+        icc: bytes | None = None,
     ) -> None:
         self._pixels = _rgb(np.asarray(pixels), path.name if path else "array")
         height, width = self._pixels.shape[:2]
         identity = None if path else _digest(self._pixels)
-        facts = SlideFacts((Level(width, height, 1.0, (512, 512)),), vendor="image", identity=identity)
+        facts = SlideFacts((Level(width, height, 1.0, (512, 512)),), vendor="image", identity=identity, icc=icc)
         super().__init__(path, facts, mpp)
 
-    def read(self, x: int, y: int, width: int, height: int, level: int = 0) -> NDArray[np.uint8]:
+    def _read(self, x: int, y: int, width: int, height: int, level: int) -> NDArray[np.uint8]:
         """See `Slide.read`."""
         return read_inside(
             lambda left, top, right, bottom: self._pixels[top:bottom, left:right],
@@ -65,12 +69,13 @@ def open_image(path: Path, mpp: float | tuple[float, float] | None = None) -> Im
             if picture.mode.startswith(("I", "F")):
                 raise SlideError(f"{path.name}: grey of {picture.mode} pixels; convert the picture to 8-bit RGB")
             picture.load()
+            icc = picture.info.get("icc_profile")
             pixels = upright(_in_bands(picture), picture.getexif().get(_EXIF_ORIENTATION, 1))
     except SlideError:
         raise
     except Exception as error:  # decoders raise what they like
         raise SlideError(f"{path.name}: not a picture that can be read, or damaged") from error
-    return ImageSlide(pixels, path, mpp)
+    return ImageSlide(pixels, path, mpp, icc)
 
 
 def _opened(path: Path) -> Image.Image:

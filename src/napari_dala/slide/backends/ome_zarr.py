@@ -123,7 +123,7 @@ class OmeZarrSlide(Slide):
             reason = str(error).partition("\n")[0]
             raise SlideError(f"{path.name}: not an OME-Zarr that can be read, or damaged: {reason}") from error
 
-    def read(self, x: int, y: int, width: int, height: int, level: int = 0) -> NDArray[np.uint8]:
+    def _read(self, x: int, y: int, width: int, height: int, level: int) -> NDArray[np.uint8]:
         """See `Slide.read`."""
         left, top = (int(edge) for edge in self.corner(x, y, level))
         problem: Exception | None = None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import openslide
+from PIL import ImageCms
 
 from napari_dala.errors import SlideError
 from napari_dala.slide.base import Level, Slide, SlideFacts, downsample_of
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+_DAMAGED_PROFILE = b"damaged"  # which OpenSlide's binding does not give, and which nobody takes for a profile
 _OF_MANY_FILES = (".dcm", ".mrxs", ".vms", ".vmu")
 
 
@@ -88,7 +90,7 @@ class OpenSlideSlide(Slide):
         left, top = self.facts.bounds[:2] if self.facts.bounds else (0, 0)
         return round((x + left) / down * theirs), round((y + top) / down * theirs)
 
-    def read(self, x: int, y: int, width: int, height: int, level: int = 0) -> NDArray[np.uint8]:
+    def _read(self, x: int, y: int, width: int, height: int, level: int) -> NDArray[np.uint8]:
         """See `Slide.read`."""
         start, down = self._start(x, y, level), self._downsamples[level]
         # A start beyond the glass is cut by OpenSlide to whole pixels of the level: only what lies on it is asked for.
@@ -159,7 +161,17 @@ def _facts(handle: openslide.OpenSlide, has_many_files: bool) -> SlideFacts:
         (int(colour[0:2], 16), int(colour[2:4], 16), int(colour[4:6], 16)),
         quickhash.encode() if quickhash and has_many_files else None,
         bounds,
+        _icc_of(handle),
     )
+
+
+def _icc_of(handle: openslide.OpenSlide) -> bytes | None:
+    """Return the slide's ICC profile, of DICOM that of its optical path; None where it has none."""
+    try:
+        profile = handle.color_profile
+    except (ImageCms.PyCMSError, OSError):
+        return _DAMAGED_PROFILE
+    return None if profile is None else profile.tobytes()
 
 
 def _bounds(number: Callable[[str], float | None], size: tuple[int, int]) -> tuple[int, int, int, int] | None:

@@ -91,7 +91,7 @@ class TiffSlide(Slide):
             self.jpeg_tiles = tuple(
                 tiles if isinstance(tiles, JpegTiles) and self._orientation == 1 else None for tiles in self._tiles
             )
-            self.read(self.dimensions[0] - 1, self.dimensions[1] - 1, 1, 1)  # an unknown compression fails here
+            self._read(self.dimensions[0] - 1, self.dimensions[1] - 1, 1, 1, 0)  # an unknown compression fails here
         except BaseException:
             self._file.close()
             raise
@@ -107,20 +107,26 @@ class TiffSlide(Slide):
             width, height = self._turned(level.size)
             levels.append(Level(width, height, downsample_of(pages[0].size, level.size), self._turned(tile)))
         mpp = _mpp(tiff, series)
-        vendor = "ome-tiff" if tiff.is_ome else "generic-tiff"
-        return SlideFacts(tuple(levels), mpp and self._turned(mpp), None, vendor, _BACKGROUND, _identity(tiff))
+        return SlideFacts(
+            tuple(levels),
+            mpp and self._turned(mpp),
+            vendor="ome-tiff" if tiff.is_ome else "generic-tiff",
+            background=_BACKGROUND,
+            identity=_identity(tiff),
+            icc=keyframe.iccprofile,
+        )
 
     def _turned(self, pair: tuple[_Number, _Number]) -> tuple[_Number, _Number]:
         """Return what is said of a page's x and y as it is of the upright picture's."""
         return pair[::-1] if is_turned(self._orientation) else pair
 
-    def read(self, x: int, y: int, width: int, height: int, level: int = 0) -> NDArray[np.uint8]:
+    def _read(self, x: int, y: int, width: int, height: int, level: int) -> NDArray[np.uint8]:
         """See `Slide.read`."""
         out = np.empty((height, width, 3), np.uint8)
-        self.read_into(out, x, y, level)
+        self._read_into(out, x, y, level)
         return out
 
-    def read_into(self, out: NDArray[np.uint8], x: int, y: int, level: int = 0) -> None:
+    def _read_into(self, out: NDArray[np.uint8], x: int, y: int, level: int) -> None:
         """See `Slide.read_into`."""
         tiles, at = self._tiles[level], self.levels[level]
         left, top = (int(edge) for edge in self.corner(x, y, level))

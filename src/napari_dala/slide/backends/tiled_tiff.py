@@ -50,7 +50,7 @@ class TiledTiffSlide(OpenSlideSlide):
         (wide, high), down = tiles.tile, self.levels[index].downsample
         box = (int(column) * wide, int(row) * high, wide, high)
         try:
-            theirs = super().read(round(box[0] * down), round(box[1] * down), wide, high, index)
+            theirs = super()._read(round(box[0] * down), round(box[1] * down), wide, high, index)
             ours = tiles.read(box, self.facts.background)
         except Exception:  # damaged, or a kind of JPEG that is not decoded here
             return None
@@ -60,19 +60,19 @@ class TiledTiffSlide(OpenSlideSlide):
         """See `Slide.corner`."""
         return super().corner(x, y, level) if self.jpeg_tiles[level] is None else Slide.corner(self, x, y, level)
 
-    def read(self, x: int, y: int, width: int, height: int, level: int = 0) -> NDArray[np.uint8]:
+    def _read(self, x: int, y: int, width: int, height: int, level: int) -> NDArray[np.uint8]:
         """See `Slide.read`."""
         if self.jpeg_tiles[level] is None:
-            return super().read(x, y, width, height, level)
+            return super()._read(x, y, width, height, level)
         out = np.empty((height, width, 3), np.uint8)
-        self.read_into(out, x, y, level)
+        self._read_into(out, x, y, level)
         return out
 
-    def read_into(self, out: NDArray[np.uint8], x: int, y: int, level: int = 0) -> None:
+    def _read_into(self, out: NDArray[np.uint8], x: int, y: int, level: int) -> None:
         """See `Slide.read_into`."""
         tiles = self.jpeg_tiles[level]
         if tiles is None:
-            return super().read_into(out, x, y, level)
+            return super()._read_into(out, x, y, level)
         left, top = self.corner(x, y, level)
         try:
             tiles.read_into(out, int(left), int(top), self.facts.background)

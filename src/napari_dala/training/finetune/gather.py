@@ -42,7 +42,7 @@ class Source:
 
     Attributes
     ----------
-    path, mpp
+    path, mpp, icc_profile
         As `open_slide` takes them.
     fingerprint
         Of the slide.
@@ -54,6 +54,7 @@ class Source:
 
     path: Path
     mpp: float | tuple[float, float] | None
+    icc_profile: bool
     fingerprint: str
     grid: TileGrid
     stored: StoredFeatures | None
@@ -93,7 +94,8 @@ class LabelledTiles:
         source = self.source_of(index)
         slide = self._open.get(source.fingerprint)
         if slide is None:
-            slide = self._open.setdefault(source.fingerprint, open_slide(source.path, mpp=source.mpp))
+            slide = open_slide(source.path, mpp=source.mpp, icc_profile=source.icc_profile)
+            slide = self._open.setdefault(source.fingerprint, slide)
         return read_tiles(slide, source.grid, int(self.examples.row[index]), int(self.examples.column[index]), 1, 1)
 
     def only(self, keep: NDArray[np.bool_], notes: Sequence[str] = ()) -> LabelledTiles:
@@ -140,7 +142,7 @@ def gather(
     sources: list[Source] = []
     documents: list[AnnotationDocument] = []
     for one in slides:
-        with open_slide(one.slide, mpp=one.mpp) as slide:
+        with open_slide(one.slide, mpp=one.mpp, icc_profile=one.icc_profile) as slide:
             document = read_annotations(one.annotations)
             if document.fingerprint not in ("", slide.fingerprint, slide.old_fingerprint):
                 raise AnnotationError(
@@ -149,10 +151,10 @@ def gather(
             if slide.fingerprint in {source.fingerprint for source in sources}:
                 raise AnnotationError(f"{slide.name}: this slide is given twice; give it once")
             grid = TileGrid.over(slide, card.tile_px, card.mpp, cell_px=card.cell_px)
-            like = Setting(slide.fingerprint, grid, trunk_hash, settings.precision)
+            like = Setting(slide.fingerprint, grid, trunk_hash, settings.precision, slide.profile_id)
             stored = find_stored(one.analysis, like) if one.analysis else None
             grid = stored.setting.grid if stored else grid
-            sources.append(Source(one.slide, one.mpp, slide.fingerprint, grid, stored))
+            sources.append(Source(one.slide, one.mpp, one.icc_profile, slide.fingerprint, grid, stored))
             documents.append(replace(document, fingerprint=slide.fingerprint))
     classes = classes_to_learn(card, documents)
     names = tuple(info.name for info in classes)

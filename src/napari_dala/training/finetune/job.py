@@ -98,6 +98,8 @@ class SlideExamples(BaseModel):
         Folder that holds an `analysis.zarr` of this slide, whose stored features spare reading pixels; None for none.
     mpp
         Micrometres per level-0 px, or (x, y), where the file is silent or wrong; 0.02 to 20.
+    icc_profile
+        Bring its colours to sRGB by its ICC profile, where it has one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -106,6 +108,7 @@ class SlideExamples(BaseModel):
     annotations: Path
     analysis: Path | None = None
     mpp: Mpp | tuple[Mpp, Mpp] | None = None
+    icc_profile: bool = True
 
 
 class FinetuneSettings(BaseModel):

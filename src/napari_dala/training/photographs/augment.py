@@ -21,7 +21,7 @@ Strength: TypeAlias = Literal["none", "stains", "mild", "strong"]
 _LEFT_OUT = 0.13  # of a square, along each axis
 
 
-def read_photograph(path: Path) -> Tensor:
+def read_photograph(path: Path, *, icc_profile: bool = True) -> Tensor:
     """Return an image file's pixels as analysis sees them (see `read_rgb`), (3, h, w) uint8.
 
     Raises
@@ -30,7 +30,7 @@ def read_photograph(path: Path) -> Tensor:
         If it cannot be read, or is no picture that analysis would take; one line.
     """
     try:
-        pixels = read_rgb(path)
+        pixels = read_rgb(path, icc_profile=icc_profile)
     except SlideError as error:
         raise DatasetError(f"{path}: {str(error).removeprefix(f'{path.name}: ')}") from None
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()

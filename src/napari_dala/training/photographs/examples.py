@@ -68,7 +68,8 @@ class Photographs:
         """Return a photograph's pixels; the first gigabyte of them is read once."""
         if index in self._read:
             return self._read[index]
-        pixels = read_photograph(self.dataset.images[index].path)
+        image = self.dataset.images[index]
+        pixels = read_photograph(image.path, icc_profile=image.icc_profile)
         if self._bytes + pixels.nbytes <= _REMEMBERED:
             self._read[index] = pixels
             self._bytes += pixels.nbytes

@@ -71,7 +71,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_dala.datasets.images import ImageDataset
+    from napari_dala.datasets.images import ImageDataset, LabelledImage
     from napari_dala.metrics.scores import ScoreTable
     from napari_dala.model.trunks.network import TrunkNetwork
     from napari_dala.results.model_check import Unit
@@ -323,7 +323,7 @@ def _measured(
     table = scored(dataset, split.test, probabilities, notes, n_boot=n_boot)
     check = _checked(dataset, split, found, name)
     check.save(out)
-    write_check_page(check, out, lambda place: _picture(dataset.images[split.test[place]].path))
+    write_check_page(check, out, lambda place: _picture(dataset.images[split.test[place]]))
     return table, scored_by_set(dataset, split.test, probabilities, n_boot=n_boot), check
 
 
@@ -366,8 +366,9 @@ def _checked(dataset: ImageDataset, split: Split, found: TileLogits, name: str) 
     )
 
 
-def _picture(path: Path) -> Image.Image:
-    return Image.fromarray(read_photograph(path).permute(1, 2, 0).numpy())
+def _picture(image: LabelledImage) -> Image.Image:
+    pixels = read_photograph(image.path, icc_profile=image.icc_profile)
+    return Image.fromarray(pixels.permute(1, 2, 0).numpy())
 
 
 def _is_first() -> bool:

@@ -103,7 +103,10 @@ def run_config(
     dataset: ImageDataset, split: Split, settings: TrainSettings, model: str, init: ModelBundle | None = None
 ) -> dict[str, Any]:
     """Return what is written into a run's config.json; see `fit.train` for the parameters."""
-    names = [f"{image.path.name} {image.label} {image.patient}" for image in dataset.images]
+    names = [
+        f"{image.path.name} {image.label} {image.patient}{'' if image.icc_profile else ' without its ICC profile'}"
+        for image in dataset.images
+    ]
     return {
         "model": model,
         "settings": settings.model_dump(mode="json"),

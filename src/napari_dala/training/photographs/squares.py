@@ -102,7 +102,7 @@ class FixedSquares(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, place: int) -> tuple[Tensor, int]:
         labelled = self.dataset.images[self.indices[place]]
-        image = read_photograph(labelled.path)
+        image = read_photograph(labelled.path, icc_profile=labelled.icc_profile)
         side = self.squares.side(labelled, image.shape[2], image.shape[1])
         return for_evaluation(image, side, self.squares.tile_px), labelled.label
 
