@@ -75,7 +75,8 @@ def wsinfer(slide: Path, folder: Path) -> tuple[int, float]:
     import torchvision
     import wsinfer_zoo.client
 
-    wsinfer_zoo.client.load_registry = lambda *_, **__: SimpleNamespace(models={})  # it asks the internet
+    registry: Any = wsinfer_zoo.client
+    registry.load_registry = lambda *_, **__: SimpleNamespace(models={})  # it asks the internet
     import wsinfer.cli.infer as cli
 
     network = torchvision.models.resnet50(weights=None, num_classes=2).eval()

@@ -34,7 +34,7 @@ from napari_dala.results.analysis import Analysis
 from napari_dala.results.model_check import ModelCheck
 from napari_dala.results.store import TileStatus
 from napari_dala.slide import open_slide
-from napari_dala.slide.base import _ends_hashed
+from napari_dala.slide.fingerprint import ends_hashed
 from napari_dala.slide.teaching.slide import teaching_slide
 from napari_dala.training.finetune.job import Epoch, Finished, Prepared, config_of, event_of
 
@@ -83,13 +83,13 @@ def before(unpacked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> B
     monkeypatch.setenv("DALA_WORKSPACE", str(root / "workspace"))
     slide = root / "drawn.tif"
     # With other libraries the same picture may fill other bytes.
-    monkeypatch.setattr("napari_dala.slide.base._ends_hashed", lambda path: FINGERPRINT)
+    monkeypatch.setattr("napari_dala.slide.base.ends_hashed", lambda path: FINGERPRINT)
     return Before(root / "workspace", slide)
 
 
 def test_a_file_is_known_by_the_fingerprint_of_before(tmp_path: Path) -> None:
     (tmp_path / "bytes").write_bytes(bytes(number % 251 for number in range(300_000)))
-    assert _ends_hashed(tmp_path / "bytes") == RECORDED["fingerprint of 300000 bytes"]
+    assert ends_hashed(tmp_path / "bytes") == RECORDED["fingerprint of 300000 bytes"]
 
 
 def as_then(card: ModelCard) -> dict[str, Any]:

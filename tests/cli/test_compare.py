@@ -1,30 +1,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import pytest
 from skimage.io import imsave
 
-from napari_dala.cli import main
-
 if TYPE_CHECKING:
     from pathlib import Path
 
 RECIPE = ("--tile", 32, "--epochs", 1, "--batch-size", 4, "--no-imagenet", "--accelerator", "cpu")
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    def dala(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["dala", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return int(ended.value.code or 0), *capsys.readouterr()
-
-    return dala
 
 
 @pytest.fixture(scope="module")

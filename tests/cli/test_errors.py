@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 import napari_dala.slide
-from napari_dala.cli import console, main
+from napari_dala.cli import console
 from napari_dala.errors import SlideError
 
 if TYPE_CHECKING:
@@ -36,13 +36,7 @@ def _signals() -> Iterator[None]:
 
 
 @pytest.fixture
-def dala(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["dala", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return int(ended.value.code or 0), *capsys.readouterr()
-
+def dala(run: Any) -> Any:
     return run
 
 

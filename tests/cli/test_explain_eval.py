@@ -2,14 +2,12 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from skimage.io import imsave
 
-from napari_dala.cli import main
 from napari_dala.evaluation.explanations import photographs as explain_photographs
 from napari_dala.evaluation.explanations.maps import THRESHOLDS
 from napari_dala.model.bundle import untrained
@@ -19,17 +17,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 METHODS = ["Grad-CAM", *THRESHOLDS, "Grad-CAM++", "EigenCAM", "random"]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    def dala(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["dala", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return int(ended.value.code or 0), *capsys.readouterr()
-
-    return dala
 
 
 @pytest.fixture(scope="module")

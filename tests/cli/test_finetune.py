@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from napari_dala.annotations.files import read_annotations, save_for
-from napari_dala.cli import main
 from napari_dala.jobs.job import PROGRAMS, Job
 from napari_dala.slide import open_slide
 
@@ -17,17 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import Lesson
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    def dala(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["dala", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return int(ended.value.code or 0), *capsys.readouterr()
-
-    return dala
 
 
 def test_finetune_prints_epochs_and_figures_and_ends_once(run, lesson: Lesson, tmp_path: Path) -> None:

@@ -3,37 +3,21 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import tifffile
 
-from napari_dala.cli import main
 from napari_dala.results.analysis import Analysis
 from napari_dala.slide import open_slide
 from napari_dala.slide.profile import ColourProfile
 from tests.icc import SWAPPED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 DIGEST = ColourProfile(SWAPPED).digest
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Run `dala` here; exit code, standard output, standard error."""
-
-    def dala(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["dala", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return int(ended.value.code or 0), *capsys.readouterr()
-
-    return dala
 
 
 @pytest.fixture

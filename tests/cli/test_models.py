@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from torchvision.models import resnet18, resnet50
 
-from napari_dala.cli import main
 from napari_dala.model.bundle import load_bundle
 from napari_dala.model.card import TRUNK_ONLY_WARNING, read_card
 from napari_dala.model.fetch import PUBLISHED, PublishedWeights
@@ -25,17 +23,6 @@ if TYPE_CHECKING:
     from tests.conftest import Lesson
 
     Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def dala(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["dala", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return int(ended.value.code or 0), *capsys.readouterr()
-
-    return dala
 
 
 @pytest.fixture(scope="module")

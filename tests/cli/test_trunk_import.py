@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,25 +12,10 @@ from safetensors.torch import save_file
 from skimage.data import immunohistochemistry
 from skimage.io import imsave
 
-from napari_dala.cli import main
-
 if TYPE_CHECKING:
     from pathlib import Path
 
 TRUNK = "timm/vit_tiny_patch16_224"
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Run `dala` here; exit code, standard output, standard error."""
-
-    def dala(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["dala", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return int(ended.value.code or 0), *capsys.readouterr()
-
-    return dala
 
 
 @pytest.fixture(scope="module")

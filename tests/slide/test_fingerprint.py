@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from napari_dala.slide import open_slide
-from napari_dala.slide.base import fingerprint_of
+from napari_dala.slide.fingerprint import fingerprint_of
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ from skimage.io import imsave
 from napari_dala.slide import SlideError, open_slide
 from napari_dala.slide.backends.openslide import OpenSlideSlide
 from napari_dala.slide.backends.tifffile import TiffSlide, write_pixels
-from napari_dala.slide.base import fingerprint_of
+from napari_dala.slide.fingerprint import fingerprint_of
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,6 +13,7 @@ from math import floor
 from typing import TYPE_CHECKING, Literal, NoReturn
 
 from napari_dala.errors import SlideError
+from napari_dala.slide.fingerprint import ends_hashed, fingerprint_of
 from napari_dala.slide.profile import profile_in
 from napari_dala.slide.thumbnail import draw_thumbnail
 from napari_dala.validation import MPP_LIMITS, plausible_mpp
@@ -30,9 +31,6 @@ MppSource = Literal["file", "objective power", "given"]
 PLAUSIBLE_POWER = (1.0, 150.0)
 MOST_BYTES = 1_000_000_000  # that reading a picture, or one tile of a slide, may take
 _MOST_COARSEST_PX = 1 << 35  # of the coarsest level, which a thumbnail reads whole: some minutes
-_HASHED_WHOLE = 1 << 23  # bytes of a file; larger ones are hashed in samples
-_HASHED_ENDS = 1 << 16
-_SAMPLES, _SAMPLE_BYTES = 1024, 1 << 12
 PROFILE_IGNORED = "damaged or not RGB, ignored"
 _ONCE_BY_THEIR_FILE = ("mirax", "hamamatsu")  # vendors whose slides of many files had one of them hashed
 
@@ -258,7 +256,7 @@ class Slide(ABC):
     def old_fingerprint(self) -> str:
         """What `fingerprint` was before November 2026: two files of one size with the same ends have the same."""
         by_file = self.facts.identity is None or self.facts.vendor in _ONCE_BY_THEIR_FILE
-        return _ends_hashed(self.path) if self.path is not None and by_file else self.fingerprint
+        return ends_hashed(self.path) if self.path is not None and by_file else self.fingerprint
 
     @property
     def profile_id(self) -> str:
@@ -373,38 +371,3 @@ def downsample_of(finest: tuple[int, int], size: tuple[int, int]) -> float:
     pixel of the level off, however long and narrow the slide.
     """
     return sum(finest) / sum(size)
-
-
-def fingerprint_of(path: Path) -> str:
-    """Hash a file's size and its bytes: all up to 8 MiB, else its ends and 4 KiB from each 1024th of it."""
-    size = path.stat().st_size
-    digest = hashlib.sha256(size.to_bytes(8, "little"))
-    with path.open("rb", buffering=0) as file:
-        if size <= _HASHED_WHOLE:
-            digest.update(file.read())
-            return digest.hexdigest()[:32]
-        for offset, count in (
-            (0, _HASHED_ENDS),
-            (size - _HASHED_ENDS, _HASHED_ENDS),
-            *((_place_of(sample, size), _SAMPLE_BYTES) for sample in range(_SAMPLES)),
-        ):
-            file.seek(offset)
-            digest.update(file.read(count))
-    return digest.hexdigest()[:32]
-
-
-def _place_of(sample: int, size: int) -> int:
-    """Return where in a file a sample lies: one in each 1024th, never in step with the rows of a picture."""
-    golden = sample * 0x9E3779B9 % (1 << 32)  # spreads within the parts as evenly as can be
-    return ((sample << 32) + golden) * (size - _SAMPLE_BYTES) // (_SAMPLES << 32)
-
-
-def _ends_hashed(path: Path) -> str:
-    """Hash the size, the first and the last 64 KiB of a file."""
-    size = path.stat().st_size
-    digest = hashlib.sha256(size.to_bytes(8, "little"))
-    with path.open("rb") as file:
-        digest.update(file.read(_HASHED_ENDS))
-        file.seek(max(0, size - _HASHED_ENDS))
-        digest.update(file.read(_HASHED_ENDS))
-    return digest.hexdigest()[:32]
