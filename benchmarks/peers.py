@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 from statistics import median
 
 MPP, TILE, BATCH = 0.5, 224, 32
