@@ -18,8 +18,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 from statistics import median
+from typing import Any
 
 MPP, TILE, BATCH = 0.5, 224, 32
 

@@ -58,7 +58,7 @@ def open_local_copy(
 
     Parameters
     ----------
-    path, mpp
+    path, mpp, icc_profile
         See `open_slide`.
     told
         Called with the bytes that are copied and all bytes; what it raises ends the copying.
