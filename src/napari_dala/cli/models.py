@@ -61,7 +61,9 @@ def import_(
     mpp: float | None = _MPP,
     tile_px: int = _TILE_PX,
     preset: str | None = typer.Option(
-        None, help="How weights without a card read pixels: imagenet, or lunit (Kang et al. 2023); by the file's name."
+        None,
+        help="How weights without a card read pixels: imagenet, lunit (Kang et al. 2023) or h-optimus; by default by "
+        "the file's name and the network.",
     ),
     mean: str | None = typer.Option(None, help="Mean of red, green and blue from 0 to 1, in place of the preset's."),
     std: str | None = typer.Option(None, help="Their standard deviations, in place of the preset's."),
@@ -88,7 +90,7 @@ def import_(
         classes=_names(classes),
         mpp=mpp,
         tile_px=tile_px,
-        preset=preset or preset_of(file.name),
+        preset=preset or preset_of(file.name, trunk),
         mean=_of_three(mean, "--mean"),
         std=_of_three(std, "--std"),
         prefix=prefix,

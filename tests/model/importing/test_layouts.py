@@ -179,7 +179,12 @@ def write(path: Path, content: Any) -> Path:
 
 
 def request(path: Path, **asked: Any) -> ImportRequest:
-    settings = {"name": "mine", "classes": ("benign", "malignant"), "mpp": 0.25, "preset": preset_of(path.name)}
+    settings = {
+        "name": "mine",
+        "classes": ("benign", "malignant"),
+        "mpp": 0.25,
+        "preset": preset_of(path.name, "resnet50"),
+    }
     return ImportRequest(file=path, **settings | asked)
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = """
 import sys
+import timm
 import torch
 from torchvision.models import resnet50
 from napari_dala.model.bundle import untrained
@@ -35,6 +36,7 @@ torch.save(state, f"{sys.argv[1]}/bt_rn50_ep200.torch")
 names = {f"{who}.{name}": tensor for who in ("student", "teacher") for name, tensor in state.items()}
 torch.save(names, f"{sys.argv[1]}/dino.pth")
 untrained().save(f"{sys.argv[1]}/bundle.safetensors")
+torch.save(timm.create_model("vit_tiny_patch16_224", num_classes=0).state_dict(), f"{sys.argv[1]}/vit.pth")
 """
 
 
@@ -98,6 +100,24 @@ def test_a_trunk_is_imported_and_offered_as_a_start(
     assert learn.start_text.text() == FROM_SCRATCH
     learn.model_box.setCurrentText("breakhis-ucsb")
     assert learn.start_text.isHidden()
+
+
+def test_another_network_is_chosen_and_imported(
+    dialog: ModelsDialog, qtbot: Any, monkeypatch: pytest.MonkeyPatch, weights: Path
+) -> None:
+    form = asked(dialog, qtbot, monkeypatch, weights / "vit.pth")
+    press(qtbot, form.import_button)
+    advice = "a vision transformer (ViT); a ResNet-50 is what can be imported"
+    qtbot.waitUntil(lambda: advice in form.error.text(), timeout=PATIENCE_MS)
+    typed(qtbot, form.trunk.lineEdit(), "h-optimus-0")
+    assert form.preset.currentText() == "h-optimus"
+    typed(qtbot, form.trunk.lineEdit(), "timm/vit_tiny_patch16_224")
+    assert form.preset.currentText() == "imagenet"
+    with qtbot.waitSignal(form.imported, timeout=PATIENCE_MS):
+        press(qtbot, form.import_button)
+    card = read_card(models_folder() / "vit.safetensors")
+    assert (card.architecture, card.channels, card.cell_px) == ("timm/vit_tiny_patch16_224", 192, 16)
+    assert card.trunk_only
 
 
 def test_what_cannot_be_imported_is_said_where_it_was_asked(

@@ -18,6 +18,8 @@ class Preset:
         Per channel (red, green, blue) of pixels scaled to [0, 1].
     files
         Matches the names that its files are published under.
+    trunks
+        Names of networks that are published with it.
     data, licence, citation
         For the model card.
     """
@@ -25,6 +27,7 @@ class Preset:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     files: str = "(?!)"
+    trunks: tuple[str, ...] = ()
     data: str = ""
     licence: str = ""
     citation: str = ""
@@ -44,10 +47,17 @@ PRESETS = {
         citation="Kang et al. 2023, Benchmarking Self-Supervised Learning on Diverse Pathology Datasets, CVPR, "
         "arXiv 2212.04690",
     ),
+    "h-optimus": Preset(
+        mean=(0.707223, 0.578729, 0.703617),
+        std=(0.211883, 0.230117, 0.177517),
+        trunks=("h-optimus-0",),
+        citation="The trunk: Bioptimus 2024, H-optimus-0",
+    ),
 }
 """ImageNet's normalisation, which torchvision's and timm's ResNet-50 have, and that of pathology's own weights."""
 
 
-def preset_of(file_name: str) -> str:
-    """Return the name of the preset whose files are published under such a name; ImageNet's for all others."""
-    return next((name for name, preset in PRESETS.items() if re.match(preset.files, file_name)), IMAGENET)
+def preset_of(file_name: str, trunk: str) -> str:
+    """Return the name of the preset that a network, or a file of such a name, is published with; else ImageNet's."""
+    fits = (name for name, one in PRESETS.items() if trunk in one.trunks or re.match(one.files, file_name))
+    return next(fits, IMAGENET)

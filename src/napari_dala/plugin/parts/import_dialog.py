@@ -79,10 +79,11 @@ class ImportDialog(QDialog):
         self.trunk.addItems([*NAMED])
         self.trunk.setEditable(True)
         self.trunk.setToolTip("What the weights are of; any network of timm's is written timm/NAME")
+        self.trunk.currentTextChanged.connect(self._propose_preset)
         self.preset.addItems([*PRESETS])
-        self.preset.setCurrentText(preset_of(file.name))
         self.preset.setToolTip("How pixels are normalised: as for ImageNet, or as the makers of the weights say")
         self.prefix.setPlaceholderText("only where the file holds several networks")
+        self._propose_preset()
         self.about, self.doing, self.error = (
             PlainLabel(_BUNDLE if self._is_bundle else _WEIGHTS),
             Note("offer"),
@@ -112,6 +113,9 @@ class ImportDialog(QDialog):
         self._child.hold(self)
         self._child.told.connect(self._on_told)
         self.setMinimumWidth(_WIDTH)
+
+    def _propose_preset(self) -> None:
+        self.preset.setCurrentText(preset_of(self._file.name, self.trunk.currentText().strip()))
 
     def _import(self) -> None:
         name = self.name.text().strip()
