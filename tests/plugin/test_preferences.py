@@ -68,7 +68,8 @@ def test_what_the_user_sets_is_read_and_saved(plugin_page: Any, tmp_path: Path) 
 def test_local_copies_are_asked_of_the_child_where_they_are_wanted(plugin_page: Any) -> None:
     for wanted in (False, True):
         plugin_page.files.local_copies = wanted
-        assert asked_of("f" * 32, Path("a.svs"), None, "default").local_copy is wanted
+        asked = asked_of("f" * 32, Path("a.svs"), None, "default", icc_profile=True)
+        assert asked.local_copy is wanted
 
 
 @pytest.mark.parametrize(("field", "value"), [("device", "gpu"), ("precision", "fp16"), ("threads", -1)])

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import shapely
 
-from napari_dala.annotations.document import Annotation, AnnotationClass, AnnotationDocument
+from napari_dala.annotations.document import Annotation, AnnotationClass, AnnotationDocument, prepared
 from napari_dala.annotations.files import read_annotations
 from napari_dala.annotations.outlines import outlines_of
-from napari_dala.annotations.prepared import prepared
 from napari_dala.errors import AnnotationError
 from napari_dala.slide.artefacts import artefacts_of
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 import shapely
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
 Area: TypeAlias = shapely.Polygon | shapely.MultiPolygon
+Shape = TypeVar("Shape", bound=shapely.Geometry)
 Color: TypeAlias = tuple[int, int, int]
 Corners: TypeAlias = tuple[tuple[float, float], ...]
 
@@ -165,6 +166,17 @@ def areas_of(geometry: shapely.Geometry) -> Area:
     """Return the union of the parts that have an area, without lines and points."""
     united = shapely.union_all([part for part in shapely.get_parts(geometry) if part.area])
     return united if isinstance(united, Area) else shapely.Polygon()
+
+
+def prepared(area: Shape) -> Shape:
+    """Return a copy of an area with an index of its outline, for one thread.
+
+    GEOS builds that index when it is first asked, without a lock. An area of a document is read by several threads, so
+    it must never get one itself: asked by two at once, the process would crash.
+    """
+    copy: Shape = shapely.force_2d(area)
+    shapely.prepare(copy)
+    return copy
 
 
 def crossings(areas: Sequence[Area], most: int) -> int:

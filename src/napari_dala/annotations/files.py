@@ -30,7 +30,7 @@ from napari_dala.annotations.geojson import (
     Feature,
     features_of,
     is_annotation,
-    kind_of,
+    kind_of_feature,
     open_geojson,
     outline_of,
 )
@@ -191,7 +191,7 @@ def _document(content: Any) -> AnnotationDocument:
         try:
             if not _is_region(feature):
                 others.append(feature)
-                left_out[kind_of(feature)] += 1
+                left_out[kind_of_feature(feature)] += 1
                 continue
             outline = outline_of(feature["geometry"])
             if not outline.is_valid:

@@ -97,7 +97,7 @@ def is_annotation(feature: Feature) -> bool:
     return _object_of(feature) is None
 
 
-def kind_of(feature: Feature) -> str:
+def kind_of_feature(feature: Feature) -> str:
     """Return what a feature that is no region is, for a count: "cell", "point"."""
     geometry = feature.get("geometry")
     if (kind := _object_of(feature)) is not None:

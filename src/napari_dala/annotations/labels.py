@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import shapely
 
-from napari_dala.annotations.document import areas_of, crossings, is_frame
-from napari_dala.annotations.prepared import prepared
+from napari_dala.annotations.document import areas_of, crossings, is_frame, prepared
 from napari_dala.errors import AnnotationError
 from napari_dala.model.card import ClassInfo
 from napari_dala.results.tile_results import LEFT_OUT, TileStatus

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import shapely
 
-from napari_dala.annotations.document import areas_of
+from napari_dala.annotations.document import areas_of, prepared
 from napari_dala.annotations.files import read_annotations
-from napari_dala.annotations.prepared import prepared
 from napari_dala.errors import AnnotationError
 
 if TYPE_CHECKING:

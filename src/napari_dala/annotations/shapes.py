@@ -15,8 +15,14 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 import shapely
 
-from napari_dala.annotations.document import Annotation, AnnotationDocument, areas_of, ellipse_polygon, repaired
-from napari_dala.annotations.prepared import prepared
+from napari_dala.annotations.document import (
+    Annotation,
+    AnnotationDocument,
+    areas_of,
+    ellipse_polygon,
+    prepared,
+    repaired,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

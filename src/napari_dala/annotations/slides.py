@@ -15,9 +15,9 @@ from napari_dala.annotations.files import ANNOTATIONS_FILE, annotations_path, lo
 from napari_dala.errors import DalaError
 from napari_dala.files import write_text
 from napari_dala.results.opening import STORE_FILE
+from napari_dala.slide.backends.remote import absolute, exists
 from napari_dala.slide.base import MppSource, checked_mpp, pixels_id
 from napari_dala.slide.open import open_slide
-from napari_dala.slide.remote import absolute, exists
 from napari_dala.validation import read_as
 from napari_dala.workspace import slide_folder, workspace_folder
 

@@ -29,7 +29,7 @@ def analyze_on_cluster(slides: list[Path], request: AnalysisRequest, scheduler: 
     from napari_dala.results.analysis import Analysis
     from napari_dala.results.progress import Progress
     from napari_dala.results.tile_results import TileStatus
-    from napari_dala.slide.remote import absolute
+    from napari_dala.slide.backends.remote import absolute
 
     file = find_model(request.model)
     bundle = load_head(request.model)  # its hash is wanted, its trunk is not

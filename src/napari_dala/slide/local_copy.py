@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from napari_dala.errors import SlideError
 from napari_dala.files import open_to_append, open_to_read, replacing_folder, sha256_of, try_lock
 from napari_dala.slide.backends.dicom import dicom_files
+from napari_dala.slide.backends.remote import url_of
 from napari_dala.slide.backends.zarr_store import is_zarr_folder, ome_zarr_root
 from napari_dala.slide.open import open_slide
-from napari_dala.slide.remote import url_of
 from napari_dala.workspace import cache_folder
 
 if TYPE_CHECKING:

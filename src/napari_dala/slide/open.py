@@ -12,11 +12,11 @@ from napari_dala.slide.backends.dicom import dicom_file, dicom_files
 from napari_dala.slide.backends.image import ImageSlide, open_image
 from napari_dala.slide.backends.ome_zarr import OmeZarrSlide
 from napari_dala.slide.backends.openslide import OpenSlideSlide
+from napari_dala.slide.backends.remote import url_of
 from napari_dala.slide.backends.tifffile import TiffSlide, refuse_for_openslide
 from napari_dala.slide.backends.tiled_tiff import TiledTiffSlide
 from napari_dala.slide.backends.zarr_store import is_zarr_folder, ome_zarr_root
 from napari_dala.slide.base import checked_mpp
-from napari_dala.slide.remote import url_of
 
 if TYPE_CHECKING:
     import numpy as np

@@ -16,7 +16,7 @@ from skimage.data import immunohistochemistry
 
 from napari_dala.analysis.reading import may_pass
 from napari_dala.slide import SlideError, open_slide
-from napari_dala.slide.remote import url_of
+from napari_dala.slide.backends.remote import url_of
 from tests.ome_zarrs import RGB, served, write_ome_zarr, zipped
 
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from napari_dala.errors import SlideError
-from napari_dala.slide.remote import url_of
+from napari_dala.slide.backends.remote import url_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,7 +19,7 @@ from napari_dala.annotations.held_out import HELD_OUT
 from napari_dala.errors import AnnotationError, JobError, SlideError
 from napari_dala.jobs.job import Job
 from napari_dala.model.catalog import find_model
-from napari_dala.slide.remote import absolute, exists
+from napari_dala.slide.backends.remote import absolute, exists
 from napari_dala.training.epochs import Epoch as Epoch
 from napari_dala.validation import Mpp, conforming, first_problem, read_json
 

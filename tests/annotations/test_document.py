@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import shapely
 
-from napari_dala.annotations.document import Annotation, AnnotationClass, AnnotationDocument
+from napari_dala.annotations.document import Annotation, AnnotationClass, AnnotationDocument, prepared
 from napari_dala.annotations.labels import tile_labels
-from napari_dala.annotations.prepared import prepared
 from napari_dala.annotations.regions import tiles_in
 from napari_dala.annotations.shapes import keyhole
 from napari_dala.slide.tiles import TileGrid
