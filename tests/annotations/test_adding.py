@@ -20,8 +20,8 @@ from napari_dala.annotations.slides import (
 )
 from napari_dala.errors import DalaError
 from napari_dala.slide import open_slide
-from napari_dala.slide.kept_thumbnail import kept_thumbnail
 from napari_dala.slide.teaching.slide import teaching_slide
+from napari_dala.slide.thumbnail import kept_thumbnail
 
 if TYPE_CHECKING:
     from pathlib import Path

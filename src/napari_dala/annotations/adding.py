@@ -10,8 +10,8 @@ from napari_dala.annotations.adoption import adopt_old_folder
 from napari_dala.annotations.slides import remember_slide, slide_in
 from napari_dala.errors import DalaError
 from napari_dala.slide.found import slide_files
-from napari_dala.slide.kept_thumbnail import keep_thumbnail
 from napari_dala.slide.open import open_slide
+from napari_dala.slide.thumbnail import keep_thumbnail
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator

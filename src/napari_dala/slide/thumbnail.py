@@ -1,4 +1,4 @@
-"""A slide drawn small, whatever of it can be decoded."""
+"""A slide drawn small, whatever of it can be decoded; kept, so that a list of many shows its pictures at once."""
 
 from __future__ import annotations
 
@@ -12,13 +12,19 @@ import numpy as np
 from PIL import Image
 
 from napari_dala.errors import SlideError
+from napari_dala.files import replacing
 from napari_dala.slide.pictures import plain_picture
+from napari_dala.workspace import cache_folder
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from napari_dala.slide.base import Slide
 
+SIDE_PX = 192
+"""Longer side of a picture that is kept."""
 _BLOCK_BYTES = 1 << 25
 
 
@@ -94,3 +100,29 @@ def _read_at_any(slide: Slide, x: int, y: int, width: int, height: int, index: i
             continue
         return pixels if finer == index else np.asarray(Image.fromarray(pixels).resize((width, height)))
     return None
+
+
+def kept_thumbnail(pixels_id: str) -> Path | None:
+    """Return a slide's small picture (PNG, longer side `SIDE_PX`) by `Slide.pixels_id`; None where there is none."""
+    path = _kept_path(pixels_id)
+    return path if path.is_file() else None
+
+
+def keep_thumbnail(slide: Slide) -> Path:
+    """Draw a slide small, once, and return the picture's file; label pictures are never in it.
+
+    Raises
+    ------
+    OSError
+        When it cannot be written.
+    """
+    path = _kept_path(slide.pixels_id)
+    if not path.is_file():
+        picture = Image.fromarray(slide.thumbnail(SIDE_PX))
+        with replacing(path) as temporary:
+            picture.save(temporary, "PNG")
+    return path
+
+
+def _kept_path(pixels_id: str) -> Path:
+    return cache_folder() / "thumbnails" / f"{pixels_id}.png"

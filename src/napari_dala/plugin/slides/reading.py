@@ -16,7 +16,7 @@ from napari_dala.annotations.slide_table import SlideRow, slide_row
 from napari_dala.annotations.slides import listed_slides, open_known, remember_slide, slide_in
 from napari_dala.errors import DalaError
 from napari_dala.plugin.preferences import load_preferences
-from napari_dala.slide.kept_thumbnail import keep_thumbnail, kept_thumbnail
+from napari_dala.slide.thumbnail import keep_thumbnail, kept_thumbnail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence

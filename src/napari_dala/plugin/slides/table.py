@@ -12,7 +12,7 @@ from superqt.utils import QSignalDebouncer
 
 from napari_dala.annotations.slide_table import SlideRow, State, columns
 from napari_dala.plugin.viewer.plain_text import plain_tip
-from napari_dala.slide.kept_thumbnail import kept_thumbnail
+from napari_dala.slide.thumbnail import kept_thumbnail
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable

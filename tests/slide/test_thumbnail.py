@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from napari_dala.slide import open_slide
-from napari_dala.slide.kept_thumbnail import SIDE_PX, keep_thumbnail, kept_thumbnail
+from napari_dala.slide.thumbnail import SIDE_PX, keep_thumbnail, kept_thumbnail
 
 
 def test_a_picture_is_drawn_once_and_kept() -> None:
