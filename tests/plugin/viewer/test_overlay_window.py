@@ -111,7 +111,7 @@ def test_nothing_is_drawn_beyond_the_picture(viewer: Viewer, painted: Any, tmp_p
     store._arrays["probability"][:] = 0.99
     store._arrays["cam"][1, :, 14:] = 1
     results = session_of(viewer).show(layer, load(tmp_path))
-    qtbot.waitUntil(lambda: len(results.present) == 3)
+    qtbot.waitUntil(lambda: len(results.present) == 3 and viewer.canvas.overlays.scale_bar.visible)
     viewer.scene.camera.center = (0, *to_world(layer, 350, 230))
     viewer.scene.camera.zoom = 1.2  # screen px a um: 0.6 a pixel of the picture
 
