@@ -29,14 +29,14 @@ from napari_dala.jobs.state import Status
 from napari_dala.model.bundle import load_model
 from napari_dala.model.bundle_head import load_head
 from napari_dala.model.catalog import list_models
-from napari_dala.plugin.learn.jobs import Learned, is_settled, jobs_folder, open_job
+from napari_dala.plugin.learn.jobs import Learned, jobs_folder, open_job
 from napari_dala.results.analysis import Analysis
 from napari_dala.results.model_check import ModelCheck
 from napari_dala.results.store import TileStatus
 from napari_dala.slide import open_slide
 from napari_dala.slide.fingerprint import ends_hashed
 from napari_dala.slide.teaching.slide import teaching_slide
-from napari_dala.training.finetune.job import Epoch, Finished, Prepared, config_of, event_of
+from napari_dala.training.finetune.job import Epoch, Finished, Prepared, config_of, event_of, is_settled
 
 if TYPE_CHECKING:
     from napari_dala.model.card import ModelCard

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,6 +47,7 @@ SETTINGS: dict[str, Any] = {
     "preset": "imagenet",
 }
 TINY = "timm/vit_tiny_patch16_224"
+TEACHER = "teacher.backbone"
 KINDS = {  # tile side, channels, cell side
     "resnet50": (64, 2048, 32),
     "seresnet50": (64, 2048, 32),
@@ -85,7 +88,7 @@ def tiny_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def tiny(tiny_file: Path) -> ModelBundle:
     """A bundle on it. Tests do not change it."""
-    return brought(tiny_file, TINY, **SETTINGS, licence="For research alone.")
+    return brought(tiny_file, TINY, **SETTINGS, prefix=TEACHER, licence="For research alone.")
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -279,7 +282,7 @@ def test_a_card_that_does_not_fit_itself(changes: dict[str, Any], reason: str) -
 )
 def test_what_does_not_fit_is_said_in_a_line(tiny_file: Path, trunk: str, options: dict[str, Any], reason: str) -> None:
     with pytest.raises(BundleError, match=reason) as raised:
-        brought(tiny_file, trunk, **SETTINGS | options)
+        brought(tiny_file, trunk, **SETTINGS | {"prefix": TEACHER} | options)
     assert "\n" not in str(raised.value)
 
 
@@ -335,12 +338,79 @@ def test_ctranspaths_file_has_its_stages_numbered_as_swins_authors_did(tmp_path:
         torch.testing.assert_close(trunk[f"body.{name}"], state[name], rtol=1e-3, atol=1e-4)
 
 
-def test_two_networks_in_a_file_are_told_apart_or_named(tiny_file: Path, tmp_path: Path) -> None:
-    weights = torch.load(tiny_file, weights_only=True)["model"]
-    alike = {name.replace("student", "one").replace("teacher", "two"): tensor for name, tensor in weights.items()}
-    torch.save(alike, tmp_path / "two.pth")
-    with pytest.raises(BundleError, match=r"two\.pth: .*it holds one\.backbone\.\* and two\.backbone\.\*"):
-        brought(tmp_path / "two.pth", TINY, **SETTINGS)
+@pytest.mark.parametrize(
+    ("names", "prefix", "taken"),
+    [
+        (("student.backbone.", "teacher.backbone."), None, "model.student.backbone, model.teacher.backbone"),
+        (("student.backbone.", "teacher.backbone."), "student.backbone", 0),
+        (("", "model_ema."), ".", 0),
+        (("", "model_ema."), None, "., model_ema"),
+        (("backbone.", "semantic_backbone."), None, "backbone, semantic_backbone"),
+        (("encoder_q.", "encoder_k."), None, 0),
+        (("base_encoder.", "momentum_encoder."), None, 0),
+        (("backbone.", "momentum_backbone."), "momentum_backbone", 1),
+    ],
+)
+def test_which_of_two_networks_is_taken(
+    names: tuple[str, str], prefix: str | None, taken: int | str, tmp_path: Path
+) -> None:
+    torch.manual_seed(1)
+    states = [timm.create_model("vit_tiny_patch16_224", num_classes=0).state_dict() for _ in names]
+    both = {begin + name: each for begin, state in zip(names, states, strict=True) for name, each in state.items()}
+    torch.save({"model": both} if "student.backbone." in names else both, tmp_path / "two.pth")
+    if isinstance(taken, str):
+        with pytest.raises(BundleError, match=rf"two\.pth: it holds no single .*it holds {re.escape(taken)}\)"):
+            brought(tmp_path / "two.pth", TINY, **SETTINGS, prefix=prefix)
+        return
+    found = brought(tmp_path / "two.pth", TINY, **SETTINGS, prefix=prefix)
+    weight = "blocks.0.mlp.fc1.weight"
+    torch.testing.assert_close(
+        found.network.trunk.state_dict()[f"body.{weight}"], states[taken][weight], rtol=1e-3, atol=1e-4
+    )
+    assert found.card.training.get("taken_from", "").endswith(names[taken].strip("."))
+
+
+def test_two_networks_of_transformers_are_told_apart(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    states = [timm.create_model("vit_tiny_patch16_224", num_classes=0).state_dict() for _ in range(2)]
+    save_file(
+        {
+            f"{who}.{name}": tensor.clone()
+            for who, state in zip(("one", "two"), states, strict=True)
+            for name, tensor in as_transformers_has_it(state).items()
+        },
+        tmp_path / "both.safetensors",
+    )
+    with pytest.raises(BundleError, match=r"it holds one\.vit, two\.vit"):
+        brought(tmp_path / "both.safetensors", TINY, **SETTINGS)
+    found = brought(tmp_path / "both.safetensors", TINY, **SETTINGS, prefix="two.vit")
+    weight = "blocks.0.attn.qkv.weight"
+    torch.testing.assert_close(
+        found.network.trunk.state_dict()[f"body.{weight}"], states[1][weight], rtol=1e-3, atol=1e-4
+    )
+
+
+def test_a_card_that_says_other_cells_is_no_bundle(tiny: ModelBundle, tmp_path: Path) -> None:
+    path = tmp_path / "tiny.safetensors"
+    replace(tiny, card=tiny.card.model_copy(update={"cell_px": 32})).save(path)
+    with pytest.raises(BundleError, match="cells of 32 px, its trunk has 192 and 16"):
+        load_bundle(path)
+
+
+def test_a_model_called_bundle_shares_its_trunk_with_what_learns_on_it(
+    tiny: ModelBundle, tmp_path: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job's result has that name too."""
+    parent = install_model(tiny, "bundle")
+    (tmp_path / "result").mkdir()
+    child = tmp_path / "result" / parent.name
+    tiny.save(child, trunk_of=parent.name)
+    assert load_bundle(child).hash == tiny.as_stored().hash
+    copied = install_model(child, "learned")
+    assert load_bundle(copied).hash == tiny.as_stored().hash
+    alone = install_model(child, "alone", tmp_path / "elsewhere")
+    monkeypatch.setenv("DALA_WORKSPACE", str(tmp_path / "nothing"))
+    assert load_bundle(alone).hash == tiny.as_stored().hash, "copied where its trunk is not, it has its own"
 
 
 def test_a_damaged_bundle_of_another_trunk(tiny: ModelBundle, tmp_path: Path) -> None:

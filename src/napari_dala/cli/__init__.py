@@ -30,7 +30,7 @@ _COMMANDS = {
     "compare": "Train several networks under one split; compare them.",
     "finetune": "Retrain a model on regions drawn on slides.",
     "bench": "Measure how fast this machine is.",
-    "models": "List, show, import and export model bundles.",
+    "models": "List, show, import, fetch and export models.",
 }
 
 

@@ -15,8 +15,7 @@ from napari_dala.datasets.images import ImageDataset
 def evaluate(
     images: ImageDataset,
     model: str = typer.Argument(
-        help="Name or file of a bundle. A bundle is a DALAResNet50; `dala compare` measures the other networks: "
-        f"{NETWORKS}."
+        help=f"Name or file of a bundle; `dala compare` trains and measures several networks: {NETWORKS}."
     ),
     device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:1, mps."),
     out: Path | None = typer.Option(None, "--out", help="JSON file for the figures."),

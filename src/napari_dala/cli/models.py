@@ -10,6 +10,7 @@ import typer
 from napari_dala.cli.console import pace_fields, progress_bar, say, say_json, screen, warn_of
 from napari_dala.cli.options import mpp_option
 from napari_dala.model.export.formats import ExportFormat
+from napari_dala.model.importing.request import ImportRequest
 from napari_dala.model.trunks.names import NAMED
 
 app = typer.Typer(
@@ -18,6 +19,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
+_RESNET50 = "resnet50"
 _MOST_BYTES = 4 << 20  # of a licence; a request holds fewer
 _MPP = mpp_option("Micrometres per pixel that weights without a card expect")
 _CLASSES = typer.Option("benign,malignant", help="Class names of weights without a card, in order.")
@@ -69,7 +71,7 @@ def import_(
     std: str | None = typer.Option(None, help="Their standard deviations, in place of the preset's."),
     prefix: str | None = typer.Option(None, help="Which of several networks in the file: what its names begin with."),
     trunk: str = typer.Option(
-        "resnet50", help=f"Which network the weights are of: {', '.join(NAMED)}, or any of timm's as timm/NAME."
+        _RESNET50, help=f"Which network the weights are of: {', '.join(NAMED)}, or any of timm's as timm/NAME."
     ),
     licence_text: Path | None = typer.Option(None, help="A text file with the weights' licence, for the card."),
 ) -> None:
@@ -79,12 +81,15 @@ def import_(
     from napari_dala.model.importing.file_kind import is_bundle
     from napari_dala.model.importing.presets import preset_of
 
+    given = (preset, mean, std, prefix, licence_text, mpp), (classes, tile_px, trunk)
     if is_bundle(file):
+        if given != ((None,) * 6, (_CLASSES.default, _TILE_PX.default, _RESNET50)):
+            raise BundleError(f"{file.name}: it has a model card, which says all of this: give --name alone")
         say(install_model(file, name))
         return
     if mpp is None:
         raise BundleError(f"{file.name}: weights do not say their resolution; give it with --mpp")
-    _bring_in(
+    wanted = _checked(
         file=file,
         name=name or file.stem,
         classes=_names(classes),
@@ -97,6 +102,7 @@ def import_(
         trunk=trunk,
         licence="" if licence_text is None else _text_of(licence_text),
     )
+    _bring_in(wanted)
 
 
 @app.command()
@@ -109,25 +115,26 @@ def fetch(
 ) -> None:
     """Download published weights, about 100 MB, and import them; without --mpp for tiles of 0.5 um/px."""
     from napari_dala.errors import FetchError
-    from napari_dala.model.fetch import PUBLISHED, by_hand, fetch_weights
+    from napari_dala.model.fetch import PUBLISHED, by_hand, fetch_weights, place_of
     from napari_dala.model.importing.presets import IMAGENET, USUAL_MPP
 
     if weights not in PUBLISHED:
         raise FetchError(f"{weights}: there is nothing of this name to fetch; there is: {', '.join(PUBLISHED)}")
     asked = PUBLISHED[weights]
-    say(f"{asked.about} From {asked.url}; {by_hand(asked)}.", err=True)
-    with progress_bar(asked.file_name, "MB") as bar:
-        task = bar.add_task("", total=asked.size >> 20, **pace_fields())
-        path = fetch_weights(asked, lambda done, _: bar.update(task, completed=done >> 20))
-    assert path is not None  # nobody stops it but Ctrl-C
-    _bring_in(
-        file=path,
+    wanted = _checked(
+        file=place_of(asked),
         name=name or weights,
         classes=_names(classes),
         mpp=mpp or USUAL_MPP,
         tile_px=tile_px,
         preset=IMAGENET,
     )
+    say(f"{asked.about} From {asked.url}; {by_hand(asked)}.", err=True)
+    with progress_bar(asked.file_name, "MB") as bar:
+        task = bar.add_task("", total=asked.size >> 20, **pace_fields())
+        path = fetch_weights(asked, lambda done, _: bar.update(task, completed=done >> 20))
+    assert path == wanted.file  # nobody stops it but Ctrl-C
+    _bring_in(wanted)
 
 
 @app.command()
@@ -149,16 +156,21 @@ def _names(classes: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in classes.split(","))
 
 
-def _bring_in(**asked: Any) -> None:
-    """Make weights a model, install it, and say what was taken and what it lacks."""
+def _checked(**asked: Any) -> ImportRequest:
+    """Return what is asked of an import, checked before anything that takes long."""
     from napari_dala.errors import BundleError
     from napari_dala.model.catalog import check_new_name
-    from napari_dala.model.convert import import_checkpoint, install_model
-    from napari_dala.model.importing.request import ImportRequest
     from napari_dala.validation import checked
 
     wanted = checked(ImportRequest, BundleError, **asked)
-    check_new_name(wanted.name)  # first: what follows takes seconds
+    check_new_name(wanted.name)
+    return wanted
+
+
+def _bring_in(wanted: ImportRequest) -> None:
+    """Make weights a model, install it, and say what was taken and what it lacks."""
+    from napari_dala.model.convert import import_checkpoint, install_model
+
     bundle = import_checkpoint(wanted)
     say(install_model(bundle))
     training = bundle.card.training

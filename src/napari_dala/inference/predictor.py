@@ -22,6 +22,7 @@ from napari_dala.inference.devices import choose_device, choose_precision
 from napari_dala.inference.onednn_trunk import fused_trunk
 from napari_dala.inference.streams import begin_thread, wait_for
 from napari_dala.model.gradcam import head_grad_cam
+from napari_dala.model.head import HeadNetwork
 from napari_dala.model.trunks.names import RESNET50
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class Predictor:
 
     def _take_head(self, bundle: Bundle) -> None:
         self.bundle: Bundle = bundle
-        self.network = copy.deepcopy(bundle.network).to(self.device) if self.device.type != "cpu" else bundle.network
+        self.network = head_of(bundle.network).to(self.device) if self.device.type != "cpu" else bundle.network
         self._known = bundle.known and bundle.known.to(self.device)
         self._basis = None if bundle.basis is None else bundle.basis.to(self.device, self._dtype)
         myself = weakref.ref(
@@ -178,6 +179,16 @@ class Predictor:
         layer4 = None if self._basis is None else (maps.permute(0, 2, 3, 1) @ self._basis).half()
         ratio = None if self._known is None else self._known.ratio(means)
         return self.bundle.probabilities(logits), cams, means, layer4, ratio
+
+
+def head_of(network: HeadNetwork) -> HeadNetwork:
+    """Return attention and head of a network, without the trunk that it may have; tensors are shared."""
+    with torch.device("meta"):
+        head = HeadNetwork(network.num_classes, channels=network.channels)
+    head.load_state_dict(
+        {name: tensor for name, tensor in network.state_dict().items() if name in head.state_dict()}, assign=True
+    )
+    return head.eval()
 
 
 def fold_batch_norm(trunk: nn.Module) -> nn.Module:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from napari_dala.errors import BundleError
 from napari_dala.model.bundle_file import Bundle, Replay, read_file, sort_parts
 from napari_dala.model.card import UNTRAINED_CARD, ModelCard
 from napari_dala.model.catalog import find_model
-from napari_dala.model.trunks.building import build_network, unfilled
+from napari_dala.model.trunks.building import build_network, size_of_map, unfilled
 from napari_dala.model.trunks.names import RESNET50
 from napari_dala.model.weights import check_weights, fill, shapes_of, unpack, weights_of
 
@@ -139,6 +140,13 @@ def network_from(
     parts = like.architecture, like.channels, like.tile_px, num_classes
     with torch.device("meta"):
         network = build_network(*parts)
+    if like.architecture != RESNET50:
+        found = size_of_map(network.eval().trunk, like.architecture, like.tile_px)
+        if found != (like.channels, like.cell_px):
+            raise BundleError(
+                f"{source}: its card says {like.channels} channels and cells of {like.cell_px} px, its trunk has "
+                f"{found[0]} and {found[1]}"
+            )
     name = "DALAResNet50" if like.architecture == RESNET50 else like.architecture
     check_weights(shapes_of(network), weights, source, name)
     return fill(build_network(*parts) if unfilled(network, weights) else network, weights)

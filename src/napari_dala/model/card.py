@@ -223,15 +223,16 @@ def trunk_file(metadata: dict[str, str], path: Path) -> Path | None:
     name = metadata.get(TRUNK_OF)
     if name is None:
         return None
-    beside = path.parent / name
-    trunk = beside if os.path.isfile(beside) else models_folder() / name
-    if trunk.name != name or not os.path.isfile(trunk):
+    places = [folder / name for folder in (path.parent, models_folder()) if Path(name).name == name]
+    found = [place for place in places if os.path.isfile(place)]
+    if not found:
         raise BundleError(
             f"{path.name}: its trunk is that of {name[:100]}, which must lie in the same folder or among the models"
         )
-    if trunk.name == path.name:
+    others = [place for place in found if not os.path.samefile(place, path)]
+    if not others:
         raise BundleError(f"{path.name}: its trunk is said to be that of itself; copy the model again")
-    return trunk
+    return others[0]
 
 
 def parse_card(metadata: dict[str, str], path: Path) -> ModelCard:

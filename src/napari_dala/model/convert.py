@@ -12,7 +12,7 @@ from napari_dala.errors import BundleError
 from napari_dala.files import sha256_of
 from napari_dala.model.bundle import ModelBundle, load_bundle, network_from, seeded_network
 from napari_dala.model.bundle_file import TRUNK
-from napari_dala.model.card import TRUNK_ONLY, ModelCard, TrunkSource
+from napari_dala.model.card import TRUNK_OF, TRUNK_ONLY, ModelCard, TrunkSource
 from napari_dala.model.catalog import check_new_name, copy_bundle, installed_path
 from napari_dala.model.class_colors import class_infos
 from napari_dala.model.importing.checkpoint import read_tensors
@@ -20,6 +20,7 @@ from napari_dala.model.importing.file_kind import is_bundle
 from napari_dala.model.importing.head_parts import attention_and_head
 from napari_dala.model.importing.networks import COUNTER, beside, chosen, networks_in
 from napari_dala.model.importing.presets import PRESETS
+from napari_dala.model.tensor_file import read_header
 from napari_dala.model.trunks.importing import import_trunk
 from napari_dala.model.trunks.names import RESNET50, architecture_of
 from napari_dala.model.weights import weights_of
@@ -72,7 +73,8 @@ def import_checkpoint(asked: ImportRequest) -> ModelBundle:
             is_ours = all(any(there.endswith(own) for there in names) for own in head)
             taken |= names.keys()
             break
-    training: dict[str, Any] = {"imported_from": source, "preset": asked.preset}
+    training: dict[str, Any] = {"imported_from": source}
+    training |= {"preset": asked.preset} if asked.mean is None else {}
     if head is None:
         training[TRUNK_ONLY] = True
         fresh = weights_of(seeded_network(len(classes)))
@@ -145,10 +147,16 @@ def install_model(
     check_new_name(name, folder)
     target = installed_path(name, folder)
     try:
-        if file is None:
+        if file is None or not _stands_alone(file, target):
             bundle.save(target)
         else:
             copy_bundle(file, target)
     except SafetensorError as error:  # it has no other word for a disk that is full
         raise BundleError(f"{target}: the model cannot be written, is the disk full? ({error})") from None
     return target
+
+
+def _stands_alone(file: Path, target: Path) -> bool:
+    """Tell whether a copy of a bundle's file can be read where it is to lie: its trunk may be another file's."""
+    trunk = read_header(file).metadata.get(TRUNK_OF)
+    return trunk is None or (target.parent / trunk).is_file()

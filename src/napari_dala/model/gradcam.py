@@ -52,7 +52,7 @@ def grad_cam(network: TrunkNetwork, images: Tensor, classes: Sequence[int] | Non
         If the network is in training mode or a class does not exist.
     """
     if not isinstance(network, HeadNetwork) or not hasattr(network, "trunk"):
-        raise TypeError(f"grad_cam needs a DALAResNet50, not {type(network).__name__}")
+        raise TypeError(f"grad_cam needs a network with a trunk, not {type(network).__name__}")
     _check_eval(network)
     with torch.no_grad():
         features = network.features(images)

@@ -42,6 +42,8 @@ def readme(card: ModelCard, bundle_hash: str, to: ExportFormat) -> str:
     """Return the page. It has nothing of the card's free-form training record, and so no patient's key."""
     target = card.class_names[card.target_class]
     network = f"`{to.file_name}` is the network, in float32"
+    if to == ExportFormat.ONNX:
+        network += f" (where there is a `{to.file_name}.data`, its weights are in that: keep both together)"
     files = f"{network}; `{CONFIG}` says how to feed it." if to == ExportFormat.WSINFER else f"{network}."
     known = {"Learned from": card.data, "Licence": card.licence, "To cite": card.citation}
     parts = {

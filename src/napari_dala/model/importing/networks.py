@@ -122,15 +122,26 @@ def chosen(found: Sequence[FoundNetwork], shapes: Shapes, prefix: str | None, so
             f"{source}: it holds {_what_there_is(found, shapes)}; {_WANTED}{_OR_ANOTHER if found else ''}"
         )
     if prefix is None:
-        meant = [one for one in whole if not any(map(_SECOND_COPY.match, one.prefix.split(".")))] or whole
+        first = without_second_copies([one.prefix for one in whole])
+        meant = [one for one in whole if one.prefix in first]
     else:
-        asked = prefix.strip(".")
-        meant = [one for one in whole if one.prefix.strip(".") == asked or one.prefix.endswith(f".{asked}.")]
+        meant = [one for one in whole if is_prefix(prefix, one.prefix)]
     if len(meant) == 1:
         return meant[0]
     what = f"{len(meant)} networks that can be taken" if meant else f"no ResNet-50 under {prefix}"
     there = ", ".join(one.prefix.rstrip(".") or "." for one in (meant or whole)[:_MOST_NAMED])
     raise BundleError(f"{source}: it holds {what}; choose one with --prefix (the field Prefix): {there}")
+
+
+def without_second_copies(prefixes: Sequence[str]) -> Sequence[str]:
+    """Return the prefixes but for those of copies that follow a trained network, unless there are no others."""
+    return [one for one in prefixes if not any(map(_SECOND_COPY.match, one.split(".")))] or prefixes
+
+
+def is_prefix(asked: str, prefix: str) -> bool:
+    """Tell whether a user means this prefix: all of it or its last parts; "." is that of names without any."""
+    end = asked.strip(".")
+    return prefix.strip(".") == end or (bool(end) and prefix.endswith(f".{end}."))
 
 
 def beside(found: FoundNetwork, others: Sequence[FoundNetwork], shapes: Shapes) -> list[Shapes]:

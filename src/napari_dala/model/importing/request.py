@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from napari_dala.errors import BundleError
 from napari_dala.model.card import Finite, Positive, TilePx
@@ -54,6 +54,12 @@ class ImportRequest(BaseModel):
     """Text of the licence that the weights came with; the card keeps it, and so do those of models learned on it."""
     prefix: str | None = None
     """Which of several networks in the file: the last parts of the prefix that its names have."""
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> ImportRequest:
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std belong together: give both or none")
+        return self
 
     def as_json(self) -> dict[str, Any]:
         """Return what the warm child is sent."""

@@ -208,7 +208,12 @@ def map_size(architecture: str, tile_px: int) -> tuple[int, int]:
         If it cannot be built, or its map is not one of square cells that fill the tile.
     """
     with torch.device("meta"):
-        trunk = build_trunk(architecture, tile_px).eval()
+        return size_of_map(build_trunk(architecture, tile_px).eval(), architecture, tile_px)
+
+
+def size_of_map(trunk: nn.Module, architecture: str, tile_px: int) -> tuple[int, int]:
+    """Return the same of a trunk that is built, on the meta device."""
+    with torch.device("meta"), torch.no_grad():
         try:
             _, channels, high, wide = trunk(torch.empty(1, 3, tile_px, tile_px)).shape
         except Exception as error:  # nor what they raise for a tile that is too small
@@ -217,7 +222,7 @@ def map_size(architecture: str, tile_px: int) -> tuple[int, int]:
     if high != wide or high * (tile_px // high) != tile_px:
         raise BundleError(
             f"{architecture}: a tile of {tile_px} px is no whole number of its cells ({wide} x {high}); choose another "
-            "tile side (--tile-px)"
+            "tile side (--tile-px, the field Tile side)"
         )
     return channels, tile_px // high
 

@@ -21,6 +21,7 @@ from napari_dala.model.bundle import ModelBundle
 from napari_dala.model.card import TRUNK_ONLY, ModelCard, TrunkSource
 from napari_dala.model.class_colors import class_infos
 from napari_dala.model.importing.checkpoint import read_tensors
+from napari_dala.model.importing.networks import is_prefix, without_second_copies
 from napari_dala.model.importing.presets import PRESETS
 from napari_dala.model.trunks.building import library_network, map_size, trunk_of, unfilled
 from napari_dala.model.trunks.names import architecture_of
@@ -30,7 +31,7 @@ from napari_dala.model.weights import check_weights, fill, shapes_of
 from napari_dala.validation import first_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable
 
     from torch import Tensor, nn
 
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
 _CLASSIFIER = ("head.", "heads.", "head_dist.", "fc.", "classifier.", "fc_norm.")
 _OLD_DENSENET = r"(denselayer\d+\.(?:norm|conv))\.(\d\.)"  # norm.1, which is norm1 now
-_PREFERRED = ("teacher", "ema")  # of two networks in one file, as self-supervised training leaves them
 
 
 def import_trunk(asked: ImportRequest) -> ModelBundle:
@@ -56,7 +56,17 @@ def import_trunk(asked: ImportRequest) -> ModelBundle:
     path, preset = asked.file, PRESETS[asked.preset]
     architecture = architecture_of(asked.trunk)
     channels, cell_px = map_size(architecture, asked.tile_px)
-    weights = trunk_with(architecture, asked.tile_px, read_tensors(path), path.name, asked.prefix)
+    tensors = read_tensors(path)
+    trunk, taken_from = trunk_with(architecture, asked.tile_px, tensors, path.name, asked.prefix)
+    left_out = sorted({name.split(".")[0] for name in tensors if taken_from and not name.startswith(f"{taken_from}.")})
+    training: dict[str, Any] = {
+        "imported_from": path.name,
+        "preset": asked.preset,
+        "trunk": asked.trunk,
+        TRUNK_ONLY: True,
+    }
+    training |= {"taken_from": taken_from} if taken_from else {}
+    training |= {"left_out": left_out} if left_out else {}
     try:
         card = ModelCard(
             name=asked.name,
@@ -71,7 +81,7 @@ def import_trunk(asked: ImportRequest) -> ModelBundle:
             mean=asked.mean or preset.mean,
             std=asked.std or preset.std,
             trained=False,
-            training={"imported_from": path.name, "preset": asked.preset, "trunk": asked.trunk, TRUNK_ONLY: True},
+            training=training,
             data=preset.data,
             licence=preset.licence,
             citation=preset.citation,
@@ -80,7 +90,7 @@ def import_trunk(asked: ImportRequest) -> ModelBundle:
         raise BundleError(f"{path.name}: {first_problem(error)}") from None
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
-        whole = TrunkNetwork(weights, channels, len(card.classes))
+        whole = TrunkNetwork(trunk, channels, len(card.classes))
     return ModelBundle(whole, card).as_stored()
 
 
@@ -100,8 +110,10 @@ def fitted(weights: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
 
 def trunk_with(
     architecture: str, tile_px: int, tensors: dict[str, Tensor], source: str, prefix: str | None = None
-) -> nn.Module:
-    """Return a trunk with the weights of a whole network that torchvision or timm has; its classifier is passed over.
+) -> tuple[nn.Module, str]:
+    """Return a trunk with the weights of a whole network that torchvision or timm has, and where in a file that lies.
+
+    Its classifier is passed over.
 
     Parameters
     ----------
@@ -122,10 +134,13 @@ def trunk_with(
     with torch.device("meta"):
         network = library_network(architecture, tile_px)
     names = shapes_of(network)
+    renamed = with_timm_names(tensors)
+    begin, others = _prefix_of_one(renamed, names, source, prefix)
     weights = {
-        name: tensor
-        for name, tensor in _one_network(with_timm_names(tensors), names, source, prefix).items()
-        if tensor.is_floating_point() and (name in names or not name.startswith(_CLASSIFIER))
+        own: tensor
+        for name, tensor in renamed.items()
+        if name.startswith(begin) and not name.startswith(others) and tensor.is_floating_point()
+        if (own := name.removeprefix(begin)) in names or not own.startswith(_CLASSIFIER)
     }
     try:
         weights = fitted(weights, network)
@@ -133,32 +148,30 @@ def trunk_with(
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise BundleError(f"{source}: its weights do not fit {architecture} ({reason})") from None
     check_weights(shapes_of(network), weights, source, architecture)
-    return trunk_of(fill(library_network(architecture, tile_px) if unfilled(network, weights) else network, weights))
+    whole = fill(library_network(architecture, tile_px) if unfilled(network, weights) else network, weights)
+    return trunk_of(whole), begin.rstrip(".")
 
 
-def _one_network(
-    tensors: dict[str, Tensor], names: Iterable[str], source: str, wanted: str | None
-) -> dict[str, Tensor]:
-    """Return the tensors of the network with these names, without the prefix that its place gives them."""
+def _prefix_of_one(
+    tensors: Collection[str], names: Iterable[str], source: str, wanted: str | None
+) -> tuple[str, tuple[str, ...]]:
+    """Return what the names of the one network with these names begin with in a file, and those of others like it."""
     found = _prefixes(tensors, set(names))
-    if wanted is not None:
-        end = wanted.strip(".")
-        found = Counter({one: count for one, count in found.items() if f".{one}".endswith(f".{end}." if end else ".")})
     most = max(found.values(), default=0)
-    likely = [prefix for prefix, count in found.items() if count == most]
-    preferred = [prefix for prefix in likely if any(word in prefix for word in _PREFERRED)]
-    if len(likely) > 1 and len(preferred) == 1:
-        likely = preferred
+    whole = [prefix for prefix, count in found.items() if count == most]
+    likely = (
+        without_second_copies(whole) if wanted is None else [prefix for prefix in whole if is_prefix(wanted, prefix)]
+    )
     if len(likely) != 1:
-        holds = " and ".join(f"{prefix}*" for prefix in sorted(likely)) or f"{min(tensors, default='nothing')}, ..."
+        there = ", ".join(prefix.rstrip(".") or "." for prefix in sorted(whole)) or min(tensors, default="nothing")
         raise BundleError(
-            f"{source}: it holds no single network of this kind (it holds {holds}); choose one with --prefix "
-            "(the field Prefix), or name another with --trunk (the field Network)"
+            f"{source}: it holds no single network of this kind (it holds {there}); choose one with --prefix "
+            "(the field Prefix), or name another kind with --trunk (the field Network)"
         )
-    return {name.removeprefix(likely[0]): tensor for name, tensor in tensors.items() if name.startswith(likely[0])}
+    return likely[0], tuple(prefix for prefix in whole if prefix and prefix != likely[0])
 
 
-def _prefixes(tensors: Mapping[str, Tensor], names: set[str]) -> Counter[str]:
+def _prefixes(tensors: Collection[str], names: set[str]) -> Counter[str]:
     """Count, for each beginning of the tensors' names, how many go on as one of the network's names."""
     found: Counter[str] = Counter()
     for name in tensors:

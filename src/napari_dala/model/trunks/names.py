@@ -25,7 +25,7 @@ TIMM = "timm/"
 _SWIGLU = "mlp_layer=SwiGLUPacked&act_layer=silu"
 NAMED = {
     "resnet50": RESNET50,
-    **{name: name for name in TORCHVISION},
+    **{name: name for name in TORCHVISION if name != RESNET50},
     "seresnet50": "timm/seresnet50",
     "dinov2_vitb14": "timm/vit_base_patch14_dinov2",
     "uni": "timm/vit_large_patch16_224?init_values=1e-05",

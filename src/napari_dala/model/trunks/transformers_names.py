@@ -27,15 +27,19 @@ _NAMES = {
 
 
 def with_timm_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return a file's tensors under timm's names if they are a network of transformers'; else as they are.
+    """Return a file's tensors, those of transformers' networks under timm's names, behind the prefix that they have.
 
     Query, key and value are one matrix in timm. Pooler and mask token, which no map needs, are left out.
     """
-    marks = [name for name in tensors if name.endswith(_MARK)]
-    if len(marks) != 1:
-        return tensors
-    prefix = marks[0].removesuffix(_MARK)
-    inside = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    prefixes = tuple(name.removesuffix(_MARK) for name in tensors if name.endswith(_MARK))
+    found = {name: tensor for name, tensor in tensors.items() if not name.startswith(prefixes)} if prefixes else tensors
+    for prefix in prefixes:
+        inside = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        found |= {f"{prefix}{name}": tensor for name, tensor in _renamed(inside).items()}
+    return found
+
+
+def _renamed(inside: dict[str, Tensor]) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for name, tensor in inside.items():
         if part := _QKV.fullmatch(name):

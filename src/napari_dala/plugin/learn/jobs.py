@@ -11,17 +11,15 @@ from typing import TYPE_CHECKING, Any
 from napari_dala.errors import JobError
 from napari_dala.files import write_json
 from napari_dala.jobs.job import jobs_in
-from napari_dala.jobs.state import Status, job_errors
+from napari_dala.jobs.state import job_errors
 from napari_dala.model.catalog import free_name
-from napari_dala.training.finetune.job import BUNDLE_FILE, KIND, read_finetune_result
+from napari_dala.training.finetune.job import BUNDLE_FILE, DECISION_FILE, KIND, is_settled, read_finetune_result
 from napari_dala.workspace import slide_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_dala.jobs.job import Job
-
-_DECISION = "decision.json"
 
 
 def jobs_folder(fingerprint: str, workspace: Path) -> Path:
@@ -52,11 +50,6 @@ def open_job(fingerprint: str, workspace: Path) -> Job | None:
     return jobs[0] if jobs and not is_settled(jobs[0]) else None
 
 
-def is_settled(job: Job) -> bool:
-    """Return whether nothing is left to do about a job: it was cancelled, or its model accepted or discarded."""
-    return (job.folder / _DECISION).exists() or job.status is Status.CANCELLED
-
-
 def decide(job: Job, model: str | None) -> None:
     """Note that a job's model was installed under a name, or, with None, discarded.
 
@@ -65,7 +58,7 @@ def decide(job: Job, model: str | None) -> None:
     JobError
         When the folder cannot be written.
     """
-    path = job.folder / _DECISION
+    path = job.folder / DECISION_FILE
     with job_errors(path):
         write_json(path, {"accepted": model is not None, "model": model, "time": datetime.now(UTC).isoformat()})
 

@@ -13,11 +13,13 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLineEdit,
     QPushButton,
+    QSpinBox,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_dala.errors import BundleError, DalaError
+from napari_dala.model.card import TILE_PX_LIMITS
 from napari_dala.model.catalog import check_new_name, free_name
 from napari_dala.model.importing.file_kind import is_bundle
 from napari_dala.model.importing.presets import PRESETS, USUAL_MPP, preset_of
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _WIDTH = 520  # px
+_USUAL_PX = 224
 _BUNDLE = "A model of this program, with a card of its own."
 _WEIGHTS = (
     "Weights without a card. If they are a trunk alone, the model must learn first; it does so on tiles of these "
@@ -76,6 +79,10 @@ class ImportDialog(QDialog):
             QLineEdit(),
             QComboBox(),
         )
+        self.tile_px = QSpinBox()
+        self.tile_px.setRange(*TILE_PX_LIMITS)
+        self.tile_px.setValue(_USUAL_PX)
+        self.tile_px.setSuffix(" px")
         self.trunk.addItems([*NAMED])
         self.trunk.setEditable(True)
         self.trunk.setToolTip("What the weights are of; any network of timm's is written timm/NAME")
@@ -100,6 +107,7 @@ class ImportDialog(QDialog):
             form.addRow("Network", self.trunk)
             form.addRow("Classes", self.classes)
             form.addRow("Tiles at", self.mpp)
+            form.addRow("Tile side", self.tile_px)
             form.addRow("Normalised for", self.preset)
             form.addRow("Prefix", self.prefix)
         layout.addWidget(self.about)
@@ -130,6 +138,13 @@ class ImportDialog(QDialog):
         self.import_button.setEnabled(False)
         self._request = self._child.request("import_model", name=name, workspace=str(self._workspace), **asked)
 
+    def reject(self) -> None:
+        """Close; what is being imported comes into the lists all the same."""
+        if self._request >= 0:
+            self.hide()
+        else:
+            super().reject()
+
     def _asked(self, name: str) -> ImportRequest:
         return checked(
             ImportRequest,
@@ -138,6 +153,7 @@ class ImportDialog(QDialog):
             name=name,
             classes=tuple(part.strip() for part in self.classes.text().split(",")),
             mpp=self.mpp.value(),
+            tile_px=self.tile_px.value(),
             preset=self.preset.currentText(),
             prefix=self.prefix.text().strip() or None,
             trunk=self.trunk.currentText().strip(),
@@ -150,6 +166,7 @@ class ImportDialog(QDialog):
         elif self._request >= 0 and ((number == self._request and event == "error") or event == "died"):
             self._request = -1
             self.doing.say("")
+            self.show()
             self.import_button.setEnabled(True)
             self.error.say(str(payload.get("message") or payload.get("reason")))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,20 +21,24 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_dala.errors import DalaError
+from napari_dala.errors import BundleError, DalaError
 from napari_dala.jobs.job import jobs_in
 from napari_dala.jobs.state import Status
+from napari_dala.model.card import TRUNK_OF
 from napari_dala.model.catalog import list_models, page_of, remove_model, rename_model
+from napari_dala.model.tensor_file import read_header
 from napari_dala.plugin.parts.export_button import ExportButton
 from napari_dala.plugin.parts.fetch_dialog import FetchDialog
 from napari_dala.plugin.parts.import_dialog import ImportDialog
 from napari_dala.plugin.parts.notes import Note
 from napari_dala.plugin.preferences import load_preferences
 from napari_dala.plugin.viewer.plain_text import PlainLabel, plain_tip
+from napari_dala.training.finetune.job import BUNDLE_FILE, is_settled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from napari_dala.jobs.job import Job
     from napari_dala.model.catalog import ModelEntry
 
 _UNFINISHED = (Status.QUEUED, Status.RUNNING, Status.PAUSED, Status.INTERRUPTED)
@@ -223,4 +228,14 @@ def why_in_use(entry: ModelEntry, analysing: Sequence[str], workspace: Path) -> 
         for job in jobs_in(folder):
             if job.status in _UNFINISHED and str(job.config.get("model")) in known:
                 return f"“{entry.name}” is being learned from: wait until that is done, or cancel it."
+            if job.status is Status.DONE and not is_settled(job) and _shares_trunk(job, entry):
+                return f"A model that has learned from “{entry.name}” waits to be accepted or discarded."
     return ""
+
+
+def _shares_trunk(job: Job, entry: ModelEntry) -> bool:
+    """Tell whether what a job has learned has its trunk in a model's file."""
+    with suppress(BundleError):
+        trunk = read_header(job.result / BUNDLE_FILE).metadata.get(TRUNK_OF)
+        return entry.path is not None and trunk == entry.path.name
+    return False

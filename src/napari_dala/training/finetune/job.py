@@ -18,6 +18,7 @@ from napari_dala.annotations.files import read_annotations
 from napari_dala.annotations.held_out import HELD_OUT
 from napari_dala.errors import AnnotationError, JobError, SlideError
 from napari_dala.jobs.job import Job
+from napari_dala.jobs.state import Status
 from napari_dala.model.catalog import find_model
 from napari_dala.slide.backends.remote import absolute, exists
 from napari_dala.training.epochs import Epoch as Epoch
@@ -26,6 +27,8 @@ from napari_dala.validation import Mpp, conforming, first_problem, read_json
 KIND = "finetune"
 MODES = ("quick", "deep", "full")
 BUNDLE_FILE, RESULT_FILE = "bundle.safetensors", "result.json"  # in the job's folder `result`
+DECISION_FILE = "decision.json"
+"""In the job's folder, once its model was accepted or discarded."""
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -289,3 +292,8 @@ def config_of(job: Job) -> FinetuneConfig:
         raise JobError(
             f"{job.folder / 'job.json'}: not the settings of a fine-tuning ({first_problem(error)})"
         ) from None
+
+
+def is_settled(job: Job) -> bool:
+    """Return whether nothing is left to do about a job: it was cancelled, or its model accepted or discarded."""
+    return (job.folder / DECISION_FILE).exists() or job.status is Status.CANCELLED

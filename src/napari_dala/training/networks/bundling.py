@@ -55,7 +55,7 @@ def bundled_network(network: nn.Module, form: JudgedByMeans, tile_px: int) -> tu
     """
     channels, cell_px = map_size(form.architecture, tile_px)
     weights = {name: tensor.detach() for name, tensor in network.state_dict().items()}
-    trunk = trunk_with(form.architecture, tile_px, weights, form.architecture)
+    trunk, _ = trunk_with(form.architecture, tile_px, weights, form.architecture)
     weight, bias = (weights[f"{form.linear}.{part}"] for part in ("weight", "bias"))
     with torch.random.fork_rng(devices=[]):  # units that add nothing yet are random, and the same each time
         torch.default_generator.manual_seed(0)

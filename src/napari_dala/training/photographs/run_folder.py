@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from napari_dala.datasets.images import ImageDataset
     from napari_dala.datasets.splits import Split
     from napari_dala.model.bundle import ModelBundle
+_BY_PATCH_TOKENS = ("vit_b_16", "dinov2_vitb14")  # by the class token until 2026-11-29, with the same weights
 
 
 State: TypeAlias = Literal["new", "interrupted", "finished"]
@@ -117,7 +118,7 @@ def run_config(
         "train": split.train.tolist(),
         "held_out": split.test.tolist(),
         "init": init.hash if init else None,
-    }
+    } | ({"judges_by": "patch tokens"} if model in _BY_PATCH_TOKENS else {})
 
 
 def disagreements(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
