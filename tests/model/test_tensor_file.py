@@ -99,9 +99,9 @@ def test_a_header_longer_than_the_file(tmp_path: Path, length: int) -> None:
 
 
 def test_a_file_longer_than_any_model(tmp_path: Path) -> None:
-    path = _written(tmp_path / "huge.safetensors", {"a": _entry([2**31], 0, 2**33)})
+    path = _written(tmp_path / "huge.safetensors", {"a": _entry([2**32], 0, 2**34)})
     with path.open("rb+") as file:
-        file.truncate(path.stat().st_size + 2**33)
+        file.truncate(path.stat().st_size + 2**34)
     with pytest.raises(BundleError, match="16384 MB; a model of at most 8192 MB"):
         read_header(path)
 
