@@ -243,7 +243,7 @@ def _other_grad_cam(name: str, predictor: Predictor) -> Callable[[torch.Tensor],
         from pytorch_grad_cam import GradCAM
         from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
     except ImportError:
-        raise DalaError(f"{name} is not installed: pip install napari-dala[explain-eval]") from None
+        raise DalaError(f"{name} is not installed: pip install 'napari-dala[explain-eval]'") from None
     network = predictor.network
     method = GradCAM(network, [network.attention])
     classes = range(len(predictor.bundle.card.classes))

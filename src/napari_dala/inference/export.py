@@ -111,8 +111,9 @@ def export_model(bundle: ModelBundle, to: ExportFormat, folder: Path) -> float:
     """
     card = bundle.card
     if card.warning:
+        state = "only its trunk has learned" if card.trunk_only else "its weights are random"
         raise BundleError(
-            f"{card.name}: this model is {card.warning}, and other programs do not say so; "
+            f"{card.name}: this model is untrained, {state}, and other programs would not say so; "
             "let it learn first, then export what it has learned"
         )
     for name in _ONNX_NEEDS if to == ExportFormat.ONNX else ():

@@ -178,7 +178,7 @@ def test_dinov2_takes_the_nearest_multiple_of_its_patch(tile_px: int, side_px: i
 @pytest.mark.parametrize("name", ["seresnet50", "dinov2_vitb14"])
 def test_without_timm_its_networks_say_what_to_install(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)  # as Python itself marks a module that is not to be found
-    with pytest.raises(BundleError, match=r"pip install napari-dala\[trunks\]"):
+    with pytest.raises(BundleError, match=r"pip install 'napari-dala\[trunks\]'"):
         build(name, 2)
     assert build("resnet50", 2)
 

@@ -157,7 +157,7 @@ def timm_network(architecture: str, tile_px: int, num_classes: int = 0, **option
     """
     if find_spec("timm") is None:
         raise BundleError(
-            f"{architecture}: this network is timm's, which is not installed: pip install napari-dala[trunks]"
+            f"{architecture}: this network is timm's, which is not installed: pip install 'napari-dala[trunks]'"
         )
     import timm
 
