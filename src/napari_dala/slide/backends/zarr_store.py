@@ -64,6 +64,11 @@ def opened_group(path: Path) -> tuple[zarr.Group, Callable[[], bool]]:
         raise SlideError(f"{path.name}: no OME-Zarr there; name the folder that holds zarr.json or .zattrs") from None
 
 
+def is_of_server(error: Exception | None) -> bool:
+    """Return whether an error is a server's, which did not give what it has; mere absence is none."""
+    return any(kind.__module__.partition(".")[0] == "obstore" for kind in type(error).__mro__)
+
+
 def _server(url: str, name: str) -> tuple[Any, Callable[[], bool]]:
     """Return the store at an address, and what tells whether it answers; of S3 the usual AWS variables hold."""
     try:
