@@ -182,7 +182,7 @@ def _added(
 def _noted(slide: Slide, workspace: Path, entry: ModelEntry | None) -> Iterator[SlideRow]:
     adopt_old_folder(slide, workspace)
     remember_slide(slide, workspace)
-    with suppress(OSError):
+    with suppress(DalaError, OSError):
         keep_thumbnail(slide)
     yield slide_row(slide_in(slide.fingerprint, workspace, icc_profile=slide.uses_profile), entry)
 
