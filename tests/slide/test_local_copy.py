@@ -172,3 +172,10 @@ def test_what_cannot_be_copied_is_opened_as_ever(tmp_path: Path) -> None:
     (tmp_path / "x.svs").write_bytes(b"nonsense")
     with pytest.raises(SlideError, match=r"^x\.svs: not a slide"):
         open_local_copy(tmp_path / "x.svs")
+
+
+def test_a_slide_whose_other_files_are_gone_is_named(tmp_path: Path, tissue: np.ndarray) -> None:
+    path = write_mrxs(tmp_path / "a", tissue, (700, 900))
+    shutil.rmtree(path.with_suffix(""))
+    with pytest.raises(SlideError, match=r"^a\.mrxs: "):
+        open_local_copy(path)

@@ -69,15 +69,15 @@ def open_local_copy(
         As `open_slide`; also where the copy is not what was read, or the slide was written to meanwhile.
     """
     path = ome_zarr_root(path) or path
-    if url_of(path) or not path.exists() or (parts := _parts(path)) is None:
-        return open_slide(path, mpp=mpp, icc_profile=icc_profile)
+    copy = release = None
     try:
-        copy = _copied(path, parts, told)
+        parts = None if url_of(path) or not path.exists() else _parts(path)
+        copy = None if parts is None else _copied(path, parts, told)
         release = None if copy is None else _used(copy)
     except OSError as error:
         _log.warning("%s: read where it is, for it cannot be copied: %s", path.name, error.strerror or error)
-        copy = release = None
-    if copy is None or release is None:
+        parts = None
+    if parts is None or copy is None or release is None:
         return open_slide(path, mpp=mpp, icc_profile=icc_profile)
     try:
         slide = open_slide(copy if parts.opens == "." else copy / parts.opens, mpp=mpp, icc_profile=icc_profile)
