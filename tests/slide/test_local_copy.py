@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 from skimage.data import immunohistochemistry
 
 from napari_dala.slide import SlideError, local_copy, open_slide
@@ -179,3 +180,14 @@ def test_a_slide_whose_other_files_are_gone_is_named(tmp_path: Path, tissue: np.
     shutil.rmtree(path.with_suffix(""))
     with pytest.raises(SlideError, match=r"^a\.mrxs: "):
         open_local_copy(path)
+
+
+def test_a_damaged_profile_is_told_of_each_slide_by_its_own_name(
+    tmp_path: Path, tissue: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("one", "two"):
+        path = tmp_path / f"{name}.png"
+        Image.fromarray(tissue).save(path, icc_profile=b"no profile at all")
+        with open_local_copy(path) as slide:
+            assert slide.profile_problem.startswith(f"{name}.png: its colour profile (ICC) is damaged")
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == ["one.png", "two.png"]

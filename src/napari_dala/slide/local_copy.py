@@ -16,7 +16,8 @@ from napari_dala.files import open_to_append, open_to_read, replacing_folder, sh
 from napari_dala.slide.backends.dicom import dicom_files
 from napari_dala.slide.backends.remote import url_of
 from napari_dala.slide.backends.zarr_store import is_zarr_folder, ome_zarr_root
-from napari_dala.slide.open import open_slide
+from napari_dala.slide.open import open_quietly, open_slide
+from napari_dala.slide.profile import warn_of_profile
 from napari_dala.workspace import cache_folder
 
 if TYPE_CHECKING:
@@ -80,12 +81,13 @@ def open_local_copy(
     if parts is None or copy is None or release is None:
         return open_slide(path, mpp=mpp, icc_profile=icc_profile)
     try:
-        slide = open_slide(copy if parts.opens == "." else copy / parts.opens, mpp=mpp, icc_profile=icc_profile)
+        slide = open_quietly(copy if parts.opens == "." else copy / parts.opens, mpp=mpp, icc_profile=icc_profile)
         assert slide.fingerprint  # of the copy, which is near
     except SlideError:
         release()
         return open_slide(path, mpp=mpp, icc_profile=icc_profile)  # which says the same of the file that the user knows
     slide.path = path
+    warn_of_profile(slide)
     weakref.finalize(slide, release)
     return slide
 
