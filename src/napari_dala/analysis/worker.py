@@ -180,7 +180,8 @@ class Worker:
 def _known_by(wanted: AnalysisRequest) -> tuple[Any, ...]:
     """Return what tells whether a slide is the one that was opened: its file, when that was written, how it is read."""
     file = _file_of(wanted)
-    return file, file.stat().st_mtime_ns if file.exists() else 0, wanted.mpp, wanted.icc_profile
+    written = file.stat().st_mtime_ns if file.exists() else 0
+    return file, written, wanted.mpp, wanted.icc_profile, wanted.local_copy
 
 
 def _file_of(wanted: AnalysisRequest) -> Path:
