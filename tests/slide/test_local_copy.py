@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from typing import TYPE_CHECKING, Any
@@ -87,6 +88,24 @@ def test_a_dicom_folder_is_copied(tmp_path: Path, shared_data: Path) -> None:
     check_copied(tmp_path / NAME)
 
 
+def test_of_a_folder_of_dicom_slides_only_the_one_that_is_named_is_copied(tmp_path: Path, shared_data: Path) -> None:
+    folder = tmp_path / NAME
+    shutil.copytree(shared_data / "slides/CMU-1-Small-Region-dicom", folder)
+    files = sorted(folder.glob("*.dcm"))
+    for file in files:
+        content = file.read_bytes()
+        series = re.search(rb"\x20\x00\x0e\x00UI..([0-9.]+)", content, re.DOTALL)
+        assert series is not None
+        other = series[1][:-1] + (b"1" if series[1][-1:] != b"1" else b"2")
+        file.with_name(f"other {file.name}").write_bytes(content.replace(series[1], other))
+    with open_slide(files[0]) as slide:
+        fingerprint = slide.fingerprint
+    with open_local_copy(files[0]) as slide:
+        assert slide.fingerprint == fingerprint
+        [copy] = copies()
+        assert len([*copy.glob("*.dcm")]) == len(files)
+
+
 def test_a_file_that_was_written_anew_is_copied_anew(tmp_path: Path, tissue: np.ndarray) -> None:
     path = write_tiff(tmp_path / "a.tif", tissue)
     open_local_copy(path).close()
@@ -108,7 +127,11 @@ def test_old_copies_go_and_those_in_use_stay(
         assert copies() == [first], "it is being read"
         np.testing.assert_array_equal(slide.read(0, 0, 400, 300), tissue)
     del slide
+    open_local_copy(new).close()
     os.utime(first, (month, month))
+    open_local_copy(new).close()
+    assert first not in copies(), "one that is used again lets others go"
+    os.utime(*copies(), (month, month))
     tidy_copies()
     assert not copies()
     for path in (old, new):
