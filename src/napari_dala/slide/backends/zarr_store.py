@@ -65,8 +65,13 @@ def opened_group(path: Path) -> tuple[zarr.Group, Callable[[], bool]]:
 
 
 def is_of_server(error: Exception | None) -> bool:
-    """Return whether an error is a server's, which did not give what it has; mere absence is none."""
-    return any(kind.__module__.partition(".")[0] == "obstore" for kind in type(error).__mro__)
+    """Return whether an error is a server's, which did not give what it has.
+
+    Absence is none, and some buckets call that forbidden.
+    """
+    kinds = type(error).__mro__
+    is_absent = any(kind.__name__ in ("NotFoundError", "PermissionDeniedError") for kind in kinds)
+    return not is_absent and any(kind.__module__.partition(".")[0] == "obstore" for kind in kinds)
 
 
 def _server(url: str, name: str) -> tuple[Any, Callable[[], bool]]:
