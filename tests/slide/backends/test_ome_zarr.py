@@ -21,7 +21,7 @@ from zarr.storage import LocalStore
 from napari_dala.errors import may_pass
 from napari_dala.slide import SlideError, open_slide
 from napari_dala.slide.backends.remote import url_of
-from tests.ome_zarrs import RGB, served, write_ome_zarr, zipped
+from tests.ome_zarrs import RGB, BucketHandler, served, write_ome_zarr, zipped
 
 
 @pytest.fixture(scope="module")
@@ -275,7 +275,9 @@ def test_a_slide_at_an_address(tmp_path: Path, tissue: np.ndarray) -> None:
         with open_slide(f"{address}/a.zarr") as slide:
             assert (slide.name, slide.mpp) == ("a.zarr", pytest.approx((0.4, 0.4)))
             assert slide.fingerprint == fingerprint
+            BucketHandler.heads.clear()
             np.testing.assert_array_equal(slide.read(0, 0, 400, 300), tissue)
+            assert not BucketHandler.heads, "it gave all that it was asked for, so that it is there"
             folder.rename(tmp_path / "away")
             with pytest.raises(SlideError, match="it is no longer there") as caught:
                 slide.read(0, 0, 64, 64)

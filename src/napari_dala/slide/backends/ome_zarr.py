@@ -105,12 +105,12 @@ class OmeZarrSlide(Slide):
     """A slide of an OME-Zarr, read by zarr.
 
     A part that is not stored has the array's fill value, as zarr has it; so that a share that is lost is not taken for
-    such parts, each reading ends with a look whether the slide is still there.
+    such parts, each reading that met one ends with a look whether the slide is still there.
     """
 
     def __init__(self, path: Path, mpp: float | tuple[float, float] | None = None) -> None:
         try:
-            self._group, self._is_there = opened_group(path)
+            self._group, self._is_there, self._absent = opened_group(path)
             picture = _picture_in(self._group, path.name)
             _check(picture, path.name)
             self._axes, self._arrays = picture.about.axes, picture.arrays
@@ -126,12 +126,14 @@ class OmeZarrSlide(Slide):
         """See `Slide.read`."""
         left, top = (int(edge) for edge in self.corner(x, y, level))
         problem: Exception | None = None
+        absent = self._absent()
         try:
             box = (left, top, width, height)
             out = read_inside(partial(self._inside, level), box, self.levels[level], self.facts.background)
         except Exception as error:  # codecs and stores raise what they like
             problem = error
-        if not self._is_there() or is_of_server(problem):
+        is_in_doubt = problem is not None or self._absent() != absent
+        if is_of_server(problem) or (is_in_doubt and not self._is_there()):
             self._say_lost()
         if problem is not None:
             reason = str(problem).partition("\n")[0]
