@@ -7,7 +7,7 @@ import zipfile
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import zarr
@@ -81,8 +81,14 @@ def zipped(folder: Path, path: Path, inside: str = "") -> Path:
     return path
 
 
-class _Handler(SimpleHTTPRequestHandler):
-    """A web server that says like a bucket what it does not have."""
+class BucketHandler(SimpleHTTPRequestHandler):
+    """A web server that says like a bucket what it does not have, and keeps what it was only asked about."""
+
+    heads: ClassVar[list[str]] = []
+
+    def do_HEAD(self) -> None:
+        self.heads.append(self.path)
+        super().do_HEAD()
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -99,7 +105,7 @@ class _Handler(SimpleHTTPRequestHandler):
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
     """Serve a folder; its address."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, directory=str(folder))) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(BucketHandler, directory=str(folder))) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         try:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 
 # Control characters, among them line breaks and what begins a terminal's escapes; bytes of a name that is not UTF-8;
 # what turns the direction of writing.
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+_PASSING = {
+    os.strerror(code)
+    for code in (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EACCES, errno.ENOENT, errno.EHOSTDOWN)
+}
 
 
 def shown(text: object) -> str:
@@ -53,3 +60,14 @@ class DatasetError(DalaError):
 
 class ClusterError(DalaError):
     """A cluster's scheduler or one of its workers cannot take part."""
+
+
+def may_pass(error: BaseException | None) -> bool:
+    """Return whether pixels may be read another time: the file system failed, the picture's bytes are not to blame."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno is not None:
+            return True
+        if any(reason in str(error) for reason in _PASSING):  # OpenSlide hands on the words alone
+            return True
+        error = error.__cause__
+    return False

@@ -13,8 +13,7 @@ from skimage.data import immunohistochemistry
 
 from napari_dala.analysis import reading
 from napari_dala.analysis.engine import analyze
-from napari_dala.analysis.reading import may_pass
-from napari_dala.errors import SlideError
+from napari_dala.errors import SlideError, may_pass
 from napari_dala.inference.sampler import Sampler
 from napari_dala.results.tile_results import TileStatus
 from napari_dala.slide import open_slide

@@ -141,6 +141,7 @@ def test_a_slide_is_copied_first_where_that_is_asked_for(
     values: dict[str, Any] = {"slide": drawn_slide, "model": model, "local_copy": True}
     assert worker.look(request, asked=asked(**values)) == {}
     assert not (workspace / "cache/slides").exists(), "looking ahead copies nothing"
+    worker.look(request, asked=asked(**values | {"local_copy": False}))  # before copies were switched on
     worker.analyze(request, asked=asked(**values, out=tmp_path / "out"))
     assert any(what.startswith("Copying the slide (") for what in request.doing)
     assert len([*(workspace / "cache/slides").iterdir()]) == 1

@@ -303,14 +303,14 @@ def test_what_is_left_out_of_a_file_of_qupath_is_counted_by_kind(tmp_path: Path)
     others = (
         [feature(objectType="cell")] * 40
         + [feature(objectType="tmaCore")] * 2
-        + [POINT, feature() | {"geometry": None}]
+        + [POINT, *[feature() | {"geometry": None}] * 2]
     )
     frame = feature(objectType="annotation", classification={"name": "Region*"})
     drawn = [feature(objectType="annotation", classification={"name": "benign"}), feature(objectType="annotation")]
     document = read_annotations(written(tmp_path, collection(frame, *drawn, *others)))
     assert [item.class_name for item in document.annotations] == ["Region*", "benign", None]
     assert document.notes == (
-        "left out, for they are no drawn regions: 40 cells, 2 TMA cores, 1 point, 1 object without an outline; "
+        "left out, for they are no drawn regions: 40 cells, 2 TMA cores, 1 point, 2 outlineless objects; "
         "they stay in the file",
     )
     write_annotations(document, tmp_path / "again.geojson")

@@ -13,7 +13,16 @@ import shapely
 
 from napari_dala.annotations.document import Annotation, AnnotationClass, AnnotationDocument
 from napari_dala.annotations.files import annotations_path, save_for
-from napari_dala.annotations.slides import annotated_slide, annotated_slides, remember_slide
+from napari_dala.annotations.slides import (
+    annotated_slide,
+    annotated_slides,
+    give_mpp,
+    open_known,
+    remember_profile,
+    remember_slide,
+    slide_in,
+    take_off_list,
+)
 from napari_dala.errors import DalaError
 from napari_dala.slide import open_slide
 from napari_dala.slide.teaching.slide import teaching_slide
@@ -139,3 +148,16 @@ def test_no_workspace_no_slides_and_no_place_an_error(slide: Slide, tmp_path: Pa
     (tmp_path / "file").write_text("")
     with pytest.raises(DalaError, match=r"slide.json: cannot be written"):
         remember_slide(slide, tmp_path / "file")
+
+
+def test_a_profile_is_noted_and_what_was_changed_meanwhile_stays(slide: Slide) -> None:
+    remember_slide(slide)
+    known = slide_in(slide.fingerprint)
+    give_mpp(known, 0.3)
+    with open_known(slide_in(slide.fingerprint)) as opened:
+        give_mpp(known, 0.4)
+        take_off_list(known)
+        remember_profile(known, opened)
+    note = slide_in(slide.fingerprint).note
+    assert note is not None
+    assert (note.mpp, note.is_listed, note.own_profile_id) == ((0.4, 0.4), False, "")

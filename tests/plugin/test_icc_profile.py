@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import tifffile
+from napari.layers._source import layer_source
 from napari.settings import get_plugin_settings
 from PIL import Image as Picture
 
@@ -19,6 +20,7 @@ from napari_dala.plugin.analyze.run import request_for
 from napari_dala.plugin.preferences import load_preferences
 from napari_dala.plugin.slides.reading import _rows
 from napari_dala.plugin.viewer.session import session_of
+from napari_dala.plugin.viewer.slide_layers import slide_of
 from napari_dala.results.by_model import OTHER_COLOURS
 from napari_dala.slide import open_slide
 from tests.icc import SWAPPED, by_littlecms
@@ -67,6 +69,18 @@ def test_a_picture_that_napari_read_itself_is_shown_as_it_is_analysed(
     expected = by_littlecms(pixels, SWAPPED)
     np.testing.assert_array_equal(slide.read(0, 0, 600, 448), expected)
     np.testing.assert_array_equal(np.asarray(layer.data), expected)
+
+
+def test_levels_that_another_reader_s_slide_lacks_are_shown_once_they_are_made(
+    viewer: Any, qtbot: Any, tmp_path: Path, pixels: np.ndarray
+) -> None:
+    wide = np.tile(pixels, (1, 4, 1))  # more than what is drawn at once
+    tifffile.imwrite(tmp_path / "w.tif", wide, tile=(64, 64), photometric="rgb", compression="zlib", iccprofile=SWAPPED)
+    with layer_source(path=str(tmp_path / "w.tif"), reader_plugin="another"):
+        layer = viewer.add_image([wide, wide[::2, ::2]], rgb=True, multiscale=True)
+    slide_of(layer)
+    expected = np.asarray(Picture.fromarray(by_littlecms(wide, SWAPPED)).reduce(4))
+    qtbot.waitUntil(lambda: np.array_equal(np.asarray(layer.data[-1]), expected), timeout=20_000)
 
 
 def test_results_without_the_profile_are_named_and_not_offered(docks: Any, qtbot: Any, swapped: Path) -> None:

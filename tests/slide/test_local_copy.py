@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 from skimage.data import immunohistochemistry
 
 from napari_dala.slide import SlideError, local_copy, open_slide
@@ -86,6 +88,24 @@ def test_a_dicom_folder_is_copied(tmp_path: Path, shared_data: Path) -> None:
     check_copied(tmp_path / NAME)
 
 
+def test_of_a_folder_of_dicom_slides_only_the_one_that_is_named_is_copied(tmp_path: Path, shared_data: Path) -> None:
+    folder = tmp_path / NAME
+    shutil.copytree(shared_data / "slides/CMU-1-Small-Region-dicom", folder)
+    files = sorted(folder.glob("*.dcm"))
+    for file in files:
+        content = file.read_bytes()
+        series = re.search(rb"\x20\x00\x0e\x00UI..([0-9.]+)", content, re.DOTALL)
+        assert series is not None
+        other = series[1][:-1] + (b"1" if series[1][-1:] != b"1" else b"2")
+        file.with_name(f"other {file.name}").write_bytes(content.replace(series[1], other))
+    with open_slide(files[0]) as slide:
+        fingerprint = slide.fingerprint
+    with open_local_copy(files[0]) as slide:
+        assert slide.fingerprint == fingerprint
+        [copy] = copies()
+        assert len([*copy.glob("*.dcm")]) == len(files)
+
+
 def test_a_file_that_was_written_anew_is_copied_anew(tmp_path: Path, tissue: np.ndarray) -> None:
     path = write_tiff(tmp_path / "a.tif", tissue)
     open_local_copy(path).close()
@@ -107,7 +127,11 @@ def test_old_copies_go_and_those_in_use_stay(
         assert copies() == [first], "it is being read"
         np.testing.assert_array_equal(slide.read(0, 0, 400, 300), tissue)
     del slide
+    open_local_copy(new).close()
     os.utime(first, (month, month))
+    open_local_copy(new).close()
+    assert first not in copies(), "one that is used again lets others go"
+    os.utime(*copies(), (month, month))
     tidy_copies()
     assert not copies()
     for path in (old, new):
@@ -172,3 +196,21 @@ def test_what_cannot_be_copied_is_opened_as_ever(tmp_path: Path) -> None:
     (tmp_path / "x.svs").write_bytes(b"nonsense")
     with pytest.raises(SlideError, match=r"^x\.svs: not a slide"):
         open_local_copy(tmp_path / "x.svs")
+
+
+def test_a_slide_whose_other_files_are_gone_is_named(tmp_path: Path, tissue: np.ndarray) -> None:
+    path = write_mrxs(tmp_path / "a", tissue, (700, 900))
+    shutil.rmtree(path.with_suffix(""))
+    with pytest.raises(SlideError, match=r"^a\.mrxs: "):
+        open_local_copy(path)
+
+
+def test_a_damaged_profile_is_told_of_each_slide_by_its_own_name(
+    tmp_path: Path, tissue: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("one", "two"):
+        path = tmp_path / f"{name}.png"
+        Image.fromarray(tissue).save(path, icc_profile=b"no profile at all")
+        with open_local_copy(path) as slide:
+            assert slide.profile_problem.startswith(f"{name}.png: its colour profile (ICC) is damaged")
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == ["one.png", "two.png"]

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+import errno
+import os
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from hypothesis import given, strategies as st
 
+from napari_dala.errors import SlideError
 from napari_dala.slide import open_slide
-from napari_dala.slide.pyramid import TOP_PX, LazyLevel, pyramid
+from napari_dala.slide.pyramid import TOP_PX, LazyLevel, _build, _missing_sizes, _stored_levels, pyramid
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
 
 def test_levels_and_chunks_are_the_files_own(mosaic: Path) -> None:
@@ -81,3 +86,23 @@ def test_a_damaged_tile_shows_grey_and_leaves_the_rest(broken_mosaic: tuple[Path
         level = pyramid(slide)[1]
         assert (level[y // 2 : y // 2 + 20, x // 2 : x // 2 + 20] == 128).all()
         assert (level[0:20, 0:20] == slide.read(0, 0, 20, 20, 1)).all()
+
+
+def test_what_is_lost_for_the_moment_is_not_kept_as_grey(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(*_: int) -> NoReturn:
+        raise SlideError("a.svs: cannot be read") from OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with open_slide(np.full((2 * TOP_PX, 2 * TOP_PX, 3), 90, np.uint8)) as slide:
+        finest, *_ = pyramid(slide)
+        stored = _stored_levels(slide, _missing_sizes(slide))
+        ready: list[bool] = []
+        with monkeypatch.context() as patched:
+            patched.setattr(slide, "_read", lost)
+            assert (finest[:10, :10] == 128).all()
+            _build(slide, stored, lambda: ready.append(True))
+            assert not ready
+            assert "complete" not in stored[-1].attrs
+        assert (finest[:10, :10] == 90).all()
+        _build(slide, stored, lambda: ready.append(True))
+        assert ready
+        assert (np.asarray(stored[-1]) == 90).all()

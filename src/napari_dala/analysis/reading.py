@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import queue
 import threading
 import time
@@ -15,7 +13,7 @@ import numpy as np
 import torch
 
 from napari_dala.cores import usable_cores
-from napari_dala.errors import SlideError
+from napari_dala.errors import SlideError, may_pass
 from napari_dala.inference.streams import begin_thread, wait_for
 from napari_dala.slide.tiles import BLOCK
 
@@ -30,10 +28,6 @@ if TYPE_CHECKING:
 
 _MOST_THREADS = 6  # more read no faster, and keep the others from the interpreter's lock
 _PAUSES_S = (0.2, 1.0)  # before a tile is read again that the file system would not give
-_PASSING = {
-    os.strerror(code)
-    for code in (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EACCES, errno.ENOENT, errno.EHOSTDOWN)
-}
 _BLOCKS_AHEAD = 2  # read before they are needed; more would make the order slow to follow the view
 
 
@@ -187,14 +181,3 @@ def _patiently(read: Callable[[], Tensor]) -> Tensor:
                 raise
             time.sleep(pause)
     return read()
-
-
-def may_pass(error: BaseException | None) -> bool:
-    """Return whether pixels may be read another time: the file system failed, the picture's bytes are not to blame."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno is not None:
-            return True
-        if any(reason in str(error) for reason in _PASSING):  # OpenSlide hands on the words alone
-            return True
-        error = error.__cause__
-    return False

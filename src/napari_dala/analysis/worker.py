@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +28,7 @@ from napari_dala.model.export.formats import ExportFormat
 from napari_dala.model.importing.request import ImportRequest
 from napari_dala.results.request import AnalysisRequest
 from napari_dala.slide import open_slide
-from napari_dala.slide.local_copy import open_local_copy
+from napari_dala.slide.local_copy import open_local_copy, tidy_copies
 from napari_dala.slide.tiles import TileGrid
 from napari_dala.validation import checked
 
@@ -180,7 +182,8 @@ class Worker:
 def _known_by(wanted: AnalysisRequest) -> tuple[Any, ...]:
     """Return what tells whether a slide is the one that was opened: its file, when that was written, how it is read."""
     file = _file_of(wanted)
-    return file, file.stat().st_mtime_ns if file.exists() else 0, wanted.mpp, wanted.icc_profile
+    written = file.stat().st_mtime_ns if file.exists() else 0
+    return file, written, wanted.mpp, wanted.icc_profile, wanted.local_copy
 
 
 def _file_of(wanted: AnalysisRequest) -> Path:
@@ -198,8 +201,15 @@ def _steer(control: RunControl, verb: str, arguments: dict[str, Any]) -> None:
         getattr(control, verb)()
 
 
+def _tidy() -> None:
+    """Remove old local copies, also where none is asked for any more."""
+    with suppress(OSError):
+        tidy_copies()
+
+
 def main() -> None:
     """Serve until the parent goes away."""
+    threading.Thread(target=_tidy, daemon=True, name="dala-tidy").start()
     worker = Worker()
     serve(
         {

@@ -71,7 +71,7 @@ def add_slides(
                 before = slide_in(fingerprint, folder, icc_profile=icc_profile)
                 if before.path is None or (before.note and not before.note.is_listed):
                     remember_slide(slide, folder)
-                with suppress(OSError):  # the list has no picture then
+                with suppress(DalaError, OSError):  # the list has no picture then
                     keep_thumbnail(slide)
         except (DalaError, OSError) as error:
             if only is None:

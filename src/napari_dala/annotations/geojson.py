@@ -98,12 +98,12 @@ def is_annotation(feature: Feature) -> bool:
 
 
 def kind_of_feature(feature: Feature) -> str:
-    """Return what a feature that is no region is, for a count: "cell", "point"."""
+    """Return what a feature that is no region is, for a count, so that an s makes it many: "cell", "point"."""
     geometry = feature.get("geometry")
     if (kind := _object_of(feature)) is not None:
         return kind
     if not isinstance(geometry, dict):
-        return "object without an outline"
+        return "outlineless object"
     return _SHAPES.get(str(geometry.get("type")), "empty outline")
 
 

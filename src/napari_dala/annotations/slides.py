@@ -226,6 +226,17 @@ def remember_slide(slide: Slide, folder: str | Path | None = None) -> Path:
     return path
 
 
+def remember_profile(slide: AnnotatedSlide, opened: Slide) -> None:
+    """Note what ICC profile the file of a slide holds, and nothing else: the rest may have been changed meanwhile.
+
+    Raises
+    ------
+    DalaError
+        When the slide's file was never seen, or the workspace cannot be written.
+    """
+    _change_note(slide, own_profile_id=_own_profile_id(opened))
+
+
 def open_known(slide: AnnotatedSlide) -> Slide:
     """Open the file of a slide that the workspace knows, with the resolution that the user gave it.
 

@@ -115,8 +115,6 @@ class Slide(ABC):
         True for a picture of one field (PNG, JPEG, array...): all of it counts as tissue.
     own_profile
         What brings the file's colours to sRGB; None where it has no profile, or one that changes no colour.
-    profile_problem
-        Why the file's profile is ignored, one line; mostly empty.
     profile
         By which pixels are brought to sRGB when they are read; `open_slide` sets it, to `own_profile` or None.
     """
@@ -137,7 +135,7 @@ class Slide(ABC):
                 f"tissue on; at most {_MOST_COARSEST_PX // 10**9} gigapixels: save the slide as a pyramid"
             )
         power = facts.objective_power
-        self.own_profile, self.profile_problem = profile_in(facts.icc, self.name)
+        self.own_profile, self._wrong_with_profile = profile_in(facts.icc)
         self.objective_power = power if power is not None and _within(power, PLAUSIBLE_POWER) else None
         self._thumbnail: tuple[int, NDArray[np.uint8], NDArray[np.bool_]] | None = None
         self._same_file: Slide | None = None  # whose end would close the file
@@ -259,6 +257,13 @@ class Slide(ABC):
         return ends_hashed(self.path) if self.path is not None and by_file else self.fingerprint
 
     @property
+    def profile_problem(self) -> str:
+        """Why the file's profile is ignored, one line; mostly empty."""
+        wrong = self._wrong_with_profile
+        told = f"{self.name}: its colour profile (ICC) {wrong} and is ignored: colours are as the file stores them"
+        return told if wrong else ""
+
+    @property
     def profile_id(self) -> str:
         """What tells how colours are read: 12 hexadecimal digits of the profile, empty where they are as stored."""
         return self.profile.digest if self.profile else ""
@@ -297,7 +302,7 @@ class Slide(ABC):
     @property
     def _use_of_profile(self) -> str:
         """What became of the file's profile."""
-        if self.profile_problem:
+        if self._wrong_with_profile:
             return PROFILE_IGNORED
         if self.own_profile is None:
             return "sRGB"

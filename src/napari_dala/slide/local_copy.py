@@ -9,14 +9,16 @@ import secrets
 import shutil
 import time
 import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from napari_dala.errors import SlideError
 from napari_dala.files import open_to_append, open_to_read, replacing_folder, sha256_of, try_lock
-from napari_dala.slide.backends.dicom import dicom_files
+from napari_dala.slide.backends.dicom import dicom_files, dicom_series
 from napari_dala.slide.backends.remote import url_of
 from napari_dala.slide.backends.zarr_store import is_zarr_folder, ome_zarr_root
-from napari_dala.slide.open import open_slide
+from napari_dala.slide.open import open_quietly, open_slide
+from napari_dala.slide.profile import warn_of_profile
 from napari_dala.workspace import cache_folder
 
 if TYPE_CHECKING:
@@ -69,23 +71,26 @@ def open_local_copy(
         As `open_slide`; also where the copy is not what was read, or the slide was written to meanwhile.
     """
     path = ome_zarr_root(path) or path
-    if url_of(path) or not path.exists() or (parts := _parts(path)) is None:
-        return open_slide(path, mpp=mpp, icc_profile=icc_profile)
+    copy = release = None
     try:
-        copy = _copied(path, parts, told)
+        parts = None if url_of(path) or not path.exists() else _parts(path)
+        copy = None if parts is None else _copied(path, parts, told)
         release = None if copy is None else _used(copy)
     except OSError as error:
         _log.warning("%s: read where it is, for it cannot be copied: %s", path.name, error.strerror or error)
-        copy = release = None
-    if copy is None or release is None:
+        parts = None
+    if parts is None or copy is None or release is None:
         return open_slide(path, mpp=mpp, icc_profile=icc_profile)
     try:
-        slide = open_slide(copy if parts.opens == "." else copy / parts.opens, mpp=mpp, icc_profile=icc_profile)
+        slide = open_quietly(copy if parts.opens == "." else copy / parts.opens, mpp=mpp, icc_profile=icc_profile)
         assert slide.fingerprint  # of the copy, which is near
     except SlideError:
         release()
         return open_slide(path, mpp=mpp, icc_profile=icc_profile)  # which says the same of the file that the user knows
     slide.path = path
+    with suppress(OSError):  # others tidy at the same time
+        tidy_copies()
+    warn_of_profile(slide)
     weakref.finalize(slide, release)
     return slide
 
@@ -120,9 +125,8 @@ def _parts(path: Path) -> _Parts | None:
         inside = {file.relative_to(path).as_posix(): file for file in sorted(path.rglob("*")) if file.is_file()}
         return _Parts("slide.zarr", {f"slide.zarr/{name}": file for name, file in inside.items()})
     if path.is_dir() or suffix.lower() == ".dcm":
-        files = {
-            f"{number}.dcm": file for number, file in enumerate(dicom_files(path if path.is_dir() else path.parent))
-        }
+        of_slide = dicom_files(path) if path.is_dir() else dicom_series(path)
+        files = {f"{number}.dcm": file for number, file in enumerate(of_slide)}
         opens = "." if path.is_dir() else next((name for name, file in files.items() if file == path), ".")
         return _Parts(opens, files)
     if suffix.lower() in (".vms", ".vmu"):

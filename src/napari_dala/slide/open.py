@@ -17,6 +17,7 @@ from napari_dala.slide.backends.tifffile import TiffSlide, refuse_for_openslide
 from napari_dala.slide.backends.tiled_tiff import TiledTiffSlide
 from napari_dala.slide.backends.zarr_store import is_zarr_folder, ome_zarr_root
 from napari_dala.slide.base import checked_mpp
+from napari_dala.slide.profile import warn_of_profile
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,6 +67,18 @@ def open_slide(
     >>> open_slide(np.zeros((20, 30, 3), np.uint8), mpp=0.5).dimensions
     (30, 20)
     """
+    slide = open_quietly(path_or_array, mpp=mpp, icc_profile=icc_profile)
+    warn_of_profile(slide)
+    return slide
+
+
+def open_quietly(
+    path_or_array: str | Path | NDArray[np.uint8],
+    *,
+    mpp: float | tuple[float, float] | None = None,
+    icc_profile: bool = True,
+) -> Slide:
+    """Open what `open_slide` does, and log nothing: for a file that is not called what the user calls it."""
     if mpp is not None:
         checked_mpp(mpp)
     if not isinstance(path_or_array, (str, Path)):

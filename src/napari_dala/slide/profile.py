@@ -14,7 +14,11 @@ from PIL import Image, ImageCms
 from napari_dala.errors import SlideError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
+
+    from napari_dala.slide.base import Slide
 
 _log = logging.getLogger(__name__)
 
@@ -72,26 +76,23 @@ class ColourProfile:
         return int(np.abs(self.to_srgb(cube).astype(int) - cube).max()) <= _SAME
 
 
-def profile_in(icc: bytes | None, name: str) -> tuple[ColourProfile | None, str]:
-    """Return what brings a file's colours to sRGB, and what is wrong with its profile, or nothing.
-
-    Parameters
-    ----------
-    icc
-        The profile that the file holds, or None.
-    name
-        The file's, for the one line that is logged where its profile cannot be used.
+def profile_in(icc: bytes | None) -> tuple[ColourProfile | None, str]:
+    """Return what brings a file's colours to sRGB, and what is wrong with the profile that it holds, or nothing.
 
     Returns
     -------
-    The profile, None where there is none that changes a colour; and a line for the user, mostly empty.
+    The profile, None where there is none that changes a colour; and half a sentence ("is damaged"), mostly empty.
     """
     try:
         return _profile_of(icc) if icc else None, ""
     except SlideError as error:
-        problem = f"{name}: its colour profile (ICC) {error} and is ignored: colours are as the file stores them"
-        _warn(problem)
-        return None, problem
+        return None, str(error)
+
+
+def warn_of_profile(slide: Slide) -> None:
+    """Log that a slide's profile cannot be used, once, however often its file is opened."""
+    if slide.profile_problem:
+        _warn(slide.path, slide.profile_problem)
 
 
 @lru_cache(maxsize=16)
@@ -102,6 +103,5 @@ def _profile_of(icc: bytes) -> ColourProfile | None:
 
 
 @lru_cache(maxsize=1024)
-def _warn(line: str) -> None:
-    """Log a line once, however often a file is opened."""
+def _warn(path: Path | None, line: str) -> None:
     _log.warning("%s", line)

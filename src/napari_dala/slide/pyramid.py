@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from napari_dala.errors import SlideError
+from napari_dala.errors import SlideError, may_pass
 from napari_dala.workspace import cache_folder
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ TOP_PX = 2048  # longest side of the coarsest level
 STEP = 4  # between levels that the file lacks
 _CHUNK = 512
 _KEPT_BYTES = 1 << 28  # of decoded tiles, of all slides together: some screens full
-_DAMAGED = 128  # grey
+_UNREADABLE = 128  # grey
 
 
 def pyramid(slide: Slide, on_ready: Callable[[], None] | None = None) -> list[LazyLevel]:
@@ -145,10 +145,14 @@ class LazyLevel:
         return out
 
     def _tile(self, place: tuple[int, int]) -> Pixels:
-        """Read a tile and keep it."""
+        """Read a tile and keep it; one that is lost for the moment is grey, and read again the next time."""
         high, wide = self.chunks[:2]
         top, left = place[0] * high, place[1] * wide
-        tile = self._read(top, min(self.shape[0], top + high), left, min(self.shape[1], left + wide))
+        bottom, right = min(self.shape[0], top + high), min(self.shape[1], left + wide)
+        try:
+            tile = self._read(top, bottom, left, right)
+        except SlideError:
+            return np.full((bottom - top, right - left, 3), _UNREADABLE, np.uint8)
         _kept.put((self.name, *place), tile)
         return tile
 
@@ -181,15 +185,20 @@ _readers = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "dala-tiles")
 
 
 def _reader_of(slide: Slide, index: int) -> Reader:
-    """Return what reads a level that the file has; what cannot be decoded is grey, and the analysis reports it."""
+    """Return what reads a level that the file has.
+
+    What cannot be decoded is grey, and the analysis reports it; what is lost for the moment raises SlideError.
+    """
     downsample = slide.levels[index].downsample
 
     def read(top: int, bottom: int, left: int, right: int) -> Pixels:
         x, y = round(left * downsample), round(top * downsample)
         try:
             return slide.read(x, y, right - left, bottom - top, index)
-        except SlideError:
-            return np.full((bottom - top, right - left, 3), _DAMAGED, np.uint8)
+        except SlideError as error:
+            if may_pass(error):
+                raise
+            return np.full((bottom - top, right - left, 3), _UNREADABLE, np.uint8)
 
     return read
 
@@ -239,6 +248,6 @@ def _build(slide: Slide, stored: list[zarr.Array[Any]], on_ready: Callable[[], N
                     target[top:bottom, left:right] = np.asarray(Image.fromarray(pixels).reduce(STEP))
             read = _reader_in(target)
         stored[-1].attrs["complete"] = True
-    except (OSError, ValueError):  # the slide was closed or the disk is full: the placeholder stays
+    except (SlideError, OSError, ValueError):  # the slide was closed or is lost, or the disk is full: not complete
         return
     on_ready()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from napari_dala.errors import SlideError
+from napari_dala.errors import SlideError, may_pass
 from napari_dala.files import replacing
 from napari_dala.slide.pictures import plain_picture
 from napari_dala.workspace import cache_folder
@@ -28,8 +28,16 @@ SIDE_PX = 192
 _BLOCK_BYTES = 1 << 25
 
 
-def draw_thumbnail(slide: Slide, max_side: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Return a slide with its longer side at most `max_side` px, (h, w, 3) uint8, and where it cannot be decoded."""
+def draw_thumbnail(
+    slide: Slide, max_side: int, *, unless_lost: bool = False
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Return a slide with its longer side at most `max_side` px, (h, w, 3) uint8, and where it cannot be decoded.
+
+    Raises
+    ------
+    SlideError
+        `unless_lost`: where something of it cannot be read for the moment, see `may_pass`.
+    """
     width, height = slide.dimensions
     shrink = max(1.0, max(width, height) / max_side)
     size = (max(1, round(width / shrink)), max(1, round(height / shrink)))
@@ -46,7 +54,7 @@ def draw_thumbnail(slide: Slide, max_side: int) -> tuple[NDArray[np.uint8], NDAr
     def block(corner: tuple[int, int]) -> NDArray[np.uint8]:
         top, left = corner
         wide, high = min(columns, level.width - left), min(rows, level.height - top)
-        pixels = _read_what_can_be(slide, (left, top, wide, high), index, lost)
+        pixels = _read_what_can_be(slide, (left, top, wide, high), index, lost, unless_lost)
         return np.asarray(Image.fromarray(pixels).reduce(factor))
 
     corners = product(range(0, level.height, rows), range(0, level.width, columns))
@@ -63,7 +71,11 @@ def draw_thumbnail(slide: Slide, max_side: int) -> tuple[NDArray[np.uint8], NDAr
 
 
 def _read_what_can_be(
-    slide: Slide, box: tuple[int, int, int, int], index: int, lost: list[tuple[int, int, int, int]]
+    slide: Slide,
+    box: tuple[int, int, int, int],
+    index: int,
+    lost: list[tuple[int, int, int, int]],
+    unless_lost: bool,
 ) -> NDArray[np.uint8]:
     """Read a box (pixels of the level) inside it; where that fails tile by tile, the bad ones from finer levels.
 
@@ -74,7 +86,9 @@ def _read_what_can_be(
     x, y = round(left * level.downsample), round(top * level.downsample)
     try:
         return slide.read(x, y, width, height, index)
-    except SlideError:
+    except SlideError as error:
+        if unless_lost and may_pass(error):
+            raise
         pixels = plain_picture(width, height, slide.facts.background)
     wide, high = level.tile
     for y in range(top // high * high, top + height, high):
@@ -115,10 +129,12 @@ def keep_thumbnail(slide: Slide) -> Path:
     ------
     OSError
         When it cannot be written.
+    SlideError
+        When the slide, or some of it, cannot be read for the moment: no picture of that is kept.
     """
     path = _kept_path(slide.pixels_id)
     if not path.is_file():
-        picture = Image.fromarray(slide.thumbnail(SIDE_PX))
+        picture = Image.fromarray(draw_thumbnail(slide, SIDE_PX, unless_lost=True)[0])
         with replacing(path) as temporary:
             picture.save(temporary, "PNG")
     return path

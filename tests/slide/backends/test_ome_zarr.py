@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import pickle
 import shutil
 import sys
@@ -12,12 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
+from obstore.exceptions import GenericError
 from skimage.data import immunohistochemistry
+from zarr.storage import LocalStore
 
-from napari_dala.analysis.reading import may_pass
+from napari_dala.errors import may_pass
 from napari_dala.slide import SlideError, open_slide
 from napari_dala.slide.backends.remote import url_of
-from tests.ome_zarrs import RGB, served, write_ome_zarr, zipped
+from tests.ome_zarrs import RGB, BucketHandler, served, write_ome_zarr, zipped
 
 
 @pytest.fixture(scope="module")
@@ -229,6 +233,29 @@ def test_a_damaged_chunk_is_unreadable_and_the_rest_is_read(tmp_path: Path, tiss
         np.testing.assert_array_equal(slide.read(0, 0, 64, 64), tissue[:64, :64])
 
 
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EIO, os.strerror(errno.EIO)), GenericError("503")], ids=["disk", "server"]
+)
+def test_a_chunk_that_is_lost_while_it_opens_makes_no_other_slide_of_it(
+    tmp_path: Path, tissue: np.ndarray, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    path, get = write_ome_zarr(tmp_path / "a.zarr", tissue), LocalStore.get
+
+    async def lost(self: LocalStore, key: str, *asked: Any, **more: Any) -> Any:
+        if key == "0/c/0/0/0":
+            raise error
+        return await get(self, key, *asked, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalStore, "get", lost)
+        with pytest.raises(SlideError, match=r"^a\.zarr: ") as caught:
+            open_slide(path)
+    assert may_pass(caught.value)
+    (path / "0/c/0/0/0").write_bytes(b"nonsense")
+    with open_slide(path) as slide, open_slide(path) as again:
+        assert slide.fingerprint == again.fingerprint, "what is damaged is damaged each time"
+
+
 def test_a_folder_that_is_gone_is_named_and_comes_back(tmp_path: Path, tissue: np.ndarray) -> None:
     path = write_ome_zarr(tmp_path / "a.zarr", tissue)
     with open_slide(path) as slide:
@@ -248,7 +275,9 @@ def test_a_slide_at_an_address(tmp_path: Path, tissue: np.ndarray) -> None:
         with open_slide(f"{address}/a.zarr") as slide:
             assert (slide.name, slide.mpp) == ("a.zarr", pytest.approx((0.4, 0.4)))
             assert slide.fingerprint == fingerprint
+            BucketHandler.heads.clear()
             np.testing.assert_array_equal(slide.read(0, 0, 400, 300), tissue)
+            assert not BucketHandler.heads, "it gave all that it was asked for, so that it is there"
             folder.rename(tmp_path / "away")
             with pytest.raises(SlideError, match="it is no longer there") as caught:
                 slide.read(0, 0, 64, 64)

@@ -13,7 +13,7 @@ from superqt.utils import create_worker
 from napari_dala.annotations.adding import add_slides, added_text
 from napari_dala.annotations.adoption import adopt_old_folder
 from napari_dala.annotations.slide_table import SlideRow, slide_row
-from napari_dala.annotations.slides import listed_slides, open_known, remember_slide, slide_in
+from napari_dala.annotations.slides import listed_slides, open_known, remember_profile, remember_slide, slide_in
 from napari_dala.errors import DalaError
 from napari_dala.plugin.preferences import load_preferences
 from napari_dala.slide.thumbnail import keep_thumbnail, kept_thumbnail
@@ -150,7 +150,7 @@ def _with_profile(slide: AnnotatedSlide) -> AnnotatedSlide:
         return slide
     try:
         with open_known(slide) as opened:
-            remember_slide(opened, slide.workspace)
+            remember_profile(slide, opened)
     except (DalaError, OSError):
         return slide
     return slide_in(slide.fingerprint, slide.workspace, icc_profile=slide.icc_profile)
@@ -182,7 +182,7 @@ def _added(
 def _noted(slide: Slide, workspace: Path, entry: ModelEntry | None) -> Iterator[SlideRow]:
     adopt_old_folder(slide, workspace)
     remember_slide(slide, workspace)
-    with suppress(OSError):
+    with suppress(DalaError, OSError):
         keep_thumbnail(slide)
     yield slide_row(slide_in(slide.fingerprint, workspace, icc_profile=slide.uses_profile), entry)
 

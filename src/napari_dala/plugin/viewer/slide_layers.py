@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image
+from qtpy.QtCore import QCoreApplication
 from shapely import Polygon
+from superqt.utils import ensure_main_thread
 
 from napari_dala.annotations.document import ellipse_polygon
 from napari_dala.errors import SlideError
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from napari_dala.slide import Slide
+    from napari_dala.slide.pyramid import LazyLevel
 
     Frame = tuple[tuple[float, float], tuple[float, float]]
 
@@ -74,7 +77,7 @@ def slide_of(layer: Image) -> Slide:
     if slide is None:
         slide = layer.metadata["dala_slide"] = _from_file(layer) or _from_pixels(layer)
         if slide.profile is not None:  # which other readers pass over: what is shown is what is analysed
-            layer.data = pyramid(slide) if layer.multiscale else slide.read(0, 0, *slide.dimensions)
+            layer.data = _levels_of(slide, layer) if layer.multiscale else slide.read(0, 0, *slide.dimensions)
     if slide.mpp is None and layer.metadata.get(_NO_SCALE) != tuple(layer.scale):
         mpp = _mpp_of(layer)
         if mpp is not None:
@@ -233,6 +236,20 @@ def selected_polygons(shapes: Shapes, layer: Image) -> list[Polygon]:
             points = [to_slide(layer, shapes.data_to_world(corner)) for corner in corners]
             polygons.append(ellipse_polygon(points) if kind == "ellipse" else Polygon(points))
     return polygons
+
+
+def _levels_of(slide: Slide, layer: Image) -> list[LazyLevel]:
+    """Return a slide's levels; those that the file lacks are shown when a background thread has computed them."""
+
+    @ensure_main_thread
+    def show() -> None:
+        layer.data = pyramid(slide)
+
+    def on_ready() -> None:
+        if QCoreApplication.instance() is not None:
+            show()
+
+    return pyramid(slide, on_ready)
 
 
 def _from_file(layer: Image) -> Slide | None:

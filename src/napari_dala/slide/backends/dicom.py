@@ -71,6 +71,13 @@ def dicom_files(folder: Path) -> list[Path]:
     ]
 
 
+def dicom_series(file: Path) -> list[Path]:
+    """Return the DICOM files beside a file that are of its slide, and itself; all where it does not say its series."""
+    series = _series_of(_head_of(file))
+    files = dicom_files(file.parent)
+    return [one for one in files if series is None or one == file or _series_of(_head_of(one)) == series]
+
+
 def _check_frames(file: Path) -> None:
     """Raise SlideError where the table of a file's frames does not lead to frames: OpenSlide would crash on it."""
     if not file.stat().st_size:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from pydantic import BaseModel, Field
 
-from napari_dala.errors import DalaError, SlideError
+from napari_dala.errors import DalaError, SlideError, may_pass
 from napari_dala.slide.backends.stains import are_red_green_blue, is_no_slide
-from napari_dala.slide.backends.zarr_store import opened_group, refuse_codecs
+from napari_dala.slide.backends.zarr_store import is_of_server, opened_group, refuse_codecs
 from napari_dala.slide.base import MOST_BYTES, Level, Slide, SlideFacts, downsample_of
 from napari_dala.slide.pictures import read_inside
 from napari_dala.slide.resolution import um_in
@@ -106,12 +105,12 @@ class OmeZarrSlide(Slide):
     """A slide of an OME-Zarr, read by zarr.
 
     A part that is not stored has the array's fill value, as zarr has it; so that a share that is lost is not taken for
-    such parts, each reading ends with a look whether the slide is still there.
+    such parts, each reading that met one ends with a look whether the slide is still there.
     """
 
     def __init__(self, path: Path, mpp: float | tuple[float, float] | None = None) -> None:
         try:
-            self._group, self._is_there = opened_group(path)
+            self._group, self._is_there, self._absent = opened_group(path)
             picture = _picture_in(self._group, path.name)
             _check(picture, path.name)
             self._axes, self._arrays = picture.about.axes, picture.arrays
@@ -127,12 +126,14 @@ class OmeZarrSlide(Slide):
         """See `Slide.read`."""
         left, top = (int(edge) for edge in self.corner(x, y, level))
         problem: Exception | None = None
+        absent = self._absent()
         try:
             box = (left, top, width, height)
             out = read_inside(partial(self._inside, level), box, self.levels[level], self.facts.background)
         except Exception as error:  # codecs and stores raise what they like
             problem = error
-        if not self._is_there():
+        is_in_doubt = problem is not None or self._absent() != absent
+        if is_of_server(problem) or (is_in_doubt and not self._is_there()):
             self._say_lost()
         if problem is not None:
             reason = str(problem).partition("\n")[0]
@@ -250,7 +251,13 @@ def _facts(picture: _Picture) -> SlideFacts:
 
 
 def _identity(slide: OmeZarrSlide) -> bytes:
-    """Return what a slide is known by: its pixels in part, wherever and however they are stored."""
+    """Return what a slide is known by: some of its pixels, wherever they are stored; of other chunks, others.
+
+    Raises
+    ------
+    SlideError
+        When it is lost meanwhile: without some of its pixels it would be known as another slide.
+    """
     digest = hashlib.sha256(str([(level.width, level.height) for level in slide.levels]).encode())
     last = len(slide.levels) - 1
     coarsest = slide.levels[last]
@@ -261,8 +268,11 @@ def _identity(slide: OmeZarrSlide) -> bytes:
         boxes += [(last, box) for box in _spread(coarsest, _MORE_SAMPLES)]
     for level, (left, top, width, height) in boxes:
         down = slide.levels[level].downsample
-        with suppress(SlideError):  # what is damaged is damaged each time
+        try:
             digest.update(slide.read(round(left * down), round(top * down), width, height, level).data)
+        except SlideError as error:  # what is damaged is damaged each time
+            if may_pass(error):
+                raise
     return digest.digest()
 
 

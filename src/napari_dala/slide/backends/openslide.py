@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import openslide
-from PIL import ImageCms
 
 from napari_dala.errors import SlideError
 from napari_dala.slide.base import Level, Slide, SlideFacts, downsample_of
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_DAMAGED_PROFILE = b"damaged"  # which OpenSlide's binding does not give, and which nobody takes for a profile
 _OF_MANY_FILES = (".dcm", ".mrxs", ".vms", ".vmu")
 
 
@@ -166,12 +164,12 @@ def _facts(handle: openslide.OpenSlide, has_many_files: bool) -> SlideFacts:
 
 
 def _icc_of(handle: openslide.OpenSlide) -> bytes | None:
-    """Return the slide's ICC profile, of DICOM that of its optical path; None where it has none."""
-    try:
-        profile = handle.color_profile
-    except (ImageCms.PyCMSError, OSError):
-        return _DAMAGED_PROFILE
-    return None if profile is None else profile.tobytes()
+    """Return the slide's ICC profile, of DICOM that of its optical path; None where it has none.
+
+    Its bytes are the file's. `handle.color_profile` gives those that littleCMS writes anew, each version its own.
+    """
+    read = openslide.lowlevel.read_icc_profile
+    return read(handle._osr) if read.available else None  # OpenSlide before 4 knows no profiles
 
 
 def _bounds(number: Callable[[str], float | None], size: tuple[int, int]) -> tuple[int, int, int, int] | None:

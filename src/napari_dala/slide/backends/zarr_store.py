@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import zipfile
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from itertools import count
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from napari_dala.errors import SlideError
 from napari_dala.slide.backends.remote import url_of
@@ -24,6 +25,18 @@ _SAFE_CODECS = frozenset(
 )
 
 
+class OpenedGroup(NamedTuple):
+    """A group, what tells whether it is still there, and what counts the parts that its store did not have.
+
+    Where that count has not changed, nothing was passed over, and nobody need look whether the group is there: at a
+    server that is a request. Of folders, where it costs nothing, it changes always.
+    """
+
+    group: zarr.Group
+    is_there: Callable[[], bool]
+    absent: Callable[[], int]
+
+
 def ome_zarr_root(path: Path) -> Path | None:
     """Return the folder, zip file or address of an OME-Zarr that a path names, None where it names something else.
 
@@ -40,16 +53,17 @@ def is_zarr_folder(path: Path) -> bool:
     return path.is_dir() and any((path / name).is_file() for name in _METADATA)
 
 
-def opened_group(path: Path) -> tuple[zarr.Group, Callable[[], bool]]:
-    """Return the group, and what tells whether it is still there."""
+def opened_group(path: Path) -> OpenedGroup:
+    """Open the group at a path."""
     import zarr
     from zarr.storage import LocalStore, ZipStore
 
     is_there: Callable[[], bool]
     store: Any
+    absent = count().__next__
     inside, url = "", url_of(path)
     if url is not None:
-        store, is_there = _server(url, path.name)
+        store, is_there, absent = _server(url, path.name)
     elif path.is_dir():
         root = [path / name for name in _METADATA if (path / name).is_file()]
         store, is_there = LocalStore(path, read_only=True), lambda: root[0].is_file()
@@ -59,13 +73,26 @@ def opened_group(path: Path) -> tuple[zarr.Group, Callable[[], bool]]:
         inside = _root_in_zip(path)
         store, is_there = ZipStore(path, mode="r"), lambda: True  # it is open and stays so
     try:
-        return zarr.open_group(store, path=inside, mode="r"), is_there
+        return OpenedGroup(zarr.open_group(store, path=inside, mode="r"), is_there, absent)
     except FileNotFoundError:
         raise SlideError(f"{path.name}: no OME-Zarr there; name the folder that holds zarr.json or .zattrs") from None
 
 
-def _server(url: str, name: str) -> tuple[Any, Callable[[], bool]]:
-    """Return the store at an address, and what tells whether it answers; of S3 the usual AWS variables hold."""
+def is_of_server(error: Exception | None) -> bool:
+    """Return whether an error is a server's, which did not give what it has.
+
+    Absence is none, and some buckets call that forbidden.
+    """
+    kinds = type(error).__mro__
+    is_absent = any(kind.__name__ in ("NotFoundError", "PermissionDeniedError") for kind in kinds)
+    return not is_absent and any(kind.__module__.partition(".")[0] == "obstore" for kind in kinds)
+
+
+def _server(url: str, name: str) -> tuple[Any, Callable[[], bool], Callable[[], int]]:
+    """Return the store at an address, what tells whether it answers, and how often it did not have what was asked for.
+
+    Of S3 the usual AWS variables hold.
+    """
     try:
         from obstore.store import from_url
         from zarr.storage import ObjectStore
@@ -87,7 +114,17 @@ def _server(url: str, name: str) -> tuple[Any, Callable[[], bool]]:
     known = next(filter(has, _METADATA), None)
     if known is None:
         raise SlideError(f"{name}: no OME-Zarr at this address, or its server does not answer")
-    return ObjectStore(server, read_only=True), lambda: has(known)
+
+    class Counting(ObjectStore[Any]):
+        absent = 0  # counted in zarr's one thread
+
+        async def get(self, *asked: Any, **more: Any) -> Any:
+            found = await super().get(*asked, **more)
+            self.absent += found is None
+            return found
+
+    store = Counting(server, read_only=True)
+    return store, lambda: has(known), lambda: store.absent
 
 
 def _root_in_zip(path: Path) -> str:
