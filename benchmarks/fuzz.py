@@ -39,6 +39,7 @@ from napari_dala.jobs.job import Job, jobs_in
 from napari_dala.jobs.state import JobState, Status
 from napari_dala.model.card import UNTRAINED_CARD, read_card
 from napari_dala.model.catalog import DEFAULT, TEACHING, find_model
+from napari_dala.model.tensor_file import UNSEALED, seal
 from napari_dala.results.analysis import Analysis
 from napari_dala.results.opening import create_store, has_results
 from napari_dala.results.store import Setting
@@ -274,6 +275,19 @@ def _make_bundle(folder: Path) -> None:
         raise NotHere(f"the built-in model {DEFAULT} is not installed")
     shutil.copyfile(trunk, folder / "trunk.safetensors")
     load_head(TEACHING).save(folder / "head.safetensors", trunk_of="trunk.safetensors")
+    _sort_header(folder / "head.safetensors")
+
+
+def _sort_header(path: Path) -> None:
+    """Sort a safetensors file's header, which the library writes in another order each time, and seal it anew."""
+    data = path.read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["__metadata__"] |= UNSEALED
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False, sort_keys=True).encode()
+    path.write_bytes(data[:8] + text.ljust(end - 8) + data[end:])
+    seal(path)
 
 
 def _read_bundle(folder: Path) -> str:

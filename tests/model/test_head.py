@@ -47,5 +47,5 @@ def test_it_scores_and_explains_as_the_whole_network_does(
 
 
 def test_grad_cam_of_images_needs_the_trunk(head: HeadNetwork, images: Tensor) -> None:
-    with pytest.raises(TypeError, match="needs a DALAResNet50, not HeadNetwork"):
+    with pytest.raises(TypeError, match="needs a network with a trunk, not HeadNetwork"):
         grad_cam(head, images)  # type: ignore[arg-type]
