@@ -10,7 +10,7 @@ import pytest
 import torch
 from torchvision.models import resnet18, resnet50
 
-from napari_dala.model.bundle import load_bundle
+from napari_dala.model.bundle import load_bundle, untrained
 from napari_dala.model.card import TRUNK_ONLY_WARNING, read_card
 from napari_dala.model.fetch import PUBLISHED, PublishedWeights
 from napari_dala.workspace import models_folder
@@ -63,11 +63,31 @@ def test_what_cannot_be_imported_is_one_line(run: Run, moco: Path, tmp_path: Pat
         (moco, ("--prefix", "teacher"), "it holds no ResNet-50 under teacher; choose one with --prefix"),
         (moco, ("--classes", "benign,"), "name must not be empty"),
         (moco, ("--tile-px", 100), "tile_px"),
+        (moco, ("--mean", "0.5,0.5,0.5"), "mean and std belong together"),
     ):
         code, printed, err = run("models", "import", file, "--mpp", 0.5, *options)
         assert (code, printed, err.count("\n")) == (2, "", 1), err
         assert reason in err
     assert not models_folder().exists()
+
+
+@pytest.mark.parametrize("option", [("--mpp", 2.0), ("--classes", "a,b"), ("--trunk", "uni"), ("--preset", "lunit")])
+def test_a_bundle_says_itself_what_the_options_are_for(run: Run, tmp_path: Path, option: tuple[str, object]) -> None:
+    untrained().save(tmp_path / "whole.safetensors")
+    code, _, err = run("models", "import", tmp_path / "whole.safetensors", *option)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "it has a model card, which says all of this" in err
+    assert not models_folder().exists()
+
+
+def test_what_is_wrong_is_said_before_the_download(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    with serving(content=b"weights") as (url, asked):
+        there = PublishedWeights(url, hashlib.sha256(b"weights").hexdigest(), 7, "A file of this test.")
+        monkeypatch.setitem(PUBLISHED, "imagenet-resnet50", there)
+        for options in (("--name", "untrained"), ("--tile-px", 100)):
+            assert run("models", "fetch", "imagenet-resnet50", *options)[0] == 2
+        assert asked == []
 
 
 def test_fetched_weights_are_imported(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,7 +79,7 @@ class ExportedNetwork(nn.Module):
 class ExportedNetworkWithCams(ExportedNetwork):
     """The same that gives the probabilities (n, classes) and the Grad-CAM maps (n, classes, h, w) of every class."""
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]  # two outputs
         """Return both, the maps in units of the logit, for RGB (n, 3, h, w), float32 from 0 to 1."""
         logits, cams, _ = head_grad_cam(self.network, self.network.features(self.normalized(image)))
         return torch.softmax(logits / self.temperature, dim=1), cams

@@ -38,5 +38,7 @@ def test_training_and_evaluation_read_photographs_in_srgb(tmp_path: Path) -> Non
         split = Split(np.array([0]), np.array([1]))
         configs.append(run_config(one, split, TrainSettings(), "dalaresnet50")["images"])
     assert configs[0] != configs[1], "a run of the one is not resumed as the other"
+    judged = [run_config(dataset, split, TrainSettings(), name).get("judges_by") for name in ("vit_b_16", "swin_t")]
+    assert judged == ["patch tokens", None], "a run of before is not resumed as the same network"
     twice = joined_datasets([dataset.without_profiles(), dataset.without_profiles()])
     assert not any(image.icc_profile for image in twice.images)

@@ -115,7 +115,7 @@ def _looked_into(file: BinaryIO) -> tuple[Kind | None, str]:
     try:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, NotImplementedError):
+    except (zipfile.BadZipFile, NotImplementedError):  # zipfile's own, for a compression that it does not know
         return None, "the file is truncated or damaged (a zip archive without its end); copy or download it again"
     ends = {PurePosixPath(name).name for name in names}
     folders = {part for name in names for part in PurePosixPath(name).parts[:-1]}

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from napari_dala.errors import BundleError
 from napari_dala.model.card import Finite, Positive, TilePx
 from napari_dala.model.importing.presets import PRESETS
-from napari_dala.model.trunks.names import architecture_of
+from napari_dala.model.trunks.names import CELL_PX, RESNET50, architecture_of
 from napari_dala.validation import Mpp
 
 _MOST_LICENCE = 256 << 10  # characters
@@ -56,7 +56,9 @@ class ImportRequest(BaseModel):
     """Which of several networks in the file: the last parts of the prefix that its names have."""
 
     @model_validator(mode="after")
-    def _both_or_none(self) -> ImportRequest:
+    def _fits_together(self) -> ImportRequest:
+        if architecture_of(self.trunk) == RESNET50 and self.tile_px % CELL_PX:
+            raise ValueError(f"tile_px must be a multiple of {CELL_PX}, found {self.tile_px}")
         if (self.mean is None) != (self.std is None):
             raise ValueError("mean and std belong together: give both or none")
         return self

@@ -162,6 +162,7 @@ class LearnPanel(QWidget):
 
     def showEvent(self, event: QShowEvent | None) -> None:  # noqa: D102
         self._list_models()
+        self._follow_results()
         self._list_slides()
         super().showEvent(event)
 

@@ -152,6 +152,7 @@ class SlidesWidget(Dock):
 
     def showEvent(self, event: QShowEvent | None) -> None:  # noqa: D102
         self._list_models()
+        self._follow_results()
         self.reader.read_all(self.entry)
         super().showEvent(event)
 
