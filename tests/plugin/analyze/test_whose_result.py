@@ -325,3 +325,17 @@ def test_models_are_renamed_and_removed(docks: Any, qtbot: Any, small_slide: Pat
         assert not dialog.remove_button.isEnabled()
     with qtbot.waitSignal(dialog.destroyed):
         press(qtbot, dialog.close_button)
+
+
+def test_docks_that_are_opened_later_begin_with_the_model_whose_result_is_shown(
+    docks: Any, qtbot: Any, small_slide: Path
+) -> None:
+    install("mine", "a" * 64)
+    has_run("mine", "a" * 64, small_slide, 0.1)
+    docks.viewer.open(small_slide, plugin="napari-dala")
+    press(qtbot, docks.analyze.offer_button)
+    qtbot.waitUntil(lambda: session_of(docks.viewer).results is not None, timeout=20_000)
+    add = docks.viewer.window.add_plugin_dock_widget
+    slides, annotate = (add("napari-dala", title)[1] for title in ("Slides", "Annotate & learn"))
+    for box in (slides.model_box, annotate.learn.model_box):
+        qtbot.waitUntil(lambda box=box: box.currentText() == "mine")
