@@ -5,18 +5,26 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 from skimage.data import immunohistochemistry
 
 from napari_dala.analysis import reading
+from napari_dala.analysis.control import RunControl
 from napari_dala.analysis.engine import analyze
+from napari_dala.analysis.plan import tissue_tiles
+from napari_dala.analysis.reading import Readers
+from napari_dala.analysis.schedule import Schedule
 from napari_dala.errors import SlideError, may_pass
 from napari_dala.inference.sampler import Sampler
 from napari_dala.results.tile_results import TileStatus
 from napari_dala.slide import open_slide
+from napari_dala.slide.reader_process import ReaderProcess
+from napari_dala.slide.tiles import TileGrid
 from tests.drawn_slides import write_mrxs
 from tests.ome_zarrs import write_ome_zarr
 
@@ -142,3 +150,32 @@ def test_a_slide_that_vanishes_is_named_and_the_run_goes_on_when_it_is_back(
     assert 0 < done[0].done < done[-1].total, "what was done is not done again"
     assert not (found.status == TileStatus.UNREADABLE).any()
     np.testing.assert_array_equal(found.probability, whole.probability)
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="memory is shared by a handle on Linux alone")
+def test_readers_with_processes_give_the_same_blocks(mosaic: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    has_read, by_process = ReaderProcess._has_read, []
+
+    def once_it_runs(self: ReaderProcess, *request: Any) -> bool:
+        until = time.monotonic() + 60
+        while not has_read(self, *request) and time.monotonic() < until:
+            time.sleep(0.02)
+        by_process.append(time.monotonic() < until)
+        return by_process[-1]
+
+    monkeypatch.setattr(ReaderProcess, "_has_read", once_it_runs)
+    with open_slide(mosaic) as slide:
+        grid = TileGrid.over(slide, 224, 0.4)
+        tissue = tissue_tiles(slide, grid)
+        found = []
+        for workers, in_processes in ((1, False), (2, True)):
+            schedule = Schedule(grid, tissue, RunControl())
+            sampler = Sampler(slide, grid, torch.device("cpu"))
+            with Readers(sampler, tissue, schedule, workers, in_processes=in_processes) as readers:
+                blocks = [(block.tiles, block.pixels) for block in readers]
+            found.append({tile: pixels for tiles, many in blocks for tile, pixels in zip(tiles, many, strict=True)})
+    assert len(by_process) > 5
+    assert all(by_process)
+    assert len(found[0]) == tissue.sum() > 50
+    assert found[0].keys() == found[1].keys()
+    assert all((pixels == found[1][tile]).all() for tile, pixels in found[0].items())

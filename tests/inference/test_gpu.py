@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from napari_dala.analysis import reading
 from napari_dala.analysis.engine import analyze
-from napari_dala.analysis.reading import reading_threads
+from napari_dala.analysis.reading import reader_count
 from napari_dala.inference import cuda_graph
 from napari_dala.inference.cuda_graph import CapturedFunction, captured, to_host
 from napari_dala.inference.cudnn_trunk import CudnnTrunk, cudnn_trunk
@@ -109,12 +109,18 @@ def test_a_trunk_of_fused_operators_is_wired_like_the_plain_one(monkeypatch: pyt
     assert cudnn_trunk(trunk, inputs) is None, "it gives other maps"
 
 
-def test_one_thread_reads_beside_a_processor_and_several_beside_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert reading_threads(CPU) == 1
-    for cores, gpus, threads in ((2, 1, 1), (8, 1, 4), (16, 1, 6), (64, 1, 6), (32, 4, 4), (2, 4, 1)):
+def test_few_readers_beside_a_processor_and_most_cores_beside_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores, gpus, beside_cpu, beside_gpu in (
+        (2, 1, 1, 1),
+        (8, 1, 1, 5),
+        (16, 1, 2, 13),
+        (64, 1, 8, 16),
+        (32, 4, 4, 5),
+        (2, 4, 1, 1),
+    ):
         monkeypatch.setattr(reading, "usable_cores", lambda cores=cores: cores)
         monkeypatch.setattr(torch.cuda, "device_count", lambda gpus=gpus: gpus)
-        assert reading_threads(torch.device("cuda")) == threads
+        assert (reader_count(CPU), reader_count(torch.device("cuda"))) == (beside_cpu, beside_gpu)
 
 
 @on_gpu

@@ -63,7 +63,7 @@ def bench(
     repeats
         Turns; one more, before them, warms caches.
     workers
-        Threads that read tiles; 0 for `reading.reading_threads`.
+        Readers of tiles; 0 for `reading.reader_count`.
     decode_on_device
         See `Sampler`.
     against

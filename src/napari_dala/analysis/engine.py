@@ -68,7 +68,7 @@ def analyze(
     device, precision
         See `Predictor`.
     workers
-        Threads that read tiles; 0 for `reading.reading_threads`.
+        Readers of tiles; 0 for `reading.reader_count`.
     decode_on_device
         See `Sampler`.
     restart

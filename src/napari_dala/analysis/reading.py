@@ -1,10 +1,11 @@
-"""Reading tiles ahead of the network, in threads."""
+"""Reading tiles ahead of the network: in a thread beside a processor, in processes beside a GPU."""
 
 from __future__ import annotations
 
 import queue
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ import torch
 from napari_dala.cores import usable_cores
 from napari_dala.errors import SlideError, may_pass
 from napari_dala.inference.streams import begin_thread, wait_for
+from napari_dala.slide.reader_process import ReaderProcess
 from napari_dala.slide.tiles import BLOCK
 
 if TYPE_CHECKING:
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
     from napari_dala.analysis.schedule import Schedule
     from napari_dala.inference.sampler import Sampler
 
-_MOST_THREADS = 6  # more read no faster, and keep the others from the interpreter's lock
+_CORES_A_READER = 8  # of a processor that is busy with the network
+_CORES_BESIDE_A_GPU = 3  # for the threads that hand out blocks, feed the GPU and write
+_MOST_BESIDE_A_GPU = 16  # of 6,000 tiles/s each where levels fit, of 1,500 to 2,000 where they do not
 _PAUSES_S = (0.2, 1.0)  # before a tile is read again that the file system would not give
 _BLOCKS_AHEAD = 2  # read before they are needed; more would make the order slow to follow the view
 
@@ -59,6 +63,8 @@ class TileBlock:
 class Readers:
     """Threads that read blocks in the schedule's order, a few ahead of their use.
 
+    Beside a GPU each has a process that decodes for it (see `ReaderProcess`), where it can have one.
+
     Parameters
     ----------
     sampler, schedule
@@ -66,12 +72,24 @@ class Readers:
     tissue
         (rows, columns) bool, see `read_block`.
     workers
-        How many threads; 0 for `reading_threads`.
+        How many; 0 for `reader_count`.
+    in_processes
+        Whether they have processes; None for beside a GPU.
     """
 
-    def __init__(self, sampler: Sampler, tissue: NDArray[np.bool_], schedule: Schedule, workers: int) -> None:
-        workers = workers or reading_threads(sampler.device)
+    def __init__(
+        self,
+        sampler: Sampler,
+        tissue: NDArray[np.bool_],
+        schedule: Schedule,
+        workers: int,
+        *,
+        in_processes: bool | None = None,
+    ) -> None:
+        workers = workers or reader_count(sampler.device)
         self._sampler, self._tissue, self._schedule = sampler, tissue, schedule
+        wanted = sampler.device.type == "cuda" if in_processes is None else in_processes
+        self._in_processes = wanted and ReaderProcess.can_read(sampler.slide)
         self._queue: queue.Queue[TileBlock | BaseException | None] = queue.Queue(max(_BLOCKS_AHEAD, workers))
         self._stopped = threading.Event()
         self._asked = self._ready = 0
@@ -112,21 +130,25 @@ class Readers:
     def _read(self) -> None:
         try:
             begin_thread(self._sampler.device)
-            while not self._stopped.is_set() and (task := self._schedule.take()) is not None:
-                block = read_block(self._sampler, self._tissue, *task)
-                wait_for(self._sampler.device)
-                self._queue.put(block)
+            with ExitStack() as stack:
+                sampler = self._sampler
+                if self._in_processes:
+                    sampler = sampler.by(stack.enter_context(ReaderProcess(sampler.slide)).read_into)
+                while not self._stopped.is_set() and (task := self._schedule.take()) is not None:
+                    block = read_block(sampler, self._tissue, *task)
+                    wait_for(sampler.device)
+                    self._queue.put(block)
         except BaseException as error:
             self._queue.put(error)
         self._queue.put(None)
 
 
-def reading_threads(device: torch.device) -> int:
-    """Return how many threads read for a network: one beside it on a processor, several beside a GPU."""
+def reader_count(device: torch.device) -> int:
+    """Return how many readers a network needs: few beside it on a processor, all other cores beside a GPU."""
     if device.type == "cpu":
-        return 1
-    share = usable_cores() // 2 // max(1, torch.cuda.device_count())
-    return min(max(1, share), _MOST_THREADS)
+        return max(1, usable_cores() // _CORES_A_READER)
+    share = usable_cores() // max(1, torch.cuda.device_count())
+    return min(max(1, share - _CORES_BESIDE_A_GPU), _MOST_BESIDE_A_GPU)
 
 
 def read_block(

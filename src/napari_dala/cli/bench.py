@@ -24,7 +24,7 @@ def bench(
     mpp: float | None = SLIDE_MPP,
     device: str = typer.Option("auto"),
     precision: str = typer.Option("auto", help="auto, fp32 or bf16."),
-    workers: int = typer.Option(0, min=0, help="Threads that read tiles; 0: as the device needs."),
+    workers: int = typer.Option(0, min=0, help="Readers of tiles; 0: as the device needs."),
     compiled: bool = typer.Option(False, "--compile", help="Compile the network for the device first."),
     decode_on_device: bool = typer.Option(False, "--decode-on-device", help="Decode JPEG tiles on the GPU."),
     repeats: int = typer.Option(5, min=1, help="Turns to take medians of."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,11 @@ from napari_dala.inference.jpeg_decoder import device_decoder
 from napari_dala.slide.tiles import mirrored_at_edge
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
     from napari_dala.slide import Slide
     from napari_dala.slide.tiles import TileGrid
 
@@ -38,12 +44,19 @@ class Sampler:
     """
 
     def __init__(self, slide: Slide, grid: TileGrid, device: torch.device, *, decode_on_device: bool = False) -> None:
-        self.grid, self._slide = grid, slide
+        self.grid, self.slide = grid, slide
+        self._read_into = slide.read_into
         self.device = device if device.type == "cuda" else torch.device("cpu")
         self._level = slide.level_for(min(grid.scale))
         self._down = slide.levels[self._level].downsample
         self._scale = grid.scale[0] / self._down, grid.scale[1] / self._down  # level px per model px
         self._decoder = device_decoder(slide, self._level, self.device) if decode_on_device else None
+
+    def by(self, read_into: Callable[[NDArray[np.uint8], int, int, int], None]) -> Sampler:
+        """Return the same with another way to read the slide, by the parameters of `Slide.read_into`."""
+        other = copy(self)
+        other._read_into = read_into
+        return other
 
     def picture(self, row: int, column: int, rows: int, columns: int) -> Tensor:
         """Read neighbouring tiles; parameters, shape and errors are those of `read_tiles`."""
@@ -60,7 +73,7 @@ class Sampler:
     def _read(self, left: int, top: int, width: int, height: int) -> Tensor:
         """Return pixels of the level, by the place of the first."""
         pixels: Tensor = mirrored_at_edge(
-            self._read_level(left, top, width, height), self.grid, self._slide.levels[self._level], left, top
+            self._read_level(left, top, width, height), self.grid, self.slide.levels[self._level], left, top
         )
         return pixels
 
@@ -73,7 +86,7 @@ class Sampler:
         x, y = round(left * self._down), round(top * self._down)
         on_device = self.device.type == "cuda"
         picture = torch.empty((height, width, 3), dtype=torch.uint8, pin_memory=on_device)
-        self._slide.read_into(picture.numpy(), x, y, self._level)
+        self._read_into(picture.numpy(), x, y, self._level)
         return picture.to(self.device, non_blocking=True)
 
 

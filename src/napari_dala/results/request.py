@@ -47,7 +47,7 @@ class AnalysisRequest(BaseModel):
     precision: str = "auto"
     """auto, fp32 or bf16."""
     workers: int = Field(default=0, ge=0)
-    """Threads that read tiles; 0: as the device needs."""
+    """Readers of tiles; 0: as the device needs."""
     threads: int = Field(default=0, ge=0)
     """Of the processor for the network; 0 for all."""
     decode_on_device: bool = False

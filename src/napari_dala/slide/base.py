@@ -109,6 +109,8 @@ class Slide(ABC):
 
     Attributes
     ----------
+    file
+        Where `path` is read from: a copy of it, mostly itself.
     objective_power
         Magnification of the objective where the file states a plausible one, or None.
     is_photograph
@@ -123,7 +125,7 @@ class Slide(ABC):
     profile: ColourProfile | None = None
 
     def __init__(self, path: Path | None, facts: SlideFacts, mpp: float | tuple[float, float] | None = None) -> None:
-        self.path = path
+        self.path = self.file = path
         self.facts = facts
         self.levels = facts.levels
         for level in self.levels:

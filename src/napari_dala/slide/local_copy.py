@@ -87,7 +87,7 @@ def open_local_copy(
     except SlideError:
         release()
         return open_slide(path, mpp=mpp, icc_profile=icc_profile)  # which says the same of the file that the user knows
-    slide.path = path
+    slide.path = path  # and not `file`, where it is read
     with suppress(OSError):  # others tidy at the same time
         tidy_copies()
     warn_of_profile(slide)
