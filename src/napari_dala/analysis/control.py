@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 
 Rectangle = tuple[float, float, float, float]  # left, top, right, bottom in level-0 px
+_LONGEST_WAY_S = 3.0  # that is given without a batch in between: who wanders on and on still sees the map grow
 
 
 class RunControl:
@@ -15,6 +17,7 @@ class RunControl:
         self._running = threading.Event()
         self._running.set()
         self._view: Rectangle | None = None
+        self._gives_way_until = 0.0
 
     def cancel(self) -> None:
         """Stop after the batch in hand; what was computed is kept."""
@@ -33,6 +36,10 @@ class RunControl:
         """Say which part of the slide is in view (level-0 px); its tiles come first."""
         self._view = view
 
+    def give_way(self, seconds: float) -> None:
+        """Hold for a moment after the batch in hand: somebody else needs the cores now."""
+        self._gives_way_until = time.monotonic() + seconds
+
     @property
     def view(self) -> Rectangle | None:
         """The part of the slide in view, level-0 px."""
@@ -44,5 +51,8 @@ class RunControl:
         return self._cancelled.is_set()
 
     def wait_while_paused(self) -> None:
-        """Return at once unless paused."""
+        """Return at once unless paused, or giving way."""
         self._running.wait()
+        longest = time.monotonic() + _LONGEST_WAY_S
+        while (left := min(self._gives_way_until, longest) - time.monotonic()) > 0 and not self.is_cancelled:
+            time.sleep(min(left, 0.05))

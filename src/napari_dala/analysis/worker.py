@@ -15,6 +15,7 @@ from napari_dala.analysis.control import RunControl
 from napari_dala.analysis.engine import analyze, carry_out
 from napari_dala.analysis.plan import results_of, tissue_tiles
 from napari_dala.analysis.rescore import rescore
+from napari_dala.cores import usable_cores
 from napari_dala.errors import BundleError, DalaError
 from napari_dala.inference.devices import choose_device, choose_precision, devices
 from napari_dala.inference.export import export_model
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
     from napari_dala.model.bundle_file import Bundle
     from napari_dala.results.progress import Progress
     from napari_dala.slide import Slide
+
+_FEW_CORES = 4  # on more the window has one to itself
+_VIEW_MOVES_S = 0.4  # after each word of a new view, of which ten come a second while it moves
 
 
 class _Cancelled(Exception):
@@ -197,6 +201,8 @@ def _steer(control: RunControl, verb: str, arguments: dict[str, Any]) -> None:
     if verb == "look_at":
         view = arguments["view"]
         control.look_at(None if view is None else (view[0], view[1], view[2], view[3]))
+        if usable_cores() <= _FEW_CORES:
+            control.give_way(_VIEW_MOVES_S)
     elif verb in ("cancel", "pause", "resume"):
         getattr(control, verb)()
 

@@ -45,7 +45,7 @@ class Sampler:
 
     def __init__(self, slide: Slide, grid: TileGrid, device: torch.device, *, decode_on_device: bool = False) -> None:
         self.grid, self.slide = grid, slide
-        self._read_into = slide.read_into
+        self._read_into: Callable[[NDArray[np.uint8], int, int, int], None] = slide.read_into
         self.device = device if device.type == "cuda" else torch.device("cpu")
         self._level = slide.level_for(min(grid.scale))
         self._down = slide.levels[self._level].downsample

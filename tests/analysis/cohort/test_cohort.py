@@ -139,7 +139,8 @@ def test_a_killed_worker_changes_nothing_and_only_its_range_is_done_again(
 ) -> None:
     settings = replace(asking(settings, out=tmp_path), batches=16)
     batch_size = Predictor(load_model(settings.request.model), precision=settings.request.precision).batch_size
-    ranges = list(tile_ranges(_nothing_done(alone), settings.batches * batch_size))
+    workers = len(client.ncores())
+    ranges = list(tile_ranges(_nothing_done(alone), settings.batches * batch_size, workers))
     killed: list[int] = []
     over = threading.Event()
 
@@ -188,13 +189,16 @@ def _nothing_done(analysis: Analysis) -> Work:
 
 def test_ranges_are_whole_chunks_and_hold_each_tile_once(alone: Analysis) -> None:
     work = _nothing_done(alone)
-    ranges = list(tile_ranges(work, 300))
+    ranges = list(tile_ranges(work, 300, workers=4))
     wanted = np.concatenate([part.wanted for part in ranges])
     assert len(np.unique(wanted, axis=0)) == len(wanted) == work.wanted.sum() == sum(part.todo for part in ranges)
     chunks = [{tuple(chunk) for chunk in part.wanted // CHUNK} for part in ranges]
     assert len(chunks) > 2
     assert sum(map(len, chunks)) == len(set().union(*chunks))  # no chunk is in two
-    assert max(part.todo for part in ranges) <= 300 + CHUNK * CHUNK
+    sizes = [part.todo for part in ranges]
+    assert max(sizes) <= 300 + CHUNK * CHUNK
+    assert sizes[-1] == min(sizes), "no worker waits long for the last"
+    assert len(list(tile_ranges(work, 300))) < len(ranges), "a worker alone takes larger ones"
     assert not list(tile_ranges(replace(work, wanted=np.zeros_like(work.wanted)), 300))
 
 

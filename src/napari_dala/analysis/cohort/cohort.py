@@ -133,8 +133,9 @@ class _Cohort:
             self._settings = replace(self._settings, request=settled)
         except KilledWorker as error:
             raise ClusterError("workers die when they load the model; see their memory and their logs") from error
+        workers = max(1, len(self._client.ncores()))
         for slide in self._slides:
-            self._submit(slide, plan_slide)
+            self._submit(slide, plan_slide, workers)
         self._report()
         following = as_completed(list(self._of))
         try:

@@ -55,7 +55,7 @@ class CohortSettings:
     bundle_hash
         What the model must hold.
     batches
-        Full batches of the network in a range of tiles, about.
+        Full batches of the network in a range of tiles, at least about.
     version
         Of napari-dala, which every worker must have.
     """
@@ -163,8 +163,8 @@ def settle_precision(settings: CohortSettings) -> str:
 
 
 @_on_a_slide
-def plan_slide(job: SlideJob) -> tuple[Plan, list[TileRange]]:
-    """Make the store, find the tissue, and divide what is to be done."""
+def plan_slide(job: SlideJob, workers: int = 1) -> tuple[Plan, list[TileRange]]:
+    """Make the store, find the tissue, and divide what is to be done among about so many workers."""
     settings = job.settings
     predictor = predictor_for(settings)
     with _opened(job) as slide:
@@ -180,7 +180,7 @@ def plan_slide(job: SlideJob) -> tuple[Plan, list[TileRange]]:
             int(work.wanted.sum()),
             int(work.todo.sum()),
         )
-    return plan, list(tile_ranges(work, settings.batches * predictor.batch_size))
+    return plan, list(tile_ranges(work, settings.batches * predictor.batch_size, workers))
 
 
 @_on_a_slide
@@ -218,21 +218,31 @@ def write_slide(job: SlideJob, plan: Plan, done: list[RangeDone]) -> Path:
     return plan.folder
 
 
-def tile_ranges(work: Work, about: int) -> Iterator[TileRange]:
-    """Divide what is to be done into ranges of whole chunks and nearly equal size, none much above `about` tiles."""
+def tile_ranges(work: Work, least: int, workers: int = 1) -> Iterator[TileRange]:
+    """Divide what is to be done into ranges of whole chunks, large ones first and small ones for the end.
+
+    Each begins and ends with a network that waits; a large one at the end would keep the other workers waiting. So a
+    range has half of what is left for one of the workers, from `least` tiles to four times that.
+    """
     side = work.store.chunk
     rows, columns = (-(-length // side) for length in work.store.grid.shape)
     row, column = np.nonzero(work.todo)
     blocks, counts = np.unique(row // side * columns + column // side, return_counts=True)
-    total = int(counts.sum())
-    part = (np.cumsum(counts) - 1) * -(-total // about) // max(1, total)  # the range of each block
     range_of = np.full(rows * columns, -1)
-    range_of[blocks] = part
+    sizes = [0]
+    left = int(counts.sum())
+    for index in np.argsort(-counts, kind="stable"):
+        if sizes[-1] and sizes[-1] + counts[index] > np.clip(left / (2 * workers), least, 4 * least):
+            left -= sizes[-1]
+            sizes.append(0)
+        range_of[blocks[index]] = len(sizes) - 1
+        sizes[-1] += int(counts[index])
     of_tile = range_of.reshape(rows, columns).repeat(side, 0).repeat(side, 1)[tuple(map(slice, work.tissue.shape))]
-    for number in np.unique(part):
+    for number, todo in enumerate(sizes):
         here = of_tile == number
         tissue, wanted = (np.argwhere(mask & here).astype(np.int32) for mask in (work.tissue, work.wanted))
-        yield TileRange(tissue, wanted, int(counts[part == number].sum()))
+        if todo:
+            yield TileRange(tissue, wanted, todo)
 
 
 def predictor_for(settings: CohortSettings) -> Predictor:
