@@ -24,6 +24,7 @@ from napari_dala.analysis.plan import tissue_tiles
 from napari_dala.analysis.reading import read_block
 from napari_dala.analysis.schedule import Schedule
 from napari_dala.inference.sampler import Sampler
+from napari_dala.slide import open_slide
 from napari_dala.slide.backends.openslide import OpenSlideSlide
 from napari_dala.slide.backends.tifffile import TiffSlide
 from napari_dala.slide.backends.tiled_tiff import TiledTiffSlide
@@ -53,13 +54,26 @@ def main() -> None:
     parser.add_argument("--mpp", type=float, nargs="+", default=[0.5, 1.0])
     parser.add_argument("--blocks", type=int, help="read only so many; all by default")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--list-tiles", type=int, metavar="LEVEL", help="print where the level's JPEG tiles lie instead"
+    )
     parser.add_argument("--icc", type=Path, nargs="+", default=[], help="ICC profiles of RGB")
     args = parser.parse_args()
+    if args.list_tiles is not None:
+        return list_tiles(args.slides[0], args.list_tiles)
     torch.set_num_threads(1)
     readers = {**READERS} | {icc.name: partial(_read_by, ColourProfile(icc.read_bytes())) for icc in args.icc}
     for path in args.slides:
         for mpp in args.mpp:
             compare(path, mpp, readers, args.blocks, args.rounds)
+
+
+def list_tiles(path: Path, level: int) -> None:
+    """Print offset and number of bytes of each JPEG tile of a level, for `benchmarks/decode_limit.c`."""
+    with open_slide(path) as slide:
+        tiles = slide.jpeg_tiles[level]  # type: ignore[attr-defined]
+        for offset, count in zip(tiles.offsets.ravel(), tiles.counts.ravel(), strict=True):
+            print(offset, count)
 
 
 def _read_by(profile: ColourProfile, path: Path) -> Slide:

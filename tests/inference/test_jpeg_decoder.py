@@ -68,6 +68,13 @@ def test_a_device_that_decodes_otherwise_is_not_trusted(
         assert device_decoder(slide, 0, CPU) is None
 
 
+def test_a_device_that_the_cores_outrun_does_not_decode(mosaic: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_slide(mosaic) as slide:
+        assert device_decoder(slide, 0, CPU, readers=1000) is None
+        monkeypatch.setattr(DeviceDecoder, "seconds", lambda self, places: 0.0)
+        assert device_decoder(slide, 0, CPU, readers=1000) is not None
+
+
 def test_damage_is_left_to_the_slide_to_report(mosaic: Path) -> None:
     with open_slide(mosaic) as slide:
         grid = TileGrid.over(slide, 224, 0.4)

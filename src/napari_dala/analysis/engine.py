@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_dala.analysis.control import RunControl
 from napari_dala.analysis.plan import Work, prepare
-from napari_dala.analysis.reading import Readers
+from napari_dala.analysis.reading import Readers, reader_count
 from napari_dala.analysis.schedule import Schedule
 from napari_dala.analysis.writing import Writer
 from napari_dala.inference.predictor import Prediction, Predictor
@@ -134,8 +134,10 @@ def run_network(
 ) -> None:
     """Run the network on what is to be done, and store what it finds; see `analyze`."""
     control = control or RunControl()
-    sampler = Sampler(slide, work.store.grid, predictor.device, decode_on_device=request.decode_on_device)
-    readers = Readers(sampler, work.tissue, Schedule(work.store.grid, work.todo, control), request.workers)
+    device, workers = predictor.device, request.workers or reader_count(predictor.device)
+    cores = workers if device.type == "cuda" else 0
+    sampler = Sampler(slide, work.store.grid, device, decode_on_device=request.decode_on_device, readers=cores)
+    readers = Readers(sampler, work.tissue, Schedule(work.store.grid, work.todo, control), workers)
     streams: Streams[_Pieces, Prediction] = Streams(predictor.device, predictor)
     writing = _ProgressWriter(work, readers, streams, on_progress)
     with Writer(writing.write) as writer, readers, streams:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from napari_dala.inference.streams import wait_for
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from napari_dala.slide import Slide
     from napari_dala.slide.backends.jpeg_tiles import JpegTiles
 
 _END = b"\xff\xd9"
 _SAMPLE = 4  # tiles that are decoded both ways before a device is trusted
+_TIMED = 64  # tiles by which a device's speed is judged
 _SAME_PIXELS = 3.0  # mean difference in grey levels; decoders round and smooth colours in ways of their own
 
 
@@ -49,6 +55,15 @@ class DeviceDecoder:
         data = [torch.frombuffer(bytearray(one), dtype=torch.uint8) for one in compressed]
         return [one.permute(1, 2, 0) for one in decode_jpeg(data, mode=ImageReadMode.RGB, device=self._device)]
 
+    def seconds(self, places: list[tuple[int, int]]) -> float:
+        """Return how long tiles take, by row and column."""
+
+        def decode() -> None:
+            self.decode(places)
+            wait_for(self._device)
+
+        return _seconds(decode)
+
     def read(self, box: tuple[int, int, int, int]) -> Tensor:
         """Put a rectangle together on the device; see `JpegTiles.read`."""
         pieces, _ = self._tiles.pieces(box)
@@ -60,22 +75,26 @@ class DeviceDecoder:
         return picture
 
 
-def device_decoder(slide: Slide, level: int, device: torch.device) -> DeviceDecoder | None:
+def device_decoder(slide: Slide, level: int, device: torch.device, readers: int = 0) -> DeviceDecoder | None:
     """Return a decoder of a slide's level, None where its tiles are no JPEGs or the device gives other pixels.
 
-    Colours that an ICC profile changes are the processor's too: there is none for the device.
+    Colours that an ICC profile changes are the processor's too: there is none for the device. With `readers`, there is
+    none either where so many of the processor's cores decode as fast.
     """
     tiles: JpegTiles | None = getattr(slide, "jpeg_tiles", {level: None})[level]
     if tiles is None or slide.profile is not None:
         return None
     decoder = DeviceDecoder(tiles, slide.facts.background, device)
-    largest = tiles.counts.ravel().argsort()[-_SAMPLE:]  # most is to be seen in them
-    places = [divmod(int(place), tiles.counts.shape[1]) for place in largest if tiles.counts.flat[place]]
+    largest = tiles.counts.ravel().argsort()[: -_TIMED - 1 : -1]  # most is to be seen in them
+    timed = [divmod(int(place), tiles.counts.shape[1]) for place in largest if tiles.counts.flat[place]]
+    places = timed[:_SAMPLE]
     try:
         for place, found in zip(places, decoder.decode(places), strict=True):
             known = torch.tensor(tiles.decode(*place), device=device)
             if found.shape != known.shape or (found.float() - known.float()).abs().mean() > _SAME_PIXELS:
                 return None
+        if readers and decoder.seconds(timed) * readers >= _seconds(lambda: [tiles._decode(*place) for place in timed]):
+            return None
     except (
         ImportError,
         RuntimeError,
@@ -85,3 +104,9 @@ def device_decoder(slide: Slide, level: int, device: torch.device) -> DeviceDeco
     ):  # no nvJPEG, or not for these JPEGs
         return None
     return decoder if places else None
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start

@@ -41,16 +41,20 @@ class Sampler:
     decode_on_device
         Whether JPEG tiles are decoded there too, where that can be had. Damage within a tile may then go unnoticed,
         and pixels differ by some grey levels: resume a run as it was begun.
+    readers
+        How many cores would decode instead; see `device_decoder`.
     """
 
-    def __init__(self, slide: Slide, grid: TileGrid, device: torch.device, *, decode_on_device: bool = False) -> None:
+    def __init__(
+        self, slide: Slide, grid: TileGrid, device: torch.device, *, decode_on_device: bool = False, readers: int = 0
+    ) -> None:
         self.grid, self.slide = grid, slide
         self._read_into: Callable[[NDArray[np.uint8], int, int, int], None] = slide.read_into
         self.device = device if device.type == "cuda" else torch.device("cpu")
         self._level = slide.level_for(min(grid.scale))
         self._down = slide.levels[self._level].downsample
         self._scale = grid.scale[0] / self._down, grid.scale[1] / self._down  # level px per model px
-        self._decoder = device_decoder(slide, self._level, self.device) if decode_on_device else None
+        self._decoder = device_decoder(slide, self._level, self.device, readers) if decode_on_device else None
 
     def by(self, read_into: Callable[[NDArray[np.uint8], int, int, int], None]) -> Sampler:
         """Return the same with another way to read the slide, by the parameters of `Slide.read_into`."""

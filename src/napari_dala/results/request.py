@@ -51,7 +51,7 @@ class AnalysisRequest(BaseModel):
     threads: int = Field(default=0, ge=0)
     """Of the processor for the network; 0 for all."""
     decode_on_device: bool = False
-    """Decode JPEG tiles on the GPU; damage within a tile may go unnoticed."""
+    """Decode JPEG tiles on the GPU where it is faster; damage within a tile may go unnoticed."""
     local_copy: bool = False
     """Copy slides to this machine's cache first, for drives that are slow or come and go."""
     annotations: Path | None = None
