@@ -71,7 +71,7 @@ def main() -> None:
 def list_tiles(path: Path, level: int) -> None:
     """Print offset and number of bytes of each JPEG tile of a level, for `benchmarks/decode_limit.c`."""
     with open_slide(path) as slide:
-        tiles = slide.jpeg_tiles[level]  # type: ignore[attr-defined]
+        tiles = slide.jpeg_tiles[level]
         for offset, count in zip(tiles.offsets.ravel(), tiles.counts.ravel(), strict=True):
             print(offset, count)
 

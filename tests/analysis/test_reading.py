@@ -171,8 +171,8 @@ def test_readers_with_processes_give_the_same_blocks(mosaic: Path, monkeypatch: 
         for workers, in_processes in ((1, False), (2, True)):
             schedule = Schedule(grid, tissue, RunControl())
             sampler = Sampler(slide, grid, torch.device("cpu"))
-            with Readers(sampler, tissue, schedule, workers, in_processes=in_processes) as readers:
-                blocks = [(block.tiles, block.pixels) for block in readers]
+            readers = Readers(sampler, tissue, schedule, workers, in_processes=in_processes)
+            blocks = [(block.tiles, block.pixels) for block in readers]
             found.append({tile: pixels for tiles, many in blocks for tile, pixels in zip(tiles, many, strict=True)})
     assert len(by_process) > 5
     assert all(by_process)

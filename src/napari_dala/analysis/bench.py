@@ -195,8 +195,8 @@ def _streamed(predictor: Predictor, run: Callable[[torch.Tensor], object], input
 def _reading(slide: Slide, sampler: Sampler, workers: int) -> float:
     """Return the tiles per second of reading alone."""
     tissue = tissue_tiles(slide, sampler.grid)
-    with Readers(sampler, tissue, Schedule(sampler.grid, tissue, RunControl()), workers) as readers:
-        return _rate(lambda: [len(block.tiles) for block in readers], int(tissue.sum()))
+    readers = Readers(sampler, tissue, Schedule(sampler.grid, tissue, RunControl()), workers)
+    return _rate(lambda: [len(block.tiles) for block in readers], int(tissue.sum()))
 
 
 def _pipeline(

@@ -140,7 +140,7 @@ def run_network(
     readers = Readers(sampler, work.tissue, Schedule(work.store.grid, work.todo, control), workers)
     streams: Streams[_Pieces, Prediction] = Streams(predictor.device, predictor)
     writing = _ProgressWriter(work, readers, streams, on_progress)
-    with Writer(writing.write) as writer, readers, streams:
+    with Writer(writing.write) as writer, streams:
         writing.begin()
         for predictions in _predicted(readers, streams, predictor.batch_size, control):
             writer.put(predictions)

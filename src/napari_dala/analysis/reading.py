@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +23,7 @@ from napari_dala.slide.tiles import BLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -86,61 +89,49 @@ class Readers:
         *,
         in_processes: bool | None = None,
     ) -> None:
-        workers = workers or reader_count(sampler.device)
+        self._workers = workers or reader_count(sampler.device)
         self._sampler, self._tissue, self._schedule = sampler, tissue, schedule
         wanted = sampler.device.type == "cuda" if in_processes is None else in_processes
         self._in_processes = wanted and ReaderProcess.can_read(sampler.slide)
-        self._queue: queue.Queue[TileBlock | BaseException | None] = queue.Queue(max(_BLOCKS_AHEAD, workers))
-        self._stopped = threading.Event()
         self._asked = self._ready = 0
-        self._threads = [threading.Thread(target=self._read, daemon=True, name="dala-reader") for _ in range(workers)]
-
-    def __enter__(self) -> Readers:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        while any(thread.is_alive() for thread in self._threads):
-            try:  # a reader may wait for room in the queue
-                self._queue.get(timeout=0.05)
-            except queue.Empty:
-                continue
 
     def __iter__(self) -> Iterator[TileBlock]:
-        """Yield blocks until every reader has ended; a reader's failure is raised here."""
-        running = len(self._threads)
-        while running:
-            self._asked += 1
-            self._ready += self._queue.qsize()
-            item = self._queue.get()
-            if item is None:
-                running -= 1
-            elif isinstance(item, BaseException):
-                raise item
-            else:
-                yield item
+        """Yield blocks until none is left; what fails is raised here."""
+        tasks = iter(self._schedule.take, None)
+        waiting: deque[Future[TileBlock]] = deque()
+        with ExitStack() as stack:
+            samplers: SimpleQueue[Sampler] = SimpleQueue()
+            for _ in range(self._workers):
+                read_into = self._sampler.slide.read_into
+                if self._in_processes:
+                    read_into = stack.enter_context(ReaderProcess(self._sampler.slide)).read_into
+                samplers.put(self._sampler.by(read_into))
+            pool = ThreadPoolExecutor(self._workers, "dala-reader", begin_thread, (self._sampler.device,))
+            stack.callback(pool.shutdown, cancel_futures=True)
+            while True:
+                for task in islice(tasks, self._workers + _BLOCKS_AHEAD - len(waiting)):
+                    waiting.append(pool.submit(self._read, samplers, *task))
+                if not waiting:
+                    return
+                self._asked += 1
+                self._ready += sum(block.done() for block in waiting)
+                yield waiting.popleft().result()
 
     @property
     def queued(self) -> float:
         """Blocks that were ready when the next one was asked for, on average."""
         return self._ready / max(1, self._asked)
 
-    def _read(self) -> None:
+    def _read(
+        self, samplers: SimpleQueue[Sampler], position: tuple[int, int], tiles: list[tuple[int, int]]
+    ) -> TileBlock:
+        sampler = samplers.get()  # there is one for each thread
         try:
-            begin_thread(self._sampler.device)
-            with ExitStack() as stack:
-                sampler = self._sampler
-                if self._in_processes:
-                    sampler = sampler.by(stack.enter_context(ReaderProcess(sampler.slide)).read_into)
-                while not self._stopped.is_set() and (task := self._schedule.take()) is not None:
-                    block = read_block(sampler, self._tissue, *task)
-                    wait_for(sampler.device)
-                    self._queue.put(block)
-        except BaseException as error:
-            self._queue.put(error)
-        self._queue.put(None)
+            block = read_block(sampler, self._tissue, position, tiles)
+            wait_for(sampler.device)
+            return block
+        finally:
+            samplers.put(sampler)
 
 
 def reader_count(device: torch.device) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,7 +36,6 @@ class Schedule:
     def __init__(self, grid: TileGrid, todo: NDArray[np.bool_], control: RunControl) -> None:
         self._todo = todo.copy()
         self._control = control
-        self._lock = threading.Lock()
         rows, columns = np.nonzero(todo)
         blocks = np.unique(np.stack([rows // BLOCK, columns // BLOCK], axis=1), axis=0)
         # Down the columns of a band: a reader still has what a block shares with its neighbours above and to the left.
@@ -50,25 +48,24 @@ class Schedule:
 
     def take(self) -> tuple[tuple[int, int], list[tuple[int, int]]] | None:
         """Return the next block and its tiles to do, of those the ones in view if there are any; None at the end."""
-        with self._lock:
-            if not len(self._blocks):
-                return None
-            if (view := self._control.view) != self._view:
-                self._view = view
-                self._had[:] = False
-            index = self._next()
-            row, column = (int(at) for at in self._blocks[index])
-            top, left = row * BLOCK, column * BLOCK
-            tiles = np.argwhere(self._todo[top : top + BLOCK, left : left + BLOCK]) + np.array([top, left])
-            nearest = tiles
-            if self._view is not None and (outside := self._from_view(tiles, 1)[0]).min() == 0:
-                nearest = tiles[outside == 0]
-            taken = nearest[: self._most]
-            self._most = BLOCK * BLOCK
-            self._todo[tuple(taken.T)] = False
-            self._had[index] = len(taken) == len(nearest)
-            if len(taken) == len(tiles):
-                self._blocks, self._had = (np.delete(each, index, axis=0) for each in (self._blocks, self._had))
+        if not len(self._blocks):
+            return None
+        if (view := self._control.view) != self._view:
+            self._view = view
+            self._had[:] = False
+        index = self._next()
+        row, column = (int(at) for at in self._blocks[index])
+        top, left = row * BLOCK, column * BLOCK
+        tiles = np.argwhere(self._todo[top : top + BLOCK, left : left + BLOCK]) + np.array([top, left])
+        nearest = tiles
+        if self._view is not None and (outside := self._from_view(tiles, 1)[0]).min() == 0:
+            nearest = tiles[outside == 0]
+        taken = nearest[: self._most]
+        self._most = BLOCK * BLOCK
+        self._todo[tuple(taken.T)] = False
+        self._had[index] = len(taken) == len(nearest)
+        if len(taken) == len(tiles):
+            self._blocks, self._had = (np.delete(each, index, axis=0) for each in (self._blocks, self._had))
         return (row, column), [(row, column) for row, column in taken.tolist()]
 
     def _next(self) -> int:

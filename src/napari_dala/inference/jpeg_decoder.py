@@ -81,7 +81,7 @@ def device_decoder(slide: Slide, level: int, device: torch.device, readers: int 
     Colours that an ICC profile changes are the processor's too: there is none for the device. With `readers`, there is
     none either where so many of the processor's cores decode as fast.
     """
-    tiles: JpegTiles | None = getattr(slide, "jpeg_tiles", {level: None})[level]
+    tiles: JpegTiles | None = slide.jpeg_tiles[level] if slide.jpeg_tiles else None
     if tiles is None or slide.profile is not None:
         return None
     decoder = DeviceDecoder(tiles, slide.facts.background, device)

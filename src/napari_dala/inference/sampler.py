@@ -1,4 +1,8 @@
-"""Pixels of a slide at the model's resolution, resampled by torch: on the processor 5 times as fast as Pillow."""
+"""Pixels of a slide at the model's resolution, resampled by torch: on the processor 5 times as fast as Pillow.
+
+Where a level of JPEG tiles is far more than twice as fine as the model, they are decoded at half size. At a quarter, or
+at half size for exactly twice as fine, probabilities would change by more than 0.01 (`docs/decisions.md`).
+"""
 
 from __future__ import annotations
 
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from napari_dala.slide import Slide
     from napari_dala.slide.tiles import TileGrid
 
+_FINER_THAN_A_HALF = 1.25  # model px per px of a level at half size: what follows smooths as decoding in full would
 _MARGIN = 16  # model px; so many starts are tried for one that falls on a whole pixel of the slide
 
 
@@ -48,11 +53,14 @@ class Sampler:
     def __init__(
         self, slide: Slide, grid: TileGrid, device: torch.device, *, decode_on_device: bool = False, readers: int = 0
     ) -> None:
-        self.grid, self.slide = grid, slide
-        self._read_into: Callable[[NDArray[np.uint8], int, int, int], None] = slide.read_into
+        self.grid, self.slide = grid, slide.with_halves()
+        self._read_into: Callable[[NDArray[np.uint8], int, int, int], None] = self.slide.read_into
         self.device = device if device.type == "cuda" else torch.device("cpu")
         self._level = slide.level_for(min(grid.scale))
-        self._down = slide.levels[self._level].downsample
+        if not decode_on_device:
+            halved = self.slide.level_for(min(grid.scale) / _FINER_THAN_A_HALF)
+            self._level = max(self._level, halved, key=lambda level: self.slide.levels[level].downsample)
+        self._down = self.slide.levels[self._level].downsample
         self._scale = grid.scale[0] / self._down, grid.scale[1] / self._down  # level px per model px
         self._decoder = device_decoder(slide, self._level, self.device, readers) if decode_on_device else None
 

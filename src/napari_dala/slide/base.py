@@ -10,7 +10,7 @@ from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from math import floor
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from napari_dala.errors import SlideError
 from napari_dala.slide.fingerprint import ends_hashed, fingerprint_of
@@ -115,6 +115,8 @@ class Slide(ABC):
         Magnification of the objective where the file states a plausible one, or None.
     is_photograph
         True for a picture of one field (PNG, JPEG, array...): all of it counts as tissue.
+    jpeg_tiles
+        One entry a level: its `JpegTiles`, None where it is read otherwise; empty where all are.
     own_profile
         What brings the file's colours to sRGB; None where it has no profile, or one that changes no colour.
     profile
@@ -122,6 +124,7 @@ class Slide(ABC):
     """
 
     is_photograph = False
+    jpeg_tiles: tuple[Any, ...] = ()
     profile: ColourProfile | None = None
 
     def __init__(self, path: Path | None, facts: SlideFacts, mpp: float | tuple[float, float] | None = None) -> None:
@@ -169,6 +172,20 @@ class Slide(ABC):
         """
         other = copy(self)
         other._same_file, other._resolution = self, (checked_mpp(mpp), "given")
+        return other
+
+    def with_halves(self) -> Self:
+        """Return the same open slide with more levels behind its own: its levels of JPEG tiles, decoded at half size.
+
+        Closing one closes both.
+        """
+        other = copy(self)
+        for level, tiles in zip(self.levels, self.jpeg_tiles, strict=False):
+            if tiles is not None and min(level.width, level.height) > 1:
+                half = tiles.halved()
+                other.levels += (Level(half.size[0], half.size[1], 2 * level.downsample, half.tile),)
+                other.jpeg_tiles += (half,)
+        other._same_file = self
         return other
 
     def read(self, x: int, y: int, width: int, height: int, level: int = 0) -> NDArray[np.uint8]:

@@ -137,6 +137,6 @@ def serve(slide: Slide, memory: int, requests: IO[bytes], answers: IO[bytes]) ->
 
 if __name__ == "__main__":
     path, handle, colours = sys.argv[1:]
-    opened = open_quietly(Path(path), icc_profile=colours == "icc")
+    opened = open_quietly(Path(path), icc_profile=colours == "icc").with_halves()
     with suppress(BrokenPipeError, KeyboardInterrupt):
         serve(opened, int(handle), sys.stdin.buffer, open(sys.stdout.fileno(), "wb", buffering=0, closefd=False))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,10 +29,13 @@ class JpegTiles(StoredTiles):
         (rows, columns) int64, where in the file a tile's bytes begin.
     header
         How a tile's JPEG begins: with the tables that TIFF keeps once for all tiles, and a mark where it is not YCbCr.
+    shrunk
+        The tiles' JPEGs are so many times as large; libjpeg-turbo gives them smaller, from fewer of their frequencies.
     """
 
     offsets: NDArray[np.int64]
     header: bytes
+    shrunk: int = 1
 
     @classmethod
     def of(cls, page: tifffile.TiffPage, file: SharedFile) -> JpegTiles | None:
@@ -51,6 +54,11 @@ class JpegTiles(StoredTiles):
             _START + (_HOLDS_RGB if page.photometric == _RGB else b"") + tables,
         )
 
+    def halved(self) -> JpegTiles:
+        """Return the same tiles at half their size, and the level with them, but for an odd last row or column."""
+        size, tile = ((pair[0] // 2, pair[1] // 2) for pair in (self.size, self.tile))
+        return replace(self, size=size, tile=tile, shrunk=2 * self.shrunk)
+
     def compressed(self, row: int, column: int) -> bytes:
         """Return a tile as a JPEG that any decoder reads; empty where none is stored."""
         count = int(self.counts[row, column])
@@ -61,8 +69,9 @@ class JpegTiles(StoredTiles):
         if not data:
             return None
         high, wide = simplejpeg.decode_jpeg_header(data)[:2]
-        if (wide, high) != self.tile:  # before memory is taken for it
+        if (wide, high) != (self.tile[0] * self.shrunk, self.tile[1] * self.shrunk):  # before memory is taken for it
             raise ValueError(f"tile ({row}, {column}): a JPEG of {wide} x {high} px")
-        pixels = np.asarray(simplejpeg.decode_jpeg(data, strict=True))
+        smallest = (0, 0) if self.shrunk == 1 else self.tile
+        pixels = np.asarray(simplejpeg.decode_jpeg(data, min_width=smallest[0], min_height=smallest[1]))
         pixels.setflags(write=False)
         return pixels

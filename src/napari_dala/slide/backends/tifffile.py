@@ -65,13 +65,7 @@ class _Page(NamedTuple):
 
 
 class TiffSlide(Slide):
-    """A slide whose tiles or strips are decoded here, the JPEG ones by libjpeg-turbo, others by tifffile's codecs.
-
-    Attributes
-    ----------
-    jpeg_tiles
-        One entry a level: its tiles where they are JPEGs, else None.
-    """
+    """A slide whose tiles or strips are decoded here, the JPEG ones by libjpeg-turbo, others by tifffile's codecs."""
 
     def __init__(self, path: Path, mpp: float | tuple[float, float] | None = None) -> None:
         self._file = SharedFile(path)
@@ -128,11 +122,12 @@ class TiffSlide(Slide):
 
     def _read_into(self, out: NDArray[np.uint8], x: int, y: int, level: int) -> None:
         """See `Slide.read_into`."""
-        tiles, at = self._tiles[level], self.levels[level]
+        tiles, at = self.jpeg_tiles[level] or self._tiles[level], self.levels[level]
         left, top = (int(edge) for edge in self.corner(x, y, level))
         try:
             if self._orientation == 1:
-                return tiles.read_into(out, left, top, _BACKGROUND)
+                tiles.read_into(out, left, top, _BACKGROUND)
+                return
             box = stored_box((left, top, out.shape[1], out.shape[0]), (at.width, at.height), self._orientation)
             out[:] = upright(tiles.read(box, _BACKGROUND), self._orientation)
         except Exception as error:  # codecs raise what they like

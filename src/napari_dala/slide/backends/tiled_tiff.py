@@ -28,11 +28,6 @@ class TiledTiffSlide(OpenSlideSlide):
     """A slide whose levels of JPEG tiles are decoded here; OpenSlide reads the others.
 
     OpenSlide draws every tile on a canvas of 4 bytes a pixel, which costs more than decoding it.
-
-    Attributes
-    ----------
-    jpeg_tiles
-        One entry a level: its tiles, None where OpenSlide reads it.
     """
 
     def __init__(self, path: Path, mpp: float | tuple[float, float] | None = None) -> None:
