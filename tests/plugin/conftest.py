@@ -59,7 +59,8 @@ class Drop(Protocol):
 def new_viewer(make_napari_viewer: Any) -> Viewer:
     """A real window as on napari's first start: nothing of ours has run, no reader is preferred."""
     plugins = PluginManager.instance()
-    plugins.discover()
+    if NAME not in plugins:
+        plugins.discover()
     plugins.deactivate(NAME)
     return make_napari_viewer(show=True)
 
