@@ -52,11 +52,20 @@ os.environ["NAPARI_STRICT_QT"] = "1"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests with a window, and run them last: torch imported after Mesa's LLVM crashes the process."""
     for item in items:
-        if "qapp" in getattr(item, "fixturenames", ()):
+        if _has_window(item) and WINDOW_TESTS in item.path.parents:
             item.add_marker("window")
-            if WINDOW_TESTS not in item.path.parents:
-                raise pytest.UsageError(f"{item.nodeid}: tox looks for tests with a window in {WINDOW_TESTS} alone")
-    items.sort(key=lambda item: "qapp" in getattr(item, "fixturenames", ()))
+    items.sort(key=_has_window)
+
+
+def _has_window(item: pytest.Item) -> bool:
+    return "qapp" in getattr(item, "fixturenames", ())
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Refuse a window elsewhere, where tox would open it beside torch."""
+    if _has_window(item) and item.get_closest_marker("window") is None:
+        pytest.fail(f"a test with a window belongs into {WINDOW_TESTS}", pytrace=False)
 
 
 def pytest_collection_finish() -> None:
