@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pytest
 import tifffile
+from filelock import FileLock
 
 from napari_dala.model.card import UNTRAINED_CARD, ClassInfo
 from napari_dala.results.analysis import Analysis
@@ -28,10 +30,12 @@ if TYPE_CHECKING:
     from napari_dala.model.card import ModelCard
     from napari_dala.slide import Slide
 
+    MadeOnce = Callable[[str, Callable[[Path], object]], Path]
     PaintAnalysis = Callable[..., Analysis]
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 SHARED_CASES = SHARED_DATA.with_name("cases")
+WINDOW_TESTS = Path(__file__).with_name("plugin")
 
 # Two test processes that share two cores: threads of one would wait for those of the other at every layer. Read by
 # torch when it is imported, here and in every child.
@@ -48,9 +52,26 @@ os.environ["NAPARI_STRICT_QT"] = "1"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests with a window, and run them last: torch imported after Mesa's LLVM crashes the process."""
     for item in items:
-        if "qapp" in getattr(item, "fixturenames", ()):
+        if _has_window(item) and WINDOW_TESTS in item.path.parents:
             item.add_marker("window")
-    items.sort(key=lambda item: "qapp" in getattr(item, "fixturenames", ()))
+    items.sort(key=_has_window)
+
+
+def _has_window(item: pytest.Item) -> bool:
+    return "qapp" in getattr(item, "fixturenames", ())
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Refuse a window elsewhere, where tox would open it beside torch."""
+    if _has_window(item) and item.get_closest_marker("window") is None:
+        pytest.fail(f"a test with a window belongs into {WINDOW_TESTS}", pytrace=False)
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass by what was imported: napari has it look at everything when a layer is removed."""
+    gc.collect()
+    gc.freeze()
 
 
 _deselected: list[pytest.Item] = []
@@ -101,14 +122,36 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 
 @pytest.fixture(scope="session")
-def mosaic(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
+    """Fill a folder once for all test processes, which read what is in it: the first that asks makes it."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+
+    def once(name: str, make: Callable[[Path], object]) -> Path:
+        folder, made = shared / name, shared / f"{name}.made"
+        with FileLock(shared / f"{name}.lock"):
+            if not made.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                make(folder)
+                made.touch()
+        return folder
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def mosaic(shared_data: Path, made_once: MadeOnce) -> Path:
     """A slide of 5 x 5 cells of real tissue at its true scale, 5120 px square, 0.25 um/px, six levels."""
-    path = tmp_path_factory.mktemp("mosaic") / "mosaic.tiff"
-    tool = shared_data.parent / "tools" / "make_mosaic_slide.py"
-    few = ["--only", "14-29315", "14-11031", "14-12204"]  # a third of a minute less than all photographs
-    size = ["--mpp", "0.25", "--cells", "5"]
-    subprocess.run([sys.executable, str(tool), str(path), *size, *few], check=True, capture_output=True)
-    return path
+
+    def make(folder: Path) -> None:
+        tool = shared_data.parent / "tools" / "make_mosaic_slide.py"
+        few = ["--only", "14-29315", "14-11031", "14-12204"]  # a third of a minute less than all photographs
+        command = [sys.executable, tool, folder / "mosaic.tiff", "--mpp", "0.25", "--cells", "5", *few]
+        subprocess.run(command, check=True, capture_output=True)
+
+    return made_once("mosaic", make) / "mosaic.tiff"
 
 
 @pytest.fixture(scope="session")
@@ -137,11 +180,16 @@ class Lesson(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def lesson(tmp_path_factory: pytest.TempPathFactory) -> Lesson:
+def lesson(made_once: MadeOnce) -> Lesson:
     """A drawn slide of 64 px tiles with some benign and malignant ones marked, and a random trunk's analysis of it.
 
     The model brings a replay: tiles of the same slide, labelled by its truth, that are not marked.
     """
+    folder = made_once("lesson", _make_lesson)
+    return Lesson(folder / "lesson.tif", folder / "drawn-on-jane-doe.geojson", folder, folder / "teacher.safetensors")
+
+
+def _make_lesson(folder: Path) -> None:
     import shapely
     import torch
     from skimage.io import imread
@@ -154,7 +202,6 @@ def lesson(tmp_path_factory: pytest.TempPathFactory) -> Lesson:
     from napari_dala.slide import open_slide
     from napari_dala.slide.teaching.slide import teaching_slide
 
-    folder = tmp_path_factory.mktemp("lesson")
     drawn = teaching_slide(folder / "lesson.tif", 1536, 1)
     card = UNTRAINED_CARD.model_copy(update={"tile_px": 64, "trained": True, "name": "teacher"})
     bundle = ModelBundle(seeded_network(2), card).as_stored()
@@ -183,7 +230,6 @@ def lesson(tmp_path_factory: pytest.TempPathFactory) -> Lesson:
     features = torch.from_numpy(analysis.store.read("features")[row, column])
     bundle.replay = Replay(features, torch.from_numpy(truth[row, column].astype(np.int64) - 1))
     bundle.save(folder / "teacher.safetensors")
-    return Lesson(drawn.path, folder / "drawn-on-jane-doe.geojson", folder, folder / "teacher.safetensors")
 
 
 SMALL_TILES = UNTRAINED_CARD.model_copy(update={"tile_px": 64, "trained": True, "name": "painted"})

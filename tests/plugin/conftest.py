@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from napari_dala.plugin.warm_child import WarmChild
     from napari_dala.results.store import AnalysisStore
     from napari_dala.slide.tiles import TileGrid
+    from tests.conftest import MadeOnce
 
 NAME = "napari-dala"
 
@@ -57,7 +59,8 @@ class Drop(Protocol):
 def new_viewer(make_napari_viewer: Any) -> Viewer:
     """A real window as on napari's first start: nothing of ours has run, no reader is preferred."""
     plugins = PluginManager.instance()
-    plugins.discover()
+    if NAME not in plugins:
+        plugins.discover()
     plugins.deactivate(NAME)
     return make_napari_viewer(show=True)
 
@@ -122,15 +125,15 @@ def child(qapp: Any) -> Iterator[WarmChild]:
 
 
 @pytest.fixture(scope="session")
-def small_slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_slide(made_once: MadeOnce) -> Path:
     """A drawn slide of 25 tiles."""
-    return teaching_slide(tmp_path_factory.mktemp("slides") / "small.tif", 1120).path
+    return made_once("small", lambda folder: teaching_slide(folder / "small.tif", 1120)) / "small.tif"
 
 
 @pytest.fixture(scope="session")
-def large_slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def large_slide(made_once: MadeOnce) -> Path:
     """A drawn slide of 784 tiles, 49 blocks."""
-    return teaching_slide(tmp_path_factory.mktemp("slides") / "large.tif", 6272).path
+    return made_once("large", lambda folder: teaching_slide(folder / "large.tif", 6272)) / "large.tif"
 
 
 @dataclass
@@ -217,13 +220,13 @@ class School:
 
 
 @pytest.fixture(scope="session")
-def school(tmp_path_factory: pytest.TempPathFactory) -> School:
+def school(made_once: MadeOnce) -> School:
     """Made in another process: no test that opens a window may import torch."""
-    return _school(tmp_path_factory.mktemp("school"), {"trained": True})
+    return School(made_once("school", partial(_make_school, {"trained": True})))
 
 
 @pytest.fixture(scope="session")
-def vit_school(tmp_path_factory: pytest.TempPathFactory) -> School:
+def vit_school(made_once: MadeOnce) -> School:
     """The same with a small ViT as trunk, whose head is random, as that of an imported trunk is."""
     trunk = {
         "architecture": "timm/vit_tiny_patch16_224",
@@ -231,12 +234,11 @@ def vit_school(tmp_path_factory: pytest.TempPathFactory) -> School:
         "cell_px": 16,
         "training": {"trunk_only": True},
     }
-    return _school(tmp_path_factory.mktemp("vit-school"), trunk)
+    return School(made_once("vit-school", partial(_make_school, trunk)))
 
 
-def _school(folder: Path, card: dict[str, Any]) -> School:
+def _make_school(card: dict[str, Any], folder: Path) -> None:
     subprocess.run([sys.executable, "-c", SCHOOL, str(folder), json.dumps(card)], check=True)
-    return School(folder)
 
 
 @dataclass

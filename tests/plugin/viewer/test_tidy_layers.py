@@ -52,7 +52,7 @@ def test_a_hidden_slide_hides_what_lies_on_it_and_shows_it_as_it_was(
     viewer.open(small_slide, plugin="napari-dala")
     session = session_of(viewer)
     results = session.show(session.layer, load(analyses_folder(slide_of(session.layer))))
-    qtbot.wait(100)
+    qtbot.waitUntil(lambda: len(results.present) == len(results.all))  # one enters in each turn of the event loop
     before = {layer: layer.visible for layer in viewer.layers}
     assert set(before.values()) == {True, False}
     session.layer.visible = False
