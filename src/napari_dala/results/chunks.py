@@ -97,6 +97,11 @@ class ChunkWriter:
         """Put tiles into their chunk, which may be the one that was kept, store it and return it."""
         array = self._arrays[part.name]
         chunk = held[1] if held is not None and held[0] == part.place else read_chunk(array, part.name, part.place)
+        self._fill(chunk, part)
+        _write_chunk(array, chunk_path(array, part.name, part.place), chunk)
+        return chunk
+
+    def _fill(self, chunk: NDArray[Any], part: _Part) -> None:
         if part.name == "cam":
             cells = self._cells
             by_tile = chunk.reshape(len(chunk), -1, cells, chunk.shape[2] // cells, cells)
@@ -105,8 +110,6 @@ class ChunkWriter:
             chunk[:, part.row, part.column] = part.values.T
         else:
             chunk[part.row, part.column] = part.values
-        _write_chunk(array, chunk_path(array, part.name, part.place), chunk)
-        return chunk
 
 
 class DamagedChunk(DalaError):
