@@ -1,8 +1,8 @@
 """What does storing cost, and what does a kill leave? `python -m benchmarks.storing ANALYSIS.zarr [--blocks 2 16]`.
 
 The tiles of a stored analysis are written to an empty store of the same arrays, in the order in which an analysis takes
-them, so many blocks of 4 x 4 tiles together: by napari-dala's own writer, by tensorstore, by zarr-python with zarrs'
-codecs and by plain zarr-python (`pip install tensorstore zarrs`; one that is missing is left out). Each run has a
+them, so many blocks of 4 x 4 tiles together: as napari-dala does it, through tensorstore; by zarr-python with zarrs'
+codecs (`pip install zarrs`, or it is left out); and by plain zarr-python. Each run has a
 process of its own. *lock*: how long a thread that counts in pure Python is kept from the interpreter's lock; *beside
 Python*: how long the writer takes beside that thread. `--kills 20` ends writers by SIGKILL at random moments instead;
 what is left is then read by zarr-python alone. Linux only.
@@ -30,7 +30,8 @@ import zarr
 
 from napari_dala.analysis.control import RunControl
 from napari_dala.analysis.schedule import Schedule
-from napari_dala.results.chunks import TILES_LAST, ChunkWriter
+from napari_dala.results.chunk_writer import ChunkWriter
+from napari_dala.results.chunks import TILES_LAST, cells_of, chunk_side
 from napari_dala.results.opening import create_store, open_store
 from napari_dala.results.tile_results import TileResults, TileStatus
 
@@ -42,71 +43,36 @@ if TYPE_CHECKING:
     from napari_dala.results.store import AnalysisStore
 
 
-class TensorstoreWriter:
-    """The same `put` by tensorstore: a transaction each, in which a chunk is written once."""
+class ZarrWriter:
+    """The same `put` by zarr-python: each chunk is read, unless it was the last one, changed and written."""
 
     def __init__(self, arrays: Mapping[str, zarr.Array[Any]], cells: int) -> None:
-        import tensorstore
-
-        self._library: Any = tensorstore
-        self._cells = cells
-        context = self._library.Context({"cache_pool": {"total_bytes_limit": 2**26}, "file_io_sync": True})
-        opened = {
-            name: self._library.open(
-                {
-                    "driver": "zarr3",
-                    "kvstore": {"driver": "file", "path": f"{array.store_path.store.root}/{array.store_path.path}/"},  # type: ignore[attr-defined] # of a LocalStore
-                    "recheck_cached_data": False,
-                    "store_data_equal_to_fill_value": True,
-                },
-                open=True,
-                context=context,
-            )
-            for name, array in arrays.items()
-        }
-        self._arrays = {name: each.result() for name, each in opened.items()}
+        self._arrays, self._cells = arrays, cells
+        self._held: dict[str, tuple[tuple[int, ...], NDArray[Any]]] = {}
 
     def put(self, row: NDArray[np.intp], column: NDArray[np.intp], values: Mapping[str, NDArray[Any]]) -> None:
         """Put in the values of n tiles."""
-        with self._library.Transaction() as transaction:
-            for name, each in values.items():
-                array = self._arrays[name].with_transaction(transaction)
-                if name == "cam":
-                    y, x = (at[:, None] * self._cells + np.arange(self._cells) for at in (row, column))
-                    classes = np.arange(array.shape[0])[None, :, None, None]
-                    array.vindex[classes, y[:, None, :, None], x[:, None, None, :]] = each.astype(np.float16)
-                elif name == "probability":
-                    array[:, row, column] = each.T
-                else:
-                    array[row, column] = each.astype(array.dtype.numpy_dtype)
+        for name, each in values.items():
+            array, side = self._arrays[name], chunk_side(self._arrays[name], name, self._cells)
+            for place in sorted(set(zip((row // side).tolist(), (column // side).tolist(), strict=True))):
+                here = (row // side == place[0]) & (column // side == place[1])
+                index = (0, *place) if name in TILES_LAST else (*place, *(0,) * (array.ndim - 2))
+                held = self._held.pop(name, None)
+                chunk = held[1] if held and held[0] == index else np.array(array.get_block_selection(index))
+                self._fill(chunk, name, row[here] - place[0] * side, column[here] - place[1] * side, each[here])
+                array.set_block_selection(index, chunk)
+                self._held[name] = index, chunk
+
+    def _fill(self, chunk: NDArray[Any], name: str, row: Any, column: Any, values: NDArray[Any]) -> None:
+        if name not in TILES_LAST:
+            chunk[row, column] = values
+            return
+        cells = cells_of(name, self._cells)
+        by_tile = chunk.reshape(len(chunk), chunk.shape[1] // cells, cells, chunk.shape[2] // cells, cells)
+        by_tile[:, row, :, column] = values.reshape(len(row), len(chunk), cells, cells)
 
 
-class ZarrWriter(ChunkWriter):
-    """The same chunks, handed to zarr-python to encode and write."""
-
-    def _put_in_chunk(self, part: Any, held: Any) -> NDArray[Any]:
-        array = self._arrays[part.name]
-        first = 1 if part.name in TILES_LAST else 0
-        region = [slice(None)] * array.ndim
-        for axis in (first, first + 1):
-            start = part.place[axis - first] * array.chunks[axis]
-            region[axis] = slice(start, start + array.chunks[axis])
-        here = tuple(region)
-        chunk = held[1] if held is not None and held[0] == part.place else np.asarray(array[here])
-        whole = np.full(array.chunks, array.fill_value, array.dtype)
-        inside = tuple(slice(length) for length in chunk.shape)
-        whole[inside] = chunk
-        self._fill(whole, part)
-        array[here] = whole[inside]
-        return whole
-
-
-WRITERS: dict[str, Any] = {
-    "napari-dala": ChunkWriter,
-    "tensorstore": TensorstoreWriter,
-    "zarrs": ZarrWriter,
-    "zarr": ZarrWriter,
-}
+WRITERS: dict[str, Any] = {"napari-dala": ChunkWriter, "zarrs": ZarrWriter, "zarr": ZarrWriter}
 
 
 class Trial(NamedTuple):
@@ -124,7 +90,12 @@ def main() -> None:
     """Print a line a writer and a number of blocks; with `--kills` what was left."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("analysis", type=Path)
-    parser.add_argument("--writers", nargs="+", choices=WRITERS, default=[name for name in WRITERS if _is_here(name)])
+    parser.add_argument(
+        "--writers",
+        nargs="+",
+        choices=WRITERS,
+        default=[name for name in WRITERS if name != "zarrs" or find_spec("zarrs")],
+    )
     parser.add_argument("--blocks", type=int, nargs="+", default=[2, 16], help="written together")
     parser.add_argument("--tiles", type=int, default=2000, help="at most")
     parser.add_argument("--rounds", type=int, default=3)
@@ -144,10 +115,6 @@ def main() -> None:
         for trial, found in zip(trials, zip(*runs, strict=True), strict=True):
             figures = [f"{name} {median(run[name] for run in found):.4g}" for name in found[0]]
             print(f"{blocks} blocks, {trial.writer}: {', '.join(figures)}", flush=True)
-
-
-def _is_here(writer: str) -> bool:
-    return writer == "napari-dala" or find_spec(writer) is not None
 
 
 def _command(trial: Trial, folder: Path) -> list[str]:
@@ -172,7 +139,7 @@ def _write(trial: Trial) -> dict[str, float]:
     source, folder = open_store(Path(trial.analysis)), Path(trial.folder)
     batches = _batches(source, trial.blocks, trial.tiles)
     store = _like(source, folder)
-    store._chunks = WRITERS[trial.writer](store._arrays, store.grid.cells)
+    store._writer = WRITERS[trial.writer](store._arrays, store.grid.cells)
     tiles = sum(len(batch.row) for batch in batches)
     if trial.beside_python:
         taken, lost = _beside_python(lambda: _write_all(store, batches))
@@ -213,6 +180,7 @@ def _batches(source: AnalysisStore, blocks: int, tiles: int) -> list[TileResults
     done &= np.cumsum(done).reshape(done.shape) <= tiles
     taken = [np.array(tiles) for _, tiles in iter(Schedule(source.grid, done, RunControl()).take, None)]
     cells, (rows, columns) = source.grid.cells, source.grid.shape
+    by_tile: dict[str, NDArray[Any]]
     by_tile = {name: source.read(name) for name in ("features", "layer4", "unfamiliarity") if name in source._arrays}
     by_tile["probability"] = np.moveaxis(source.read("probability"), 0, -1)
     by_tile["cam"] = source.read("cam").reshape(-1, rows, cells, columns, cells).transpose(1, 3, 0, 2, 4)
@@ -284,8 +252,8 @@ def _unreadable(path: Path) -> int:
     """Count the chunks of a store that zarr-python cannot decode."""
     torn = 0
     for name, array in zarr.open_group(path, mode="r").members(None):
-        for chunk in (path / name).glob("c/**/*") if isinstance(array, zarr.Array) else ():
-            if chunk.name.isdecimal() and chunk.is_file():
+        for chunk in (path / name).glob("c/**/*"):
+            if isinstance(array, zarr.Array) and chunk.name.isdecimal() and chunk.is_file():
                 try:
                     array.get_block_selection(tuple(map(int, chunk.relative_to(path / name / "c").parts)))
                 except (ValueError, RuntimeError):
