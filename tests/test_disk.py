@@ -218,7 +218,7 @@ def test_an_analysis_on_a_full_disk_keeps_its_tiles_and_goes_on(make_disk: Calla
         assert assert_whole(again) >= kept
         kept = int(again.scored.sum())
         disk.free()
-        assert not [name for name in files(disk.folder) if name.endswith((".partial", ".tmp"))]
+        assert not [name for name in files(disk.folder) if name.endswith((".partial", ".tmp", ".__lock"))]
     write(new_store(disk.folder), blocks)
     assert assert_whole(open_store(disk.folder / "analysis.zarr")) == 100
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-import threading
+import re
+import shutil
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import zarr
+from zarr.codecs import BloscCodec, ZstdCodec
 
 from napari_dala.errors import DalaError
 from napari_dala.model.card import UNTRAINED_CARD
-from napari_dala.results import chunks
 from napari_dala.results.analysis import Analysis
-from napari_dala.results.chunks import ChunkWriter
+from napari_dala.results.chunk_writer import ChunkWriter
 from napari_dala.results.opening import create_store, for_bundle
 from napari_dala.results.store import CHUNK, AnalysisStore, Setting
 from napari_dala.results.tile_results import TileResults, TileStatus
@@ -22,6 +25,8 @@ from napari_dala.slide.tiles import BLOCK, TileGrid
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from zarr.core.array import CompressorsLike
 
 
 def opened(path: Path, tiles: int, **more: int) -> AnalysisStore:
@@ -119,25 +124,28 @@ def test_chunks_at_the_far_edge_are_read_by_zarr_as_they_were_written(tmp_path: 
     np.testing.assert_array_equal(by_name["features"][row, column], written.features.astype(np.float16))
 
 
-def test_a_store_that_is_compressed_otherwise_is_refused_not_spoilt(tmp_path: Path) -> None:
-    array = zarr.create_array(tmp_path / "other.zarr", shape=(8, 8), chunks=(4, 4), dtype="uint8", compressors=None)
-    array[:] = 7
-    with pytest.raises(DalaError, match="not compressed as napari-dala does it"):
-        ChunkWriter({"status": array}, 7).put(np.array([1]), np.array([2]), {"status": np.ones(1, np.uint8)})
-    assert (array[:] == 7).all()
-
-
-@pytest.mark.parametrize("cores", [2, 16])
-def test_tiles_of_many_chunks_added_together_are_each_where_they_belong(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int
-) -> None:
-    monkeypatch.setattr(chunks, "usable_cores", lambda: cores)
-    write, threads = chunks._write_chunk, set[str]()
-    monkeypatch.setattr(
-        chunks,
-        "_write_chunk",
-        lambda *args: threads.add(threading.current_thread().name.partition("_")[0]) or write(*args),
+@pytest.mark.parametrize("codecs", [None, BloscCodec(), (ZstdCodec(level=1),)])
+def test_a_store_that_is_compressed_otherwise_is_gone_on_with(tmp_path: Path, codecs: CompressorsLike) -> None:
+    array = zarr.create_array(
+        tmp_path / "other.zarr", name="status", shape=(8, 8), chunks=(4, 4), dtype="uint8", compressors=codecs
     )
+    array[:] = 7
+    ChunkWriter({"status": array}, 7).put(np.array([1]), np.array([2]), {"status": np.ones(1, np.uint8)})
+    assert array[1, 2] == 1
+    assert (array[:] == 7).sum() == 63
+
+
+def test_a_folder_that_cannot_be_written_to_for_its_name_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("names are UTF-8 here")
+    with pytest.raises(DalaError, match=r"caf\\udce9.*cannot be written to .*choose another folder"):
+        opened(folder, 4).mark_background(np.zeros((4, 4), bool))
+
+
+def test_tiles_of_many_chunks_added_together_are_each_where_they_belong(tmp_path: Path) -> None:
     store = opened(tmp_path, 40)
     row, column = (part.ravel() for part in np.meshgrid(np.arange(13, 35, 3), np.arange(2, 38, 5), indexing="ij"))
     written = results(row, column)
@@ -149,21 +157,23 @@ def test_tiles_of_many_chunks_added_together_are_each_where_they_belong(
     maps = store.read("cam").reshape(2, 40, 7, 40, 7)[:, row, :, column]
     np.testing.assert_array_equal(maps, written.cam.astype(np.float16))
     assert np.argwhere(found.status == TileStatus.UNREADABLE).tolist() == [[0, 39], [39, 0]]
-    assert ("dala-chunks" in threads) == (cores == 16), "with many cores several chunks are written at a time"
 
 
-def test_a_chunk_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[tuple[str, object]] = []
-    sync, rename = os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda file: told.append(("fsync", os.fstat(file).st_ino)) or sync(file))
-    store = opened(tmp_path, 10)
-    monkeypatch.setattr(
-        os, "replace", lambda old, new: told.append(("replace", os.stat(old).st_ino)) or rename(old, new)
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+def test_a_chunk_is_on_the_disk_before_it_has_its_name(tmp_path: Path) -> None:
+    opened(tmp_path, 10)
+    told = tmp_path / "told"
+    script = (
+        "import sys; from pathlib import Path; from napari_dala.results.opening import open_store;"
+        "open_store(Path(sys.argv[1]), mode='r+').write(None, [(1, 2), (1, 3)])"
     )
-    store.write(results(np.array([1]), np.array([2])), [])
-    renamed = [place for place, (what, _) in enumerate(told) if what == "replace"]
-    assert renamed
-    assert all(("fsync", told[place][1]) in told[:place] for place in renamed)
+    traced = ["strace", "-f", "-y", "-e", "trace=fsync,rename", "-o", str(told)]
+    subprocess.run([*traced, sys.executable, "-c", script, str(tmp_path / "analysis.zarr")], check=True)
+    lines = [line for line in told.read_text().splitlines() if "/status/c/" in line]
+    synced, renamed, folder = lines
+    assert re.search(r"fsync\(\d+<.*/status/c/0/0_\w+\.__lock>", synced)
+    assert re.search(r'rename\(".*/status/c/0/0_\w+\.__lock", ".*/status/c/0/0"', renamed)
+    assert re.search(r"fsync\(\d+<.*/status/c/0>", folder), "the name is on the disk too"
 
 
 def test_of_tiles_left_out_nothing_counts_whatever_was_found_in_them(tmp_path: Path) -> None:

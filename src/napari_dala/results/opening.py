@@ -17,7 +17,7 @@ from zarr.codecs import Crc32cCodec
 from napari_dala.errors import DalaError
 from napari_dala.files import open_to_read
 from napari_dala.model.trunks.names import CHANNELS
-from napari_dala.results.chunks import CODECS, codecs_of
+from napari_dala.results.chunks import CODECS
 from napari_dala.results.store import ARRAYS, CHUNK, AnalysisStore, Setting, arrays_in
 from napari_dala.slide.tiles import BLOCK, TileGrid
 from napari_dala.validation import parse_json, read_json
@@ -246,7 +246,8 @@ def open_store(
         if rows * columns > MOST_TILES:
             raise DalaError(f"{path}: says it holds {rows} x {columns} tiles; more than {MOST_TILES} are not read")
         for group in (cast("zarr.Group", tiles), cast("zarr.Group", head)):
-            is_checked = any(Crc32cCodec in codecs_of(array) for array in arrays_in(group).values())
+            codecs = [codec for array in arrays_in(group).values() for codec in array.compressors]
+            is_checked = any(isinstance(codec, Crc32cCodec) for codec in codecs)
             _check_seal(Path(path) / group.path, group.attrs.asdict(), is_checked)
         store = AnalysisStore(Path(path), cast("zarr.Group", tiles), cast("zarr.Group", head))
     except (OSError, LookupError, TypeError, ValueError, RecursionError) as error:

@@ -14,6 +14,7 @@ import hashlib
 import json
 import logging
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,15 +22,7 @@ import numpy as np
 import zarr
 
 from napari_dala.errors import DalaError
-from napari_dala.results.chunks import (
-    TILES_LAST,
-    ChunkWriter,
-    DamagedChunk,
-    cells_of,
-    chunk_path,
-    chunk_side,
-    read_chunk,
-)
+from napari_dala.results.chunks import TILES_LAST, DamagedChunk, cells_of, chunk_path, chunk_side, read_chunk
 from napari_dala.results.tile_results import LEFT_OUT, RescoredTiles, TileArrays, TileResults, TileStatus
 from napari_dala.slide.tiles import BLOCK, CELL_PX, TileGrid
 
@@ -37,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy.typing import NDArray
+
+    from napari_dala.results.chunk_writer import ChunkWriter
 
 _log = logging.getLogger(__name__)
 
@@ -140,8 +135,13 @@ class AnalysisStore:
             expected = tuple(length * factor for length in self.grid.shape)
             if tuple(array.shape[first : first + 2]) != expected:
                 raise DalaError(f"{path}: its {name} has not the shape of the slide; run the analysis again")
-        self._chunks = ChunkWriter(self._arrays, self.grid.cells)
         self._damaged: dict[str, DamagedChunk] = {}  # by the line that names it
+
+    @cached_property
+    def _writer(self) -> ChunkWriter:
+        from napari_dala.results.chunk_writer import ChunkWriter  # napari, which reads, need not load it
+
+        return ChunkWriter(self._arrays, self.grid.cells)
 
     @property
     def damaged(self) -> list[str]:
@@ -237,8 +237,7 @@ class AnalysisStore:
                 self._damaged[str(damaged)] = damaged
                 continue
             at = tuple(slice(index * side * factor, (index + 1) * side * factor) for index in place)
-            part = whole[(slice(None), *at)] if name in TILES_LAST else whole[at]
-            part[...] = chunk[tuple(slice(length) for length in part.shape)]
+            whole[(slice(None), *at) if name in TILES_LAST else at] = chunk
         return whole
 
     def _places(self, name: str, tile: tuple[int, int] | None = None) -> list[tuple[int, int]]:
@@ -337,7 +336,7 @@ class AnalysisStore:
         if artefacts is not None:
             wanted = np.where(artefacts, artefacts, wanted).astype(np.uint8)
         row, column = np.nonzero(wanted != status)
-        self._chunks.put(row, column, {"status": wanted[row, column]})
+        self._writer.put(row, column, {"status": wanted[row, column]})
         return wanted
 
     def write(self, results: TileResults | None, unreadable: list[tuple[int, int]]) -> None:
@@ -371,7 +370,7 @@ class AnalysisStore:
         """Put values beside what is stored; where that is damaged, it is forgotten."""
         while True:
             try:
-                return self._chunks.put(row, column, values)
+                return self._writer.put(row, column, values)
             except DamagedChunk as damaged:
                 self.forget(damaged)
 
