@@ -18,7 +18,7 @@ from napari_dala.inference.cuda_graph import CapturedFunction
 from napari_dala.inference.cudnn_trunk import cudnn_trunk
 from napari_dala.inference.devices import choose_device, choose_precision
 from napari_dala.inference.onednn_trunk import fused_trunk
-from napari_dala.inference.predictor import compiled_trunk, fold_batch_norm
+from napari_dala.inference.predictor import fold_batch_norm
 from napari_dala.inference.streams import wait_for
 from napari_dala.model.bundle import untrained
 
@@ -48,7 +48,8 @@ def main() -> None:
         trunks = {"plain": plain, "fused": (cudnn_trunk if device.type == "cuda" else fused_trunk)(plain, inputs)}
         if args.compile and not number:
             start = time.perf_counter()
-            trunks["compiled"] = compiled_trunk(plain, inputs)
+            trunks["compiled"] = torch.compile(plain, dynamic=False)
+            rate(trunks["compiled"], inputs)
             print(f"compiling took {time.perf_counter() - start:.0f} s")
         for name, trunk in trunks.items():
             if trunk is None:

@@ -13,7 +13,6 @@ from skimage.io import imread, imsave
 
 from napari_dala.analysis import bench
 from napari_dala.cli import main
-from napari_dala.inference import predictor
 from napari_dala.model.bundle import untrained
 from napari_dala.results.analysis import Analysis
 from napari_dala.workspace import cache_folder
@@ -98,18 +97,12 @@ def test_analyze_writes_everything_and_the_rest_of_a_bad_cohort(run, shared_data
     assert json.loads((folder / "run.json").read_text())["settings"]["tiles_per_s"] == 0  # no tile done twice
 
 
-def test_what_is_for_gpus_is_passed_on_or_refused(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_for_gpus_alone_is_refused(run, tmp_path: Path) -> None:
     imsave(tmp_path / "field.png", immunohistochemistry()[:224, :224])
     options = (tmp_path / "field.png", "--out", tmp_path / "out", "--mpp", 0.5, "--model", "untrained")
-    tried: list[object] = []
-    monkeypatch.setattr(predictor, "compiled_trunk", lambda trunk, _: tried.append(trunk))
-    assert run("analyze", *options)[0] == 0
-    assert not tried
-    assert run("analyze", *options, "--compile", "--restart")[0] == 0
-    assert len(tried) == 1
     code, _, err = run("analyze", *options, "--decode-on-device", "--device", "cpu")
     assert (code, "needs an NVIDIA GPU" in err, err.count("\n")) == (2, True, 1)
-    code, _, err = run("analyze", *options, "--compile", "--scheduler", "local")
+    code, _, err = run("analyze", *options, "--decode-on-device", "--scheduler", "local")
     assert (code, "do not go with --scheduler" in err, err.count("\n")) == (2, True, 1)
 
 

@@ -80,7 +80,7 @@ def bench(
     - `first_tile_s`: from the call to the first tiles stored
     - `rethreshold_ms`: DT over 2240 x 2240 cells
     - `against_tiles_per_s`, `against_ratio` (forward + Grad-CAM over it), with `against`
-    - `tiles`, `peak_rss_mb`, `device`, `precision`, `compiled`, `streams`, `cores`, `repeats`
+    - `tiles`, `peak_rss_mb`, `device`, `precision`, `streams`, `cores`, `repeats`
 
     Raises
     ------
@@ -113,7 +113,6 @@ def bench(
         "peak_rss_mb": round(peak_rss_mb()),
         "device": str(predictor.device),
         "precision": predictor.precision,
-        "compiled": predictor.compiled,
         "streams": Streams(predictor.device, predictor).count,
         "cores": os.cpu_count(),
         "repeats": repeats,

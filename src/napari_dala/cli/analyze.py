@@ -38,7 +38,6 @@ def analyze(
     out: Path = typer.Option(..., "--out", help="Folder for the results, one folder a slide."),
     mpp: float | None = SLIDE_MPP,
     region: Path | None = typer.Option(None, help="GeoJSON of regions to analyse, level-0 pixels."),
-    compiled: bool = typer.Option(False, "--compile", help="Compile the network for the GPU first; see `dala bench`."),
     scheduler: str | None = typer.Option(
         None,
         help="Run on a dask cluster: its scheduler's address or JSON file, or local for one worker a GPU or core here.",
@@ -50,9 +49,9 @@ def analyze(
     given = {"out": out, "mpp": mpp, "region": region and read_regions(region)}
     request = AnalysisRequest.of(**{**dict(request), **given})
     if not scheduler:
-        folders = analyze_slides(slides, request, compiled=compiled)
-    elif compiled or request.decode_on_device or request.local_copy:
-        raise DalaError("--compile, --decode-on-device and --local-copy do not go with --scheduler: leave them out")
+        folders = analyze_slides(slides, request)
+    elif request.decode_on_device or request.local_copy:
+        raise DalaError("--decode-on-device and --local-copy do not go with --scheduler: leave them out")
     else:
         from napari_dala.cli.cohort import analyze_on_cluster
 
@@ -61,7 +60,7 @@ def analyze(
         say(folder)
 
 
-def analyze_slides(slides: list[Path], request: AnalysisRequest, *, compiled: bool = False) -> list[Path]:
+def analyze_slides(slides: list[Path], request: AnalysisRequest) -> list[Path]:
     """Analyse slides one after another, with a progress bar; return their folders, which lie in the request's `out`.
 
     A slide that cannot be done is reported when the others are: exit code 1, or 2 when none could be done.
@@ -69,7 +68,7 @@ def analyze_slides(slides: list[Path], request: AnalysisRequest, *, compiled: bo
     from napari_dala.inference.predictor import Predictor
     from napari_dala.model.bundle import load_model
 
-    predictor = Predictor(load_model(request.model), request.device, request.precision, compiled=compiled)
+    predictor = Predictor(load_model(request.model), request.device, request.precision)
     if request.decode_on_device and predictor.device.type != "cuda":
         raise DalaError(f"--decode-on-device: needs an NVIDIA GPU (--device cuda), this runs on “{predictor.device}”")
     warn_of(predictor.bundle.card)

@@ -25,7 +25,6 @@ def bench(
     device: str = typer.Option("auto"),
     precision: str = typer.Option("auto", help="auto, fp32 or bf16."),
     workers: int = typer.Option(0, min=0, help="Readers of tiles; 0: as the device needs."),
-    compiled: bool = typer.Option(False, "--compile", help="Compile the network for the device first."),
     decode_on_device: bool = typer.Option(False, "--decode-on-device", help="Decode JPEG tiles on the GPU."),
     repeats: int = typer.Option(5, min=1, help="Turns to take medians of."),
     against: str | None = typer.Option(None, help="Measure this in the same run: pytorch-grad-cam."),
@@ -55,7 +54,7 @@ def bench(
         from napari_dala.model.bundle import load_model
         from napari_dala.slide import open_slide
 
-        predictor = Predictor(load_model(model), device, precision, compiled=compiled)
+        predictor = Predictor(load_model(model), device, precision)
         with ExitStack() as stack:
             if scaling:
                 opened = (stack.enter_context(open_slide(path, mpp=mpp)) for path in slides or _drawn_slides())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import threading
 import weakref
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,7 +19,6 @@ from napari_dala.inference.cuda_graph import captured, to_host
 from napari_dala.inference.cudnn_trunk import cudnn_trunk
 from napari_dala.inference.devices import choose_device, choose_precision
 from napari_dala.inference.onednn_trunk import fused_trunk
-from napari_dala.inference.streams import begin_thread, wait_for
 from napari_dala.model.gradcam import head_grad_cam
 from napari_dala.model.head import HeadNetwork
 from napari_dala.model.trunks.names import RESNET50
@@ -62,13 +60,6 @@ class Predictor:
         "auto" (CUDA, else Apple's MPS, else the processor) or a torch device.
     precision
         "auto" (bf16 where the device has it natively), "fp32" or "bf16".
-    compiled
-        Whether `torch.compile` makes the trunk, where it can: it needs a C++ compiler, and Triton on a GPU.
-
-    Attributes
-    ----------
-    compiled
-        Whether it did.
 
     Raises
     ------
@@ -76,9 +67,7 @@ class Predictor:
         When the device or precision is not there.
     """
 
-    def __init__(
-        self, bundle: ModelBundle, device: str = "auto", precision: str = "auto", *, compiled: bool = False
-    ) -> None:
+    def __init__(self, bundle: ModelBundle, device: str = "auto", precision: str = "auto") -> None:
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
         self.batch_size = _BATCH.get(self.device.type, 16)
@@ -91,12 +80,9 @@ class Predictor:
         self._take_head(bundle)
         side = bundle.card.tile_px
         example = self.inputs(np.zeros((self.batch_size, side, side, 3), np.uint8))
-        faster = compiled_trunk(self.trunk, example) if compiled else None
-        self.compiled = faster is not None
         fused = {"cpu": fused_trunk, "cuda": cudnn_trunk}.get(self.device.type)
-        if faster is None and fused is not None and is_resnet:
-            faster = fused(self.trunk, example)
-        self.trunk = faster or self.trunk
+        if fused is not None and is_resnet:
+            self.trunk = fused(self.trunk, example) or self.trunk
         if self.device.type == "cuda":
             self(np.zeros((1, side, side, 3), np.uint8))  # captured now, not when a user waits for the first tile
 
@@ -201,28 +187,6 @@ def fold_batch_norm(trunk: nn.Module) -> nn.Module:
                 setattr(module, name, fuse_conv_bn_eval(part, following))
                 setattr(module, next_name, nn.Identity())
     return trunk
-
-
-def compiled_trunk(trunk: nn.Module, example: Tensor) -> nn.Module | None:
-    """Return a trunk that `torch.compile` has made for inputs of the example's size, None where it cannot."""
-    compiled: Any = torch.compile(trunk, dynamic=False)
-    failed: list[Exception] = []
-
-    def try_it() -> None:  # in a thread like those that will run it: how many threads it takes is compiled in
-        begin_thread(example.device)
-        try:
-            with torch.inference_mode():
-                compiled(example)
-            wait_for(example.device)
-        except Exception as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=try_it, name="dala-compiler")
-    thread.start()
-    thread.join()
-    if failed:
-        _log.warning("The network runs uncompiled: %s", str(failed[0]).splitlines()[0])
-    return None if failed else compiled
 
 
 def _tensor(tiles: Tiles) -> Tensor:
