@@ -41,7 +41,7 @@ from napari_dala.model.card import UNTRAINED_CARD, read_card
 from napari_dala.model.catalog import DEFAULT, TEACHING, find_model
 from napari_dala.model.tensor_file import UNSEALED, seal
 from napari_dala.results.analysis import Analysis
-from napari_dala.results.opening import create_store, has_results
+from napari_dala.results.opening import create_store
 from napari_dala.results.store import Setting
 from napari_dala.results.tile_results import TileResults
 from napari_dala.slide import open_slide
@@ -367,7 +367,6 @@ def _make_store(folder: Path) -> None:
 
 
 def _read_store(folder: Path) -> str | None:
-    has_results(folder / "analysis.zarr")
     analysis = Analysis.open(folder)
     store = analysis.store
     numbers: list[NDArray[Any]] = [

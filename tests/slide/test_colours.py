@@ -12,7 +12,7 @@ from skimage.data import immunohistochemistry
 
 from napari_dala.slide import SlideError, open_slide
 from napari_dala.slide.colours import picture_rgb
-from napari_dala.slide.pixels import read_rgb
+from napari_dala.slide.open import read_rgb
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -21,7 +21,7 @@ from napari_dala.slide import open_slide
 from napari_dala.slide.backends.openslide import OpenSlideSlide
 from napari_dala.slide.backends.tifffile import TiffSlide
 from napari_dala.slide.backends.tiled_tiff import TiledTiffSlide
-from napari_dala.slide.pixels import read_rgb
+from napari_dala.slide.open import read_rgb
 from napari_dala.slide.profile import ColourProfile, _warn
 from napari_dala.slide.pyramid import pyramid
 from napari_dala.slide.thumbnail import keep_thumbnail, kept_thumbnail

@@ -14,7 +14,7 @@ import tifffile
 from PIL import Image
 
 from napari_dala.slide import SlideError, open_slide
-from napari_dala.slide.pixels import read_rgb
+from napari_dala.slide.open import read_rgb
 
 CASES = Path(__file__).parents[1] / "data" / "cases"
 

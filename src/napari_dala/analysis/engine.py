@@ -251,16 +251,11 @@ class _ProgressWriter:
         streams: Streams[Any, Any],
         on_progress: Callable[[Progress], None] | None,
     ) -> None:
-        todo = work.todo
-        self._store, self._readers, self._streams = work.store, readers, streams
+        self._work, self._readers, self._streams = work, readers, streams
         self._on_progress = on_progress
-        self._total = int(work.wanted.sum())
-        self._todo = int(todo.sum())
-        self._scored = todo & work.scored  # their maps are approximate
-        self._approximate = int(self._scored.sum())
-        self._before = self._total - self._todo + self._approximate
+        self._todo = work.todo
+        self._begun_with, self._failed = int(self._todo.sum()), 0
         self._unreadable = int((work.wanted & (work.status == TileStatus.UNREADABLE)).sum())
-        self._run = self._new = self._failed = 0
         self._start = time.perf_counter()
 
     def begin(self) -> None:
@@ -269,12 +264,9 @@ class _ProgressWriter:
 
     def write(self, blocks: list[_Predictions]) -> None:
         unreadable = [tile for predictions in blocks for tile in predictions.unreadable]
-        self._store.write(_results(blocks), unreadable)
-        tiles = [tile for predictions in blocks for tile in predictions.tiles] + unreadable
-        known = sum(bool(self._scored[tile]) for tile in tiles)
-        self._run += len(tiles)
-        self._new += len(tiles) - known
-        self._approximate -= known
+        self._work.store.write(_results(blocks), unreadable)
+        for tile in (*unreadable, *(tile for predictions in blocks for tile in predictions.tiles)):
+            self._todo[tile] = False
         self._unreadable += len(unreadable)
         self._failed += sum(len(predictions.failed) for predictions in blocks)
         self._report(tuple(predictions.position for predictions in blocks))
@@ -282,18 +274,19 @@ class _ProgressWriter:
     def _report(self, blocks: tuple[tuple[int, int], ...]) -> None:
         if self._on_progress is None:
             return
-        rate, left = pace(self._run, self._todo - self._run, time.perf_counter() - self._start)
-        done = self._before + self._new
+        left, total = int(self._todo.sum()), int(self._work.wanted.sum())
+        approximate = int((self._todo & self._work.scored).sum())  # their maps are
+        rate, seconds_left = pace(self._begun_with - left, left, time.perf_counter() - self._start)
         self._on_progress(
             Progress(
-                done=done,
-                total=self._total,
+                done=total - left + approximate,
+                total=total,
                 unreadable=self._unreadable,
                 failed=self._failed,
                 tiles_per_s=rate,
-                seconds_left=left,
+                seconds_left=seconds_left,
                 blocks=blocks,
-                approximate=self._approximate,
+                approximate=approximate,
                 stalled=self._streams.stalled,
                 queued=self._readers.queued,
                 device=str(self._streams.device),

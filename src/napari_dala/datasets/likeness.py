@@ -10,7 +10,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist
 
 from napari_dala.errors import DatasetError, SlideError
-from napari_dala.slide.pixels import read_rgb
+from napari_dala.slide.open import read_rgb
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

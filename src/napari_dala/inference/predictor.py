@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 import weakref
 from dataclasses import dataclass
 from itertools import pairwise
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from napari_dala.model.bundle import ModelBundle
     from napari_dala.model.bundle_file import Bundle
 
-_log = logging.getLogger(__name__)
 Tiles: TypeAlias = "NDArray[np.uint8] | Tensor | list[Tensor]"
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _BATCH = {"cpu": 8, "cuda": 128, "mps": 64}

@@ -20,7 +20,7 @@ from napari_dala.model.trunks.names import CHANNELS
 from napari_dala.results.chunks import CODECS
 from napari_dala.results.store import ARRAYS, CHUNK, AnalysisStore, Setting, arrays_in
 from napari_dala.slide.tiles import BLOCK, TileGrid
-from napari_dala.validation import parse_json, read_json
+from napari_dala.validation import parse_json
 
 SCHEMA = 1
 _SEAL = "sealed"  # attribute of a group: what `_seal` gave of it; older stores have none
@@ -258,12 +258,3 @@ def open_store(
 def store_in(path: Path) -> Path:
     """Return the `analysis.zarr` in a folder; the path itself where that is one."""
     return path / STORE_FILE if (path / STORE_FILE).is_dir() else path
-
-
-def has_results(path: Path) -> bool:
-    """Tell whether `open_store` would find results at a path, from one small file."""
-    try:
-        root = read_json(Path(path) / "zarr.json", DalaError, special=True)
-        return root["attributes"]["latest"] is not None
-    except (DalaError, LookupError, TypeError):
-        return False

@@ -16,7 +16,7 @@ from napari_dala.slide.backends.remote import url_of
 from napari_dala.slide.backends.tifffile import TiffSlide, refuse_for_openslide
 from napari_dala.slide.backends.tiled_tiff import TiledTiffSlide
 from napari_dala.slide.backends.zarr_store import is_zarr_folder, ome_zarr_root
-from napari_dala.slide.base import checked_mpp
+from napari_dala.slide.base import check_size, checked_mpp
 from napari_dala.slide.profile import warn_of_profile
 
 if TYPE_CHECKING:
@@ -136,3 +136,21 @@ def _open_file(path: Path, mpp: float | tuple[float, float] | None) -> Slide:
 def _first_bytes(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(4)
+
+
+def read_rgb(path: Path, *, icc_profile: bool = True) -> NDArray[np.uint8]:
+    """Return all pixels of a picture or a small slide, (h, w, 3) uint8 RGB, as `open_slide` gives them.
+
+    Whatever the file's colours are (grey, palette, CMYK, YCbCr, Lab, min-is-white, transparency over white), and the
+    right way up (TIFF's and EXIF's orientation); of 16-bit RGB the upper 8 bits. They are in sRGB by
+    the file's ICC profile, unless `icc_profile` is False.
+
+    Raises
+    ------
+    SlideError
+        When it cannot be read, is too large to be held in memory, or its pixels are no colours: 12- or 16-bit grey,
+        float, stacks. One line that names the file.
+    """
+    with open_slide(path, icc_profile=icc_profile) as slide:
+        check_size(f"{path.name}: a picture", slide.dimensions, 3)
+        return slide.read(0, 0, *slide.dimensions)

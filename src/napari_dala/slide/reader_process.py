@@ -110,7 +110,7 @@ class _SharedMemory:
         return self._bytes[:count].reshape(height, width, 3)
 
 
-def serve(slide: Slide, memory: int, requests: IO[bytes], answers: IO[bytes]) -> None:
+def read_for(slide: Slide, memory: int, requests: IO[bytes], answers: IO[bytes]) -> None:
     """Read what is asked for until nobody asks any more.
 
     Parameters
@@ -139,4 +139,4 @@ if __name__ == "__main__":
     path, handle, colours = sys.argv[1:]
     opened = open_quietly(Path(path), icc_profile=colours == "icc").with_halves()
     with suppress(BrokenPipeError, KeyboardInterrupt):
-        serve(opened, int(handle), sys.stdin.buffer, open(sys.stdout.fileno(), "wb", buffering=0, closefd=False))
+        read_for(opened, int(handle), sys.stdin.buffer, open(sys.stdout.fileno(), "wb", buffering=0, closefd=False))

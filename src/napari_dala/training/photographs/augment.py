@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from napari_dala.errors import DatasetError, SlideError
-from napari_dala.slide.pixels import read_rgb
+from napari_dala.slide.open import read_rgb
 
 if TYPE_CHECKING:
     from pathlib import Path
