@@ -1,10 +1,10 @@
-"""Measure other tools beside this one: one slide, a ResNet-50, 224 px tiles at 0.5 um/px, on the processor, in turn.
+"""Measure other tools beside this one: one slide, a ResNet-50, 224 px tiles at 1.0 um/px, on the processor, in turn.
 
     python -m benchmarks.peers SLIDE [--tiatoolbox PYTHON] [--wsinfer PYTHON] [--turns 5]
 
 PYTHON is that of an environment with the tool (`pip install tiatoolbox==2.1.3`; `pip install wsinfer==0.6.1 "zarr<3"`:
 the versions that were measured; others may want other calls). Each turn runs every tool once, in a process of its own;
-models have random weights. What is timed is the tool's own call over the slide without imports and the making of the
+the others' models have random weights. What is timed is the tool's own call over the slide without imports and the making of the
 model: here and in TIAToolbox with finding the tissue, in WSInfer without it. This one also makes and stores Grad-CAM,
 features and projected maps. Prints JSON; ratios are medians.
 """
@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-MPP, TILE, BATCH = 0.5, 224, 32
+MPP, TILE, BATCH = 1.0, 224, 32  # um/px and px of the built-in model
 
 
 def napari_dala(slide: Path, folder: Path) -> tuple[int, float]:
@@ -29,7 +29,7 @@ def napari_dala(slide: Path, folder: Path) -> tuple[int, float]:
     from napari_dala import analyze, load_model, open_slide
     from napari_dala.inference.predictor import Predictor
 
-    predictor = Predictor(load_model("untrained"), "cpu")
+    predictor = Predictor(load_model("default"), "cpu")
     with open_slide(slide) as opened:
         start = time.perf_counter()
         analysis = analyze(opened, predictor, folder)
