@@ -4,9 +4,9 @@
 
 PYTHON is that of an environment with the tool (`pip install tiatoolbox==2.1.3`; `pip install wsinfer==0.6.1 "zarr<3"`:
 the versions that were measured; others may want other calls). Each turn runs every tool once, in a process of its own;
-the others' models have random weights. What is timed is the tool's own call over the slide without imports and the making of the
-model: here and in TIAToolbox with finding the tissue, in WSInfer without it. This one also makes and stores Grad-CAM,
-features and projected maps. Prints JSON; ratios are medians.
+the others' models have random weights. What is timed is the tool's own call over the slide without imports and the
+making of the model: here and in TIAToolbox with finding the tissue, in WSInfer without it. This one also makes and
+stores Grad-CAM, features and projected maps. Prints JSON; ratios are medians.
 """
 
 from __future__ import annotations
