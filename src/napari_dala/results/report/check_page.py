@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from napari_dala.files import write_text
 from napari_dala.metrics.operating import at_sensitivity, best_gmean
 from napari_dala.results.model_check import PAGE_FILE
-from napari_dala.results.report.page import NOTICE, STYLE
+from napari_dala.results.report.page import NOTICE, html_document
 from napari_dala.words import sentence
 
 if TYPE_CHECKING:
@@ -72,15 +72,7 @@ def write_check_page(check: ModelCheck, folder: Path, picture: Callable[[int], I
         *_cells(check, figure),
         f"<p class='notice'>{NOTICE}</p>",
     ]
-    write_text(
-        path,
-        "<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'>"
-        "<meta http-equiv='Content-Security-Policy' "
-        "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
-        f"<title>{escape(check.model)}</title><style>{STYLE}{_OWN_STYLE}</style></head>\n<body>\n"
-        + "\n".join(filter(None, sections))
-        + "\n</body></html>\n",
-    )
+    write_text(path, html_document(check.model, sections, _OWN_STYLE))
     return path
 
 

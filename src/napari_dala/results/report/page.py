@@ -18,7 +18,7 @@ from napari_dala.slide.tiles import read_tiles
 from napari_dala.words import counted, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from napari_dala.model.threshold import DynamicThreshold, ThresholdedMap
@@ -123,14 +123,20 @@ def write_report(
         "</div></div>",
         f"<p class='notice'>{NOTICE}</p>",
     ]
-    title = escape(f"{properties.get('name', 'Slide')} · {analysis.card.name}")
-    write_text(
-        path,
+    title = f"{properties.get('name', 'Slide')} · {analysis.card.name}"
+    write_text(path, html_document(title, sections))
+
+
+def html_document(title: str, sections: Iterable[str], style: str = "") -> str:
+    """Return a whole HTML page that needs nothing else; empty sections are left out, `style` comes after `STYLE`."""
+    return (
         "<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'>"
         "<meta http-equiv='Content-Security-Policy' "
         "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        f"<title>{title}</title><style>{STYLE}</style></head>\n<body>\n" + "\n".join(sections) + "\n</body></html>\n",
+        f"<title>{escape(title)}</title><style>{STYLE}{style}</style></head>\n<body>\n"
+        + "\n".join(filter(None, sections))
+        + "\n</body></html>\n"
     )
 
 

@@ -1,0 +1,48 @@
+"""`dala attention`: what the channel attention of bundles does on patients that they never saw."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from napari_dala.cli import console, options
+from napari_dala.datasets.images import ImageDataset
+
+
+@options.with_options(images=options.labelled_images)
+def attention(
+    images: ImageDataset,
+    models: list[str] = typer.Argument(
+        ..., metavar="MODEL...", help="Names or files of bundles; those of folds each look at their own left-out ones."
+    ),
+    out: Path = typer.Option(..., "--out", help="Folder for the page, the tables and the plots."),
+    everything: bool = typer.Option(
+        False, "--all", help="Look at patients that a bundle was trained on too: figures come out too good."
+    ),
+    device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:1, mps."),
+) -> None:
+    """Look at the gates of bundles, at what each channel adds to the logit, and at what replacing the gates does.
+
+    Each bundle looks at the patients that its card says it was not trained on, at its own resolution and tile size.
+    """
+    import numpy as np
+
+    from napari_dala.evaluation.attention.gates import gates_of
+    from napari_dala.evaluation.attention.panels import verdicts
+    from napari_dala.evaluation.attention.report import AttentionStudy, attention_tables, write_attention_report
+    from napari_dala.evaluation.photographs import unseen
+    from napari_dala.model.bundle import load_model
+
+    found = []
+    console.say(images.summary)
+    for name in models:
+        bundle = load_model(name)
+        chosen = np.arange(len(images)) if everything else unseen(images, bundle.card.training, "--all")
+        console.say(f"{bundle.card.name}: {len(chosen)} photographs of {len(set(images.patients[chosen]))} patients")
+        found.append(gates_of(bundle, images, chosen, device=device))
+    study = AttentionStudy(images, tuple(found), console.command_line())
+    written = write_attention_report(study, out)
+    console.show_tables(attention_tables(study)[:3], (*verdicts(study.differences, images.classes), *study.notes))
+    for path in written:
+        console.say(path)
