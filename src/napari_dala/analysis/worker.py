@@ -14,6 +14,7 @@ import torch
 from napari_dala.analysis.control import RunControl
 from napari_dala.analysis.engine import analyze, carry_out
 from napari_dala.analysis.plan import results_of, tissue_tiles
+from napari_dala.analysis.reasons import tile_reasons
 from napari_dala.analysis.rescore import rescore
 from napari_dala.errors import BundleError, DalaError
 from napari_dala.inference.devices import choose_device, choose_precision, devices
@@ -22,10 +23,12 @@ from napari_dala.inference.predictor import Predictor
 from napari_dala.jobs.child import serve
 from napari_dala.model.bundle import ModelBundle, load_model
 from napari_dala.model.bundle_head import load_head
-from napari_dala.model.catalog import find_model
+from napari_dala.model.card import ModelCard
+from napari_dala.model.catalog import find_model, list_models
 from napari_dala.model.convert import import_checkpoint, install_model
 from napari_dala.model.export.formats import ExportFormat
 from napari_dala.model.importing.request import ImportRequest
+from napari_dala.results.opening import open_store
 from napari_dala.results.request import AnalysisRequest
 from napari_dala.slide import open_slide
 from napari_dala.slide.local_copy import open_local_copy, tidy_copies
@@ -174,6 +177,24 @@ class Worker:
         difference = export_model(load_model(model), ExportFormat(to), Path(folder))
         return {"folder": folder, "difference": difference}
 
+    def why(
+        self, request: Request, *, store: str, bundle_hash: str, setting: str, tile: list[int], class_index: int
+    ) -> dict[str, Any]:
+        """Say which channels of an analysed tile speak most for or against a class; see `TileReasons`.
+
+        The model is the one used last, or one of the workspace with this hash.
+        """
+        results = open_store(Path(store), bundle_hash, setting)
+        found = self._bundle if self._bundle is not None and self._bundle.hash == bundle_hash else None
+        if found is None:
+            card = checked(ModelCard, DalaError, **results.card)
+            made = (entry for entry in list_models() if entry.made(bundle_hash, card))
+            entry = next(made, None)
+            if entry is None:
+                raise DalaError("the model of these results is no longer here; analyse the slide with one that is")
+            found = load_head(entry.path or entry.name)
+        return tile_reasons(results, found, (tile[0], tile[1]), class_index).as_json()
+
     def devices(self, request: Request) -> dict[str, Any]:
         """List the devices to choose from."""
         return {"devices": devices()}
@@ -218,6 +239,7 @@ def main() -> None:
             "export": worker.export,
             "devices": worker.devices,
             "import_model": worker.import_model,
+            "why": worker.why,
         },
         worker.prepare,
     )
