@@ -47,7 +47,7 @@ def test_each_bundle_looks_at_its_own_left_out_patients(run, photographs: Path, 
     data = ("--dataset", "folder", "--root", photographs, "--mpp", 0.5)
     code, printed, err = run("attention", *folds, *data, "--out", out, "--device", "cpu")
     assert code == 0, err
-    assert "fold 0: 6 photographs of 6 patients" in printed
+    assert "bundle 1, fold 0: 6 photographs of 6 patients" in printed
     stored = json.loads((out / "attention.json").read_text())
     assert [row["photographs"] for row in stored["bundles"]] == [6, 6]
     assert list(stored["scores"]) == ["as trained", "each gate its mean", "one number for all channels", "off (a = 0)"]

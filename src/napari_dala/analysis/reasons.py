@@ -63,7 +63,7 @@ def tile_reasons(store: AnalysisStore, bundle: Bundle, tile: tuple[int, int], cl
     absolute = contributions.abs()
     strongest = absolute.argsort(descending=True)[:MOST]
     shares = absolute / absolute.sum().clamp_min(torch.finfo(torch.float32).tiny)
-    maps = [()] * len(strongest)
+    maps: list[tuple[tuple[float, ...], ...]] = [()] * len(strongest)
     if projected and bundle.basis is not None:
         maps = [tuple(map(tuple, one)) for one in _activity(projected[0], means, bundle.basis, strongest).tolist()]
     return TileReasons(

@@ -185,14 +185,13 @@ class Worker:
         The model is the one used last, or one of the workspace with this hash.
         """
         results = open_store(Path(store), bundle_hash, setting)
-        found = self._bundle if self._bundle is not None and self._bundle.hash == bundle_hash else None
-        if found is None:
+        found = self._bundle
+        if found is None or found.hash != bundle_hash:
             card = checked(ModelCard, DalaError, **results.card)
-            made = (entry for entry in list_models() if entry.made(bundle_hash, card))
-            entry = next(made, None)
-            if entry is None:
-                raise DalaError("the model of these results is no longer here; analyse the slide with one that is")
-            found = load_head(entry.path or entry.name)
+            made = (load_head(one.path or one.name) for one in list_models() if one.made(bundle_hash, card))
+            found = next((one for one in made if one.hash == bundle_hash), None)
+        if found is None:
+            raise DalaError("the model of these results is no longer here; analyse the slide with one that is")
         return tile_reasons(results, found, (tile[0], tile[1]), class_index).as_json()
 
     def devices(self, request: Request) -> dict[str, Any]:

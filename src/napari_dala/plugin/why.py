@@ -89,7 +89,7 @@ class WhyPanel(Fold):
     def _ask(self) -> None:
         if self._asked is None or not self.button.isChecked() or self._asked == self._sent:
             return
-        self._show(None)
+        self._list(None)
         self.problem.say("")
         self.said.setText(_ASKING)
         self._sent = self._asked
@@ -100,7 +100,7 @@ class WhyPanel(Fold):
             return
         if request == self._request and event == "result":
             self._request = None
-            self._show(TileReasons.from_json(payload))
+            self._list(TileReasons.from_json(payload))
         elif request == self._request and event == "error":
             self._fail(payload["message"])
         elif (request, event) == (0, "died"):
@@ -111,7 +111,7 @@ class WhyPanel(Fold):
         self.said.setText("")
         self.problem.say(problem)
 
-    def _show(self, reasons: TileReasons | None) -> None:
+    def _list(self, reasons: TileReasons | None) -> None:
         self.reasons = reasons
         while self.rows.count():
             self.rows.takeAt(0).widget().deleteLater()  # type: ignore[union-attr]

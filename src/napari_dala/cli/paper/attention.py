@@ -34,13 +34,16 @@ def attention(
     from napari_dala.evaluation.photographs import unseen
     from napari_dala.model.bundle import load_model
 
-    found = []
     console.say(images.summary)
-    for name in models:
-        bundle = load_model(name)
-        chosen = np.arange(len(images)) if everything else unseen(images, bundle.card.training, "--all")
-        console.say(f"{bundle.card.name}: {len(chosen)} photographs of {len(set(images.patients[chosen]))} patients")
-        found.append(gates_of(bundle, images, chosen, device=device))
+    bundles = [load_model(name) for name in models]
+    chosen = [
+        np.arange(len(images)) if everything else unseen(images, bundle.card.training, "--all") for bundle in bundles
+    ]
+    found = []
+    for number, (bundle, indices) in enumerate(zip(bundles, chosen, strict=True), 1):
+        patients = len(set(images.patients[indices].tolist()))
+        console.say(f"bundle {number}, {bundle.card.name}: {len(indices)} photographs of {patients} patients")
+        found.append(gates_of(bundle, images, indices, device=device))
     study = AttentionStudy(images, tuple(found), console.command_line())
     written = write_attention_report(study, out)
     console.show_tables(attention_tables(study)[:3], (*verdicts(study.differences, images.classes), *study.notes))

@@ -137,9 +137,9 @@ def attention_tables(study: AttentionStudy) -> list[Table]:
                 "Channels raised more in each class",
                 f"Channels for half of {target}'s logit",
             ),
-            tuple(_row(bundle, study) for bundle in study.bundles),
+            tuple(_row(number, bundle, study) for number, bundle in enumerate(study.bundles, 1)),
         ),
-        *(_channels(bundle, study) for bundle in study.bundles),
+        *(_channels(number, bundle, study) for number, bundle in enumerate(study.bundles, 1)),
     ]
 
 
@@ -155,7 +155,9 @@ def write_attention_report(study: AttentionStudy, out: Path) -> list[Path]:
         "gates": gates_by_class(study.bundles, classes),
         "contributions": added_by_channels(study.bundles, study.target, classes),
     }
-    names = ", ".join(f"{bundle.name} ({bundle.bundle_hash[:8]})" for bundle in study.bundles)
+    names = ", ".join(
+        f"bundle {number}: {bundle.name} ({bundle.bundle_hash[:8]})" for number, bundle in enumerate(study.bundles, 1)
+    )
     words = [
         "Asked: what does the channel attention do? Each gate a, between 0 and 1, multiplies its channel by 1 + a, by "
         "what all channels are in this tile. Here the gates are looked at, and replaced without training again.",
@@ -174,9 +176,9 @@ def write_attention_report(study: AttentionStudy, out: Path) -> list[Path]:
     return [*(out / name for name in ("attention.html", "attention.json", *csvs)), *write_figures(drawn, out)]
 
 
-def _row(bundle: BundleGates, study: AttentionStudy) -> tuple[str, ...]:
+def _row(number: int, bundle: BundleGates, study: AttentionStudy) -> tuple[str, ...]:
     return (
-        bundle.name,
+        f"bundle {number}",
         str(len(bundle.indices)),
         str(bundle.tiles),
         f"{bundle.gates.mean():.3f}",
@@ -197,7 +199,7 @@ def _raised(bundle: BundleGates, classes: Sequence[str]) -> str:
     return f"{classes[1]} {above}, {classes[0]} {below} of {len(bundle.differences)}"
 
 
-def _channels(bundle: BundleGates, study: AttentionStudy) -> Table:
+def _channels(number: int, bundle: BundleGates, study: AttentionStudy) -> Table:
     classes = study.dataset.classes
     rows = []
     for channel, tiles in bundle.driving.items():
@@ -214,7 +216,7 @@ def _channels(bundle: BundleGates, study: AttentionStudy) -> Table:
             )
         )
     return Table(
-        f"{bundle.name}: the {len(rows)} channels that move {classes[study.target]}'s logit most",
+        f"Bundle {number}: the {len(rows)} channels that move {classes[study.target]}'s logit most",
         ("Channel", "Adds, mean", "Share", *(f"Gate, {name}" for name in classes), "Difference", "Most, in"),
         tuple(rows),
     )
