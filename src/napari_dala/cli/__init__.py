@@ -34,7 +34,7 @@ _COMMANDS = {
     "bench": "Measure how fast this machine is.",
     "models": "List, show, import, fetch and export models.",
 }
-_IN_FOLDER = {"attention": "paper", "attention-train": "paper"}
+_IN_PAPER = frozenset({"attention", "attention-train"})  # those whose modules lie in `cli/paper`
 
 
 class _LazyCommands(TyperGroup):
@@ -56,7 +56,7 @@ class _LazyCommands(TyperGroup):
         if cmd_name not in _COMMANDS:
             return None
         name = cmd_name.replace("-", "_")
-        module = import_module(".".join(filter(None, (__name__, _IN_FOLDER.get(cmd_name), name))))
+        module = import_module(f"{__name__}.paper.{name}" if cmd_name in _IN_PAPER else f"{__name__}.{name}")
         if hasattr(module, "app"):  # a group of its own
             return get_command(module.app)
         alone = typer.Typer(**_PLAIN)

@@ -7,7 +7,7 @@ import io
 from html import escape
 from typing import TYPE_CHECKING
 
-from napari_dala.results.report.page import NOTICE, html_document
+from napari_dala.results.report.html import NOTICE, html_page
 from napari_dala.words import sentence
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from napari_dala.evaluation.tables import Table
 
-_STYLE = "tbody th { white-space: normal; } td.number { white-space: nowrap; } .table { overflow-x: auto; }"
+_STYLE = "body { max-width: 84rem; } tbody th { white-space: normal; }"
 
 
 def evaluation_page(
@@ -48,29 +48,13 @@ def evaluation_page(
     sections = [
         f"<header><h1>{escape(title)}</h1><p class='sub'>{escape(made)}</p></header>",
         *(f"<p>{escape(text)}</p>" for text in words),
-        *(_table(table) for table in tables),
+        *(table.as_html() for table in tables),
         "<h2>To be read beside it</h2>" if notes else "",
         *(f"<p class='note'>{escape(sentence(note))}.</p>" for note in notes),
         *(_plot(caption, figure) for caption, figure in plots.items()),
         f"<p class='notice'>{NOTICE}</p>",
     ]
-    return html_document(title, sections, _STYLE)
-
-
-def _table(table: Table) -> str:
-    head = "".join(f"<th{_number(place)}>{escape(text)}</th>" for place, text in enumerate(table.head))
-    rows = "".join(
-        f"<tr>{''.join(f'<td{_number(place)}>{escape(text)}</td>' for place, text in enumerate(row))}</tr>"
-        for row in table.rows
-    )
-    return (
-        f"<h2>{escape(table.title)}</h2><div class='table'><table><thead><tr>{head}</tr></thead>"
-        f"<tbody>{rows}</tbody></table></div>"
-    )
-
-
-def _number(place: int) -> str:
-    return " class='number'" if place else ""
+    return html_page(title, sections, _STYLE)
 
 
 def _plot(caption: str, figure: Figure) -> str:

@@ -117,33 +117,3 @@ def patients_seen_before(
         return None
     unit = "patients" if dataset.patients_known else "images"
     return f"the model was trained on {seen} of these {len(there)} {unit}: the figures come out too good"
-
-
-def unseen(dataset: ImageDataset, training: Mapping[str, Any], otherwise: str) -> NDArray[np.intp]:
-    """Return the photographs of patients that a model was not trained on, by its card's account of its training.
-
-    Parameters
-    ----------
-    dataset
-        The photographs.
-    training
-        The card's.
-    otherwise
-        The option with which the user chooses what to measure on instead.
-
-    Raises
-    ------
-    DatasetError
-        If the card does not name its patients, or the model was trained on all of these.
-    """
-    known = training.get("patients_trained")
-    if not isinstance(known, list):
-        raise DatasetError(
-            f"the model's card does not name the patients it was trained on; choose what to measure on: {otherwise}"
-        )
-    left_out = np.flatnonzero([patient_key(image.identity) not in known for image in dataset.images])
-    if not len(left_out):
-        raise DatasetError(
-            f"{dataset.name}: the model was trained on all of these patients; choose others, or {otherwise}"
-        )
-    return left_out

@@ -125,10 +125,10 @@ class ExplainWidget(Dock):
         form.addRow(self.legend)
         form.addRow(self.picture)
         form.addRow(self.probabilities)
-        form.addRow(self.why)
         layout = scrolling_layout(self)
         layout.addWidget(self.nothing)
         layout.addWidget(self.controls)
+        layout.addWidget(self.why)
         layout.addWidget(self.problem)
         layout.addStretch()
 
@@ -154,6 +154,7 @@ class ExplainWidget(Dock):
         self.nothing.say(_NOTHING if results is None else "")
         self.controls.setVisible(results is not None)
         if results is None:
+            self.why.hide()
             return
         shown, name = results.explanation, results.analysis.card.class_names[results.explanation.class_index]
         with signals_blocked(self.show_box):

@@ -9,10 +9,11 @@ from skimage.io import imsave
 
 from napari_dala.datasets.folders import load_dataset
 from napari_dala.evaluation.attention.gates import AS_TRAINED, MEAN_GATE, OFF, ONE_NUMBER, gates_of
+from napari_dala.evaluation.attention.panels import beyond_chance
 from napari_dala.evaluation.attention.report import AttentionStudy
 from napari_dala.evaluation.photographs import evaluate
 from napari_dala.metrics.paired import mean_figures
-from napari_dala.metrics.scores import class_differences
+from napari_dala.metrics.scores import Estimate, class_differences
 from napari_dala.model.bundle import ModelBundle, Replay, untrained
 from napari_dala.model.gradcam import channel_contributions
 
@@ -122,3 +123,12 @@ def test_figures_of_runs_are_means_of_each_runs_own() -> None:
     names = ("recall 0", "recall 1", "gmean")
     found = mean_figures(truth, np.stack([right, all_benign]), figures=names, n_boot=0)
     assert [found[name].value for name in names] == [1, 0.5, 0.5]
+
+
+def test_what_leaves_0_out_is_said_with_how_many_were_looked_at() -> None:
+    clear, unclear, bare = Estimate(-0.2, -0.3, -0.1), Estimate(0.1, -0.1, 0.3), Estimate(0.0)
+    said = beyond_chance({"off": {"recall 1": clear, "gmean": unclear}, "mean": {"recall 1": bare}}, ("no", "Yes"))
+    assert said[0] == "off: Recall Yes lower by 0.200 (-0.300 to -0.100)."
+    assert said[1].startswith("3 differences")
+    assert len(said) == 2
+    assert "do not tell" in beyond_chance({"off": {"gmean": unclear}}, ("no", "yes"))[0]

@@ -23,8 +23,7 @@ from napari_dala.evaluation.explanations.maps import (
     randomised,
     thresholded,
 )
-from napari_dala.evaluation.explanations.photographs import mean_correlation
-from napari_dala.evaluation.photographs import unseen
+from napari_dala.evaluation.explanations.photographs import mean_correlation, unseen
 from napari_dala.metrics.anonymous import patient_key
 from napari_dala.model.bundle import ModelBundle, untrained
 from napari_dala.model.gradcam import grad_cam
@@ -151,8 +150,8 @@ def dataset(patients: tuple[str, ...]) -> ImageDataset:
 def test_photographs_of_patients_that_the_model_never_saw() -> None:
     few = dataset(("a", "b", "c", "a", "d"))
     seen = {"patients_trained": [patient_key("a"), patient_key("c")]}
-    assert unseen(few, seen, "--fold").tolist() == [1, 4]
+    assert unseen(few, seen).tolist() == [1, 4]
     with pytest.raises(DatasetError, match="trained on all of these patients"):
-        unseen(few, {"patients_trained": [patient_key(name) for name in "abcd"]}, "--fold")
-    with pytest.raises(DatasetError, match="--fold"):
-        unseen(few, {}, "--fold")
+        unseen(few, {"patients_trained": [patient_key(name) for name in "abcd"]})
+    with pytest.raises(DatasetError, match="does not name the patients"):
+        unseen(few, {})

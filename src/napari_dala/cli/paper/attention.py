@@ -8,6 +8,7 @@ import typer
 
 from napari_dala.cli import console, options
 from napari_dala.datasets.images import ImageDataset
+from napari_dala.errors import DatasetError
 
 
 @options.with_options(images=options.labelled_images)
@@ -29,16 +30,17 @@ def attention(
     import numpy as np
 
     from napari_dala.evaluation.attention.gates import gates_of
-    from napari_dala.evaluation.attention.panels import verdicts
+    from napari_dala.evaluation.attention.panels import beyond_chance
     from napari_dala.evaluation.attention.report import AttentionStudy, attention_tables, write_attention_report
-    from napari_dala.evaluation.photographs import unseen
+    from napari_dala.evaluation.explanations.photographs import unseen
     from napari_dala.model.bundle import load_model
 
     console.say(images.summary)
     bundles = [load_model(name) for name in models]
-    chosen = [
-        np.arange(len(images)) if everything else unseen(images, bundle.card.training, "--all") for bundle in bundles
-    ]
+    try:
+        chosen = [np.arange(len(images)) if everything else unseen(images, bundle.card.training) for bundle in bundles]
+    except DatasetError as error:
+        raise DatasetError(f"{error}; look at all of them: --all") from None
     found = []
     for number, (bundle, indices) in enumerate(zip(bundles, chosen, strict=True), 1):
         patients = len(set(images.patients[indices].tolist()))
@@ -46,6 +48,6 @@ def attention(
         found.append(gates_of(bundle, images, indices, device=device))
     study = AttentionStudy(images, tuple(found), console.command_line())
     written = write_attention_report(study, out)
-    console.show_tables(attention_tables(study)[:3], (*verdicts(study.differences, images.classes), *study.notes))
+    console.show_tables(attention_tables(study)[:3], (*beyond_chance(study.differences, images.classes), *study.notes))
     for path in written:
         console.say(path)

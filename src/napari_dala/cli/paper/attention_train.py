@@ -41,7 +41,7 @@ def attention_train(
 
     from napari_dala.evaluation.attention.imbalance import train_under_imbalance
     from napari_dala.evaluation.attention.imbalance_report import differences, notes, tables, write_report
-    from napari_dala.evaluation.attention.panels import verdicts
+    from napari_dala.evaluation.attention.panels import beyond_chance
 
     said = {"interrupted": "resuming an interrupted run", "new": "training"}
 
@@ -65,6 +65,6 @@ def attention_train(
         )
         written = write_report(study, out)
         console.say(f"seed {last}: done, {written[0]} is of {len(study.seeds)} of {seeds} seeds")
-    console.show_tables(tables(study), (*verdicts(differences(study), images.classes), *notes(study)))
+    console.show_tables(tables(study), (*beyond_chance(differences(study), images.classes), *notes(study)))
     for path in written:
         console.say(path)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_dala.errors import DatasetError
+from napari_dala.errors import DatasetError, JobError
 from napari_dala.evaluation.attention.panels import figure_key
-from napari_dala.evaluation.compare.compare import folder_of_run, run_states, train_missing
 from napari_dala.metrics.paired import mean_figures, paired_differences
-from napari_dala.training.photographs.run_folder import read_predictions
+from napari_dala.training.photographs.fit import train
+from napari_dala.training.photographs.run_folder import read_predictions, run_config, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -242,59 +242,54 @@ def train_under_imbalance(
     Raises
     ------
     DalaError
-        `DatasetError` if there are other than two classes or too few photographs, else as `train_missing`. All folders
-        are looked at before anything is trained.
+        `DatasetError` if there are other than two classes, too few photographs or no resolution, `JobError` if a folder
+        holds a run of another configuration or several devices are asked for, else as `fit.train`. All folders are
+        looked at before anything is trained.
     """
     if len(dataset.classes) != 2:
         raise DatasetError(f"{dataset.name}: a class ratio is of two classes, found {len(dataset.classes)}")
-    ratios, models = class_ratios(times), (WITH, WITHOUT)
-    drawn = {seed: with_ratios(splits, dataset.labels, ratios, seed) for seed in seeds}
+    if dataset.mpp is None:
+        raise DatasetError(f"{dataset.name}: a bundle needs the images' resolution; give it with --mpp")
+    if settings.devices * settings.nodes > 1:
+        raise JobError("class ratios are trained on one device: leave out --devices and --nodes")
+    ratios = class_ratios(times)
+    runs = [
+        _Run(
+            out / ratio.folder(dataset.classes) / f"seed-{seed}" / model / f"fold-{fold}",
+            ratio,
+            model,
+            seed,
+            fold,
+            split,
+        )
+        for seed in seeds
+        for ratio, drawn in with_ratios(splits, dataset.labels, ratios, seed).items()
+        for fold, split in drawn.items()
+        for model in (WITH, WITHOUT)
+    ]
+    runs.sort(key=lambda run: (run.seed, run.fold))  # what is there after some hours is of all ratios
     recipes = {seed: settings.model_copy(update={"seed": seed}) for seed in seeds}
+    states = [state_of(run.folder, run_config(dataset, run.split, recipes[run.seed], run.model)) for run in runs]
+    for run, state in zip(runs, states, strict=True):
+        if on_run:
+            on_run(run.ratio.title(dataset.classes), run.model, run.seed, run.fold, state)
+        if state == "finished":
+            continue
+        trained = train(
+            dataset,
+            run.split,
+            recipes[run.seed],
+            run.folder,
+            model=run.model,
+            resume=state == "interrupted",
+            command=command,
+            n_boot=0,
+            on_epoch=on_epoch,
+        )
+        if not keep_weights:
+            trained.weights.unlink()
 
-    def folder(ratio: ClassRatio, seed: int) -> Path:
-        return out / ratio.folder(dataset.classes) / f"seed-{seed}"
-
-    for seed in seeds:
-        for ratio in ratios:
-            run_states(dataset, drawn[seed][ratio], models, recipes[seed], folder(ratio, seed))
-    for seed in seeds:
-        for fold in splits:
-            for ratio in ratios:
-                here, title = folder(ratio, seed), ratio.title(dataset.classes)
-                train_missing(
-                    dataset,
-                    {fold: drawn[seed][ratio][fold]},
-                    models,
-                    recipes[seed],
-                    here,
-                    command=command,
-                    n_boot=0,
-                    on_run=lambda model, number, state, title=title, seed=seed: (  # type: ignore[misc]
-                        on_run and on_run(title, model, seed, number, state)
-                    ),
-                    on_epoch=on_epoch,
-                )
-                for model in models if not keep_weights else ():
-                    for weights in folder_of_run(here, model, fold).glob("*.safetensors"):
-                        weights.unlink()
-
-    results = []
-    for ratio in ratios:
-        probabilities = {
-            model: np.stack(
-                [
-                    np.concatenate(
-                        [
-                            read_predictions(folder_of_run(folder(ratio, seed), model, fold), dataset, split)
-                            for fold, split in drawn[seed][ratio].items()
-                        ]
-                    )
-                    for seed in seeds
-                ]
-            )
-            for model in models
-        }
-        results.append(_result(dataset, ratio, [drawn[seed][ratio] for seed in seeds], probabilities, n_boot))
+    results = [_result(dataset, [run for run in runs if run.ratio == ratio], n_boot) for ratio in ratios]
     indices = _held_out(splits)
     notes = dict.fromkeys(note for split in splits.values() for note in split.notes)
     if not dataset.patients_known:
@@ -312,39 +307,54 @@ def train_under_imbalance(
     )
 
 
-def _result(
-    dataset: ImageDataset,
-    ratio: ClassRatio,
-    drawn: Sequence[Mapping[int, Split]],
-    probabilities: Mapping[str, NDArray[np.float64]],
-    n_boot: int,
-) -> RatioResult:
-    """Compare the networks, (seeds, n, 2) each, under a ratio; `drawn` has the splits of each seed."""
-    indices = _held_out(drawn[0])
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """A network on a fold, under a ratio and a seed."""
+
+    folder: Path
+    ratio: ClassRatio
+    model: str
+    seed: int
+    fold: int
+    split: Split
+
+
+def _result(dataset: ImageDataset, runs: Sequence[_Run], n_boot: int) -> RatioResult:
+    """Compare the networks under a ratio by its runs, which are finished and in the order of seeds, then folds."""
+    first = runs[0]
+    indices = _held_out({run.fold: run.split for run in runs if (run.seed, run.model) == (first.seed, first.model)})
     labels = dataset.labels[indices]
     groups = dataset.patients[indices] if dataset.patients_known else None
-    trained = [split.train for splits in drawn for split in splits.values()]
+    by_model = {
+        model: np.concatenate(
+            [read_predictions(run.folder, dataset, run.split) for run in runs if run.model == model]
+        ).reshape(-1, len(indices), 2)
+        for model in (WITH, WITHOUT)
+    }
     patients = [
-        [len(set(dataset.patients[train[dataset.labels[train] == number]].tolist())) for train in trained]
+        [
+            len(set(dataset.patients[part[dataset.labels[part] == number]].tolist()))
+            for part in (r.split.train for r in runs)
+        ]
         for number in range(2)
     ]
     return RatioResult(
-        ratio=ratio,
-        photographs=ratio.counts(len(trained[0])),
+        ratio=first.ratio,
+        photographs=first.ratio.counts(len(first.split.train)),
         patients=tuple((min(counts), max(counts)) for counts in patients),
         figures={
             model: mean_figures(labels, values, groups=groups, figures=FIGURES, n_boot=n_boot)
-            for model, values in probabilities.items()
+            for model, values in by_model.items()
         },
         differences=paired_differences(
-            labels, probabilities[WITH], probabilities[WITHOUT], groups=groups, figures=FIGURES, n_boot=n_boot
+            labels, by_model[WITH], by_model[WITHOUT], groups=groups, figures=FIGURES, n_boot=n_boot
         ),
         by_seed=tuple(
             {
                 name: estimate.value
                 for name, estimate in paired_differences(labels, *pair, figures=FIGURES, n_boot=0).items()
             }
-            for pair in zip(probabilities[WITH], probabilities[WITHOUT], strict=True)
+            for pair in zip(by_model[WITH], by_model[WITHOUT], strict=True)
         ),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_dala.evaluation.attention.imbalance import FIGURES, WITH, WITHOUT
-from napari_dala.evaluation.attention.panels import difference_panels, figure_key, heading, verdicts
+from napari_dala.evaluation.attention.panels import beyond_chance, difference_panels, figure_key, heading
 from napari_dala.evaluation.figures import write_figures
 from napari_dala.evaluation.page import evaluation_page
 from napari_dala.evaluation.tables import Table, signed
@@ -72,7 +72,7 @@ def write_report(study: ImbalanceStudy, out: Path) -> list[Path]:
         "every ratio equally many, and were judged on the same held-out ones, whose ratio was left as it is. A "
         f"photograph counts as its likelier class. Photographs are drawn alike: balance “{study.settings.balance}”.",
         "With the attention, against without it:",
-        *verdicts(differences(study), study.dataset.classes),
+        *beyond_chance(differences(study), study.dataset.classes),
     ]
     held_out = f"{study.held_out[0]} photographs of {study.held_out[1]} {unit} held out in {len(study.folds)} fold"
     page = evaluation_page(

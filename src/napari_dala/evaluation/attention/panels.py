@@ -30,7 +30,7 @@ def heading(name: str, classes: Sequence[str]) -> str:
     return _HEADINGS.get(name) or sentence(figure_key(name, classes))
 
 
-def verdicts(rows: Mapping[str, Mapping[str, Estimate]], classes: Sequence[str]) -> list[str]:
+def beyond_chance(rows: Mapping[str, Mapping[str, Estimate]], classes: Sequence[str]) -> list[str]:
     """Say which differences leave 0 out of their interval, and of how many.
 
     Parameters

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_dala.evaluation.attention.gates import AS_TRAINED, VARIANTS
-from napari_dala.evaluation.attention.panels import difference_panels, figure_key, heading, verdicts
+from napari_dala.evaluation.attention.panels import beyond_chance, difference_panels, figure_key, heading
 from napari_dala.evaluation.attention.plots import added_by_channels, gates_by_class
 from napari_dala.evaluation.figures import write_figures
 from napari_dala.evaluation.page import evaluation_page
@@ -162,7 +162,7 @@ def write_attention_report(study: AttentionStudy, out: Path) -> list[Path]:
         "Asked: what does the channel attention do? Each gate a, between 0 and 1, multiplies its channel by 1 + a, by "
         "what all channels are in this tile. Here the gates are looked at, and replaced without training again.",
         "With the gates replaced, against as trained:",
-        *verdicts(study.differences, classes),
+        *beyond_chance(study.differences, classes),
     ]
     page = evaluation_page(
         f"The attention on {study.dataset.name}",

@@ -187,17 +187,37 @@ def compare(
     ------
     DalaError
         `JobError` if a folder holds a run of another configuration, `BundleError` if there is no network of a name,
-        else as `train_missing`. All folders and names are looked at before anything is trained.
+        else as `fit.train`. All folders and names are looked at before anything is trained.
     """
-    run_states(dataset, splits, models, settings, out)
+    if BUNDLED in models and dataset.mpp is None:
+        raise DatasetError(f"{dataset.name}: a bundle needs the images' resolution; give it with --mpp")
+    states = {
+        (model, fold): state_of(_folder(out, model, fold), run_config(dataset, split, settings, model))
+        for model in models
+        for fold, split in splits.items()
+    }
+    if settings.devices * settings.nodes > 1 and set(states.values()) != {"finished"}:
+        raise JobError("more than one device: train each fold with `dala train`, then compare with the same options")
     measured = costs(models, len(dataset.classes), settings.tile_px, repeats=repeats)
-    train_missing(
-        dataset, splits, models, settings, out, command=command, n_boot=n_boot, on_run=on_run, on_epoch=on_epoch
-    )
+    for (model, fold), state in states.items():
+        if on_run:
+            on_run(model, fold, state)
+        if state != "finished":
+            train(
+                dataset,
+                splits[fold],
+                settings,
+                _folder(out, model, fold),
+                model=model,
+                resume=state == "interrupted",
+                command=command,
+                n_boot=n_boot,
+                on_epoch=on_epoch,
+            )
     indices = np.concatenate([split.test for split in splits.values()])
     results: list[ModelResult] = []
     for model in models:
-        folders = {fold: folder_of_run(out, model, fold) for fold in splits}
+        folders = {fold: _folder(out, model, fold) for fold in splits}
         first = results[0].probabilities if results else None
         results.append(_gathered(dataset, splits, folders, model, measured[model], first, n_boot))
     notes = dict.fromkeys(note for split in splits.values() for note in split.notes)
@@ -208,61 +228,7 @@ def compare(
     return Comparison(dataset, indices, settings, tuple(splits), tuple(results), tuple(notes), circumstances(), command)
 
 
-def train_missing(
-    dataset: ImageDataset,
-    splits: Mapping[int, Split],
-    models: Sequence[str],
-    settings: TrainSettings,
-    out: Path,
-    *,
-    command: str = "",
-    n_boot: int = 2000,
-    on_run: Callable[[str, int, State], object] | None = None,
-    on_epoch: Callable[[Epoch], object] | None = None,
-) -> None:
-    """Train each network on each fold where that was not done yet; the parameters are `compare`'s.
-
-    Raises
-    ------
-    DalaError
-        `JobError` if a folder holds a run of another configuration or more than one device is asked for, else as
-        `fit.train`. All folders are looked at before anything is trained.
-    """
-    states = run_states(dataset, splits, models, settings, out)
-    if settings.devices * settings.nodes > 1 and set(states.values()) != {"finished"}:
-        raise JobError("more than one device: train each fold with `dala train`, then compare with the same options")
-    for (model, fold), state in states.items():
-        if on_run:
-            on_run(model, fold, state)
-        if state != "finished":
-            train(
-                dataset,
-                splits[fold],
-                settings,
-                folder_of_run(out, model, fold),
-                model=model,
-                resume=state == "interrupted",
-                command=command,
-                n_boot=n_boot,
-                on_epoch=on_epoch,
-            )
-
-
-def run_states(
-    dataset: ImageDataset, splits: Mapping[int, Split], models: Sequence[str], settings: TrainSettings, out: Path
-) -> dict[tuple[str, int], State]:
-    """Return how far the run of each network and fold is; raises what `train_missing` raises of folders."""
-    if BUNDLED in models and dataset.mpp is None:
-        raise DatasetError(f"{dataset.name}: a bundle needs the images' resolution; give it with --mpp")
-    return {
-        (model, fold): state_of(folder_of_run(out, model, fold), run_config(dataset, split, settings, model))
-        for model in models
-        for fold, split in splits.items()
-    }
-
-
-def folder_of_run(out: Path, model: str, fold: int) -> Path:
-    """Return the folder of a network's run on a fold."""
+def _folder(out: Path, model: str, fold: int) -> Path:
     return out / model / f"fold-{fold}"
 
 
