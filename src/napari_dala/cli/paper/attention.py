@@ -48,6 +48,6 @@ def attention(
         found.append(gates_of(bundle, images, indices, device=device))
     study = AttentionStudy(images, tuple(found), console.command_line())
     written = write_attention_report(study, out)
-    console.show_tables(attention_tables(study)[:3], (*beyond_chance(study.differences, images.classes), *study.notes))
+    console.show_tables(attention_tables(study)[:2], (*beyond_chance(study.differences, images.classes), *study.notes))
     for path in written:
         console.say(path)

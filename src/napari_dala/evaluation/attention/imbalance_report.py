@@ -64,7 +64,7 @@ def write_report(study: ImbalanceStudy, out: Path) -> list[Path]:
     write_json(out / "imbalance.json", study.as_json())
     write_text(out / "imbalance.csv", as_csv(study))
     single = {_title(study, result): result.by_seed for result in study.results}
-    labels = "with less without attention", "class ratio in training"
+    labels = "with less without the attention", "class ratio in training"
     figure = difference_panels(differences(study), study.dataset.classes, labels, single)
     unit = "patients" if study.dataset.patients_known else "images"
     words = [

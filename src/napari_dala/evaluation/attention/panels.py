@@ -93,6 +93,7 @@ def difference_panels(
         axes.set_title(heading(name, classes), fontsize=9)
         axes.set_xlabel(labels[0], fontsize=8)
         axes.grid(axis="x", alpha=0.3)
+        axes.margins(y=0.25)
     panels[0].set_yticks(places, list(rows))
     panels[0].set_ylabel(labels[1])
     panels[0].invert_yaxis()

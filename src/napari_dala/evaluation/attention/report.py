@@ -29,7 +29,7 @@ _CAPTIONS = {
     "gate-replaced": "What replacing the gates does at inference: figures with the gates replaced less figures as "
     "trained, on the same photographs. Dots and lines: difference and 95 % interval. Dashed: no difference.",
     "gates": "The gates. Left: how often a gate of a tile has which value, by the tile's class. Right: each channel's "
-    "mean gate by class; above the dashed line it is raised more in the second class.",
+    "mean gate by class; above the dashed line it is raised more in the second class. Black, grey: bundles in turn.",
     "contributions": "How few channels make up a logit: part of all that channels add or take, the largest first.",
 }
 
@@ -151,7 +151,7 @@ def write_attention_report(study: AttentionStudy, out: Path) -> list[Path]:
     for name, rows in csvs.items():
         write_text(out / name, csv_text(rows))
     drawn = {
-        "gate-replaced": difference_panels(study.differences, classes, ("less as trained", "gates")),
+        "gate-replaced": difference_panels(study.differences, classes, ("replaced less as trained", "gates")),
         "gates": gates_by_class(study.bundles, classes),
         "contributions": added_by_channels(study.bundles, study.target, classes),
     }
