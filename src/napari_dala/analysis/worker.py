@@ -33,7 +33,7 @@ from napari_dala.results.request import AnalysisRequest
 from napari_dala.slide import open_slide
 from napari_dala.slide.local_copy import open_local_copy, tidy_copies
 from napari_dala.slide.tiles import TileGrid
-from napari_dala.validation import checked
+from napari_dala.validation import checked, conforming
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -187,7 +187,7 @@ class Worker:
         results = open_store(Path(store), bundle_hash, setting)
         found = self._bundle
         if found is None or found.hash != bundle_hash:
-            card = checked(ModelCard, DalaError, **results.card)
+            card = conforming(ModelCard, results.card, f"{store}: its model card", DalaError)
             made = (load_head(one.path or one.name) for one in list_models() if one.made(bundle_hash, card))
             found = next((one for one in made if one.hash == bundle_hash), None)
         if found is None:
