@@ -36,6 +36,7 @@ _GOES_ON = {
     "demo": "what is analysed is kept; the same command goes on from there",
     "train": "finished epochs are kept; the same command with --resume goes on from there",
     "compare": "finished epochs are kept; the same command goes on from there",
+    "attention-train": "finished epochs are kept; the same command goes on from there",
     "finetune": "what is learned is kept; `dala finetune --out FOLDER` goes on from there",
 }
 _WHAT_TO_DO = {

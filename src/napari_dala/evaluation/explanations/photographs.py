@@ -93,14 +93,10 @@ def unseen(dataset: ImageDataset, training: Mapping[str, Any]) -> NDArray[np.int
     """
     known = training.get("patients_trained")
     if not isinstance(known, list):
-        raise DatasetError(
-            "the model's card does not name the patients it was trained on; choose what to hold out: --fold"
-        )
+        raise DatasetError("the model's card does not name the patients it was trained on")
     left_out = np.flatnonzero([patient_key(image.identity) not in known for image in dataset.images])
     if not len(left_out):
-        raise DatasetError(
-            f"{dataset.name}: the model was trained on all of these patients; choose others, or a --fold"
-        )
+        raise DatasetError(f"{dataset.name}: the model was trained on all of these patients")
     return left_out
 
 
