@@ -29,9 +29,13 @@ _COMMANDS = {
     "evaluate": "Score a model on labelled photographs.",
     "compare": "Train several networks under one split; compare them.",
     "finetune": "Retrain a model on regions drawn on slides.",
+    "explain-cases": "Show single maps of left-out patients, with what was measured.",
+    "reader-study": "Make blinded forms for readers; score filled ones.",
     "bench": "Measure how fast this machine is.",
     "models": "List, show, import, fetch and export models.",
 }
+
+_FOR_A_PAPER = frozenset({"explain-cases", "reader-study"})  # in the folder `paper`
 
 
 class _LazyCommands(TyperGroup):
@@ -53,7 +57,7 @@ class _LazyCommands(TyperGroup):
         if cmd_name not in _COMMANDS:
             return None
         name = cmd_name.replace("-", "_")
-        module = import_module(f"{__name__}.{name}")
+        module = import_module(f"{__name__}{'.paper' if cmd_name in _FOR_A_PAPER else ''}.{name}")
         if hasattr(module, "app"):  # a group of its own
             return get_command(module.app)
         alone = typer.Typer(**_PLAIN)

@@ -1,0 +1,1 @@
+"""Commands for a paper: what tables and pages in it rest on."""
