@@ -89,7 +89,7 @@ class LeftOut:
     @property
     def right(self) -> NDArray[np.bool_]:
         """(n,) whether it is called what it is."""
-        return self.called == self.labels
+        return np.asarray(self.called == self.labels)
 
     def image(self, place: int) -> LabelledImage:
         """Return what is known of a photograph."""
@@ -106,7 +106,7 @@ class LeftOut:
     def tile_um(self, place: int) -> float:
         """Return the side of a tile, um."""
         card = self.predictors[self.judge[place]].bundle.card
-        return card.tile_px * card.mpp
+        return float(card.tile_px * card.mpp)
 
     def map_of(self, place: int) -> ThresholdedMap:
         """Return DT Grad-CAM of the class that a tile is called.
@@ -160,7 +160,9 @@ def judge_left_out(
         If the device is not there.
     """
     judge = np.full(len(dataset), -1)
-    squares, orders, notes = [], [], []
+    squares: list[Squares] = []
+    orders: list[list[int]] = []
+    notes: list[str | None] = []
     for number, bundle in enumerate(bundles):
         try:
             new_to_it = unseen(dataset, bundle.card.training)
@@ -169,7 +171,7 @@ def judge_left_out(
         judge[new_to_it[judge[new_to_it] < 0]] = number
         its_squares, order, said = fitting(bundle.card, dataset)
         squares.append(its_squares)
-        orders.append(tuple(order))
+        orders.append(order)
         notes += [bundle.card.warning, *said]
     predictors = tuple(Predictor(bundle, device, precision) for bundle in bundles)
     indices = np.flatnonzero(judge >= 0)
@@ -193,6 +195,14 @@ def judge_left_out(
                 on_progress(done, len(indices))
         called[its] = predicted_classes(probability[its], card.operating_threshold, order.index(card.target_class))
     return LeftOut(
-        dataset, predictors, tuple(squares), tuple(orders), indices, judge[indices], probability, called, tuple(cams),
+        dataset,
+        predictors,
+        tuple(squares),
+        tuple(map(tuple, orders)),
+        indices,
+        judge[indices],
+        probability,
+        called,
+        tuple(cams),
         tuple(note for note in dict.fromkeys(notes) if note),
-    )  # fmt: skip
+    )

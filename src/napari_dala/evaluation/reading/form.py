@@ -101,8 +101,8 @@ def write_form(
     name = hashlib.sha256(json.dumps(items).encode()).hexdigest()[:12]
     key = ReadingKey(form=name, seed=seed, classes=found.dataset.classes, command=command, items=tuple(rows))
     asked = {"form": name, "diagnoses": [*found.dataset.classes, CANNOT_TELL], "items": items}
-    write_json(out / KEY_FILE, key.model_dump(mode="json"), private=True)
     write_text(out / FORM_FILE, form_page(asked))
+    write_json(out / KEY_FILE, key.model_dump(mode="json"), private=True)
     return [out / FORM_FILE, out / KEY_FILE]
 
 
@@ -115,10 +115,10 @@ def check_folder(out: Path) -> None:
 def form_page(asked: object) -> str:
     """Return the form for what is asked (see `form.js`), which must not say which map is which."""
     parts = files(__package__)
-    script = f"const ASKED = {json.dumps(asked).replace('<', chr(92) + 'u003c')};\n" + _text(parts / "form.js")
-    body = _text(parts / "form.html").replace("NOTICE", NOTICE)
-    return html_page("Which map shows it better?", [body], _text(parts / "form.css"), script)
 
+    def text(name: str) -> str:
+        return (parts / name).read_text(encoding="utf-8")
 
-def _text(part: object) -> str:
-    return part.read_text(encoding="utf-8")  # type: ignore[attr-defined]
+    script = f"const ASKED = {json.dumps(asked).replace('<', chr(92) + 'u003c')};\n" + text("form.js")
+    body = text("form.html").replace("NOTICE", NOTICE)
+    return html_page("Which map shows it better?", [body], text("form.css"), script)

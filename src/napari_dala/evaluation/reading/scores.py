@@ -142,7 +142,7 @@ class ReadingScores:
             "intervals: 95 %, 2000 bootstrap draws of patients with all readings of theirs; the readers are not drawn, "
             "so that nothing is said of other readers",
             "repeated pairs count for agreement within readers alone",
-            "the maps are of the class that the model names; where the reader calls it otherwise, a map cannot show why",
+            "the maps are of the class that the model names; where the reader calls it otherwise, no map shows why",
             "DT leaves parts of the tile bare: a reader who knows the methods may guess which is which",
             *([f"not finished: {', '.join(unfinished)}; what they answered counts"] if unfinished else []),
             *(["few patients or readers: take the figures for a trial of the form"] if few else []),
@@ -279,7 +279,7 @@ def _columns(rows: list[list[object]]) -> tuple[list[object], list[object]]:
 def _summary(key: ReadingKey, form: FilledForm) -> ReaderSummary:
     readings = _unblinded(key, form)
     told = [one for one in readings if one.item.repeats is None and one.diagnosis not in (None, CANNOT_TELL)]
-    answers = [answer.better for answer in form.answers.values() if answer.better]
+    answers: list[str] = [answer.better for answer in form.answers.values() if answer.better]
     return ReaderSummary(
         reader=form.reader,
         answered=sum(bool(one.preferred) and bool(one.diagnosis) and _both(one) for one in readings),
