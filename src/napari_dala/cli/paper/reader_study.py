@@ -17,9 +17,9 @@ app = typer.Typer(
 )
 
 
-@app.command()
+@app.command("form")
 @options.with_options(images=options.labelled_images)
-def form(
+def make_form(
     images: ImageDataset,
     models: list[str] = options.LEFT_OUT_MODELS,
     out: Path = typer.Option(..., "--out", help="Folder for form.html, and for its key, which readers must not have."),
@@ -46,8 +46,8 @@ def form(
         console.say(path)
 
 
-@app.command()
-def score(
+@app.command("score")
+def score_forms(
     forms: list[Path] = typer.Argument(help="Filled forms that readers saved, one of each.", metavar="FORM.json..."),
     key: Path = typer.Option(..., "--key", help="The form's key, form.key.json."),
     out: Path = typer.Option(..., "--out", help="Folder for reading.html, reading.md and reading.json."),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from napari_dala.evaluation.cases.beneath import PARTS
 from napari_dala.evaluation.cases.choice import KINDS, chosen_cases
-from napari_dala.evaluation.cases.study import DT, PLAIN, CaseStudy, picture_of, pictures_of, study_case
+from napari_dala.evaluation.cases.study import DT, PLAIN, CaseStudy, enlarged_tile, pictures_of, study_case
 from napari_dala.files import write_json, write_text
 from napari_dala.results.report.html import NOTICE, data_uri, html_page
 from napari_dala.words import counted, percent, sentence
@@ -114,7 +114,7 @@ def _case(case: CaseStudy, number: int) -> str:
     maps = pictures_of(case.tile, case.thresholded, outlined=True)
     width = f"{100 * _BAR_UM / case.tile_um:.1f}%"
     bar = f"<span class='bar' style='width:{width}'>{_BAR_UM} µm</span>"
-    panels = [(picture_of(case.tile), f"{case.tile_um:.0f} µm wide", bar)]
+    panels = [(enlarged_tile(case.tile), f"{case.tile_um:.0f} µm wide", bar)]
     panels += [(picture, f"{name} of {case.called}", "") for name, picture in maps.items()]
     figures = "".join(
         f"<figure><img alt='{escape(text)}' src='{data_uri(picture)}'>{below}<figcaption>{escape(text)}</figcaption>"

@@ -128,7 +128,7 @@ def pictures_of(tile: NDArray[np.uint8], found: ThresholdedMap, *, outlined: boo
     outlined
         Whether what DT keeps is outlined.
     """
-    patch = picture_of(tile)
+    patch = enlarged_tile(tile)
     plain = np.maximum(found.raw, 0).astype(np.float32)
     return {
         PLAIN: heat(patch, plain / (plain.max() or 1)),
@@ -136,7 +136,7 @@ def pictures_of(tile: NDArray[np.uint8], found: ThresholdedMap, *, outlined: boo
     }
 
 
-def picture_of(tile: NDArray[np.uint8]) -> Image.Image:
+def enlarged_tile(tile: NDArray[np.uint8]) -> Image.Image:
     """Return a tile as a picture of `SIDE` px."""
     return Image.fromarray(tile).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
 

@@ -23,11 +23,11 @@ CANNOT_TELL = "cannot tell"
 """The diagnosis of a reader to whom a tile does not say enough."""
 
 
-class _Stored(BaseModel):
+class _StudyFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class KeyItem(_Stored):
+class KeyItem(_StudyFile):
     """One pair of a form, and what the form does not say.
 
     Attributes
@@ -59,7 +59,7 @@ class KeyItem(_Stored):
     kept: float = Field(ge=0, le=1)
 
 
-class ReadingKey(_Stored):
+class ReadingKey(_StudyFile):
     """What undoes the blinding of a form. Readers must not have it before they are done.
 
     Attributes
@@ -91,7 +91,7 @@ class ReadingKey(_Stored):
         return self
 
 
-class Answer(_Stored):
+class Answer(_StudyFile):
     """What a reader said of a pair; None for what is still open.
 
     Attributes
@@ -110,7 +110,7 @@ class Answer(_Stored):
     right: Match | None = None
 
 
-class FilledForm(_Stored):
+class FilledForm(_StudyFile):
     """What a reader saved; it may be unfinished."""
 
     format: Literal["napari-dala filled form"] = "napari-dala filled form"

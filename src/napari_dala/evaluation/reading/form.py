@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_dala.errors import ReadingError
 from napari_dala.evaluation.cases.choice import drawn_cases
-from napari_dala.evaluation.cases.study import DT, PLAIN, picture_of, pictures_of
+from napari_dala.evaluation.cases.study import DT, PLAIN, enlarged_tile, pictures_of
 from napari_dala.evaluation.reading.documents import CANNOT_TELL, KeyItem, ReadingKey
 from napari_dala.files import write_json, write_text
 from napari_dala.results.report.html import NOTICE, data_uri, html_page
@@ -77,7 +77,7 @@ def write_form(
         if repeated < 0:
             tile = found.tile(place)
             maps = pictures_of(tile, thresholded, outlined=False)
-            images.append({"tile": data_uri(picture_of(tile)), PLAIN: data_uri(maps[PLAIN]), DT: data_uri(maps[DT])})
+            images.append({"tile": data_uri(enlarged_tile(tile)), PLAIN: data_uri(maps[PLAIN]), DT: data_uri(maps[DT])})
         drawn = images[number if repeated < 0 else repeated]
         left, right = (DT, PLAIN) if dt == "left" else (PLAIN, DT)
         name = f"{number + 1:03}"
