@@ -153,5 +153,5 @@ def test_photographs_of_patients_that_the_model_never_saw() -> None:
     assert unseen(few, seen).tolist() == [1, 4]
     with pytest.raises(DatasetError, match="trained on all of these patients"):
         unseen(few, {"patients_trained": [patient_key(name) for name in "abcd"]})
-    with pytest.raises(DatasetError, match="--fold"):
+    with pytest.raises(DatasetError, match="does not name the patients"):
         unseen(few, {})
