@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from napari_dala.evaluation.cases.beneath import (
     NUCLEI,
@@ -14,6 +17,9 @@ from napari_dala.evaluation.cases.beneath import (
     place_in_words,
     shares,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 WHITE, PINK, BLUE = (248, 247, 249), (225, 150, 190), (80, 60, 140)
 
@@ -53,6 +59,25 @@ def test_what_lies_beneath_a_map_is_weighed_by_its_heat(painted: np.ndarray) -> 
     assert said.startswith(f"Against a map spread evenly it lies more on {NUCLEI} (")
     assert f"less on {PALE} (0 % of its heat, 2" in said
     assert shares(values * 0, parts_of(painted, (7, 7))) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "most"),
+    [
+        ("SOB_B_A-14-22549CD-100-022", 0.5, 0.8),  # islands of tissue on greenish glass
+        ("SOB_B_F-14-25197-100-001", 0.4, 0.7),  # glands on pinkish glass
+        ("SOB_B_F-14-29960AB-100-014", 0.05, 0.3),  # pale stroma with clefts
+        ("SOB_M_MC-14-18842-100-003", 0.0, 0.1),  # dense carcinoma
+    ],
+)
+def test_pale_areas_of_real_tissue_whatever_the_colour_of_its_glass(
+    shared_data: Path, name: str, least: float, most: float
+) -> None:
+    with Image.open(next(shared_data.glob(f"breakhis-*/**/{name}.*"))) as photograph:
+        left, top = (photograph.width - 345) // 2, (photograph.height - 345) // 2
+        square = photograph.convert("RGB").crop((left, top, left + 345, top + 345))  # 224 um at 0.65 um/px
+    parts = parts_of(np.asarray(square.resize((224, 224), Image.Resampling.BOX)), (7, 7))
+    assert least <= parts[PALE].mean() <= most
 
 
 @pytest.mark.parametrize(

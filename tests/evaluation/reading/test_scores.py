@@ -115,7 +115,7 @@ def test_an_unfinished_form_counts_as_far_as_it_goes(tmp_path: Path) -> None:
     assert json.loads(written[2].read_text())["preferences"][0]["shares"][EQUAL]["value"] == 1
     html = written[0].read_text()
     assert all(f"<h2>{part.title}" in html for part in tables(found))
-    assert "## Agreement of each reader with himself" in written[1].read_text()
+    assert "## Agreement of each reader with themselves" in written[1].read_text()
 
 
 def test_without_a_preference_there_is_nothing_to_score() -> None:

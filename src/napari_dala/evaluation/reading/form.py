@@ -47,7 +47,7 @@ def write_form(
     pairs
         The most that are drawn, as `drawn_cases` draws them.
     repeats
-        How many of them are shown a second time, at the end, sides swapped: a reader's agreement with himself.
+        How many of them are shown a second time, at the end, sides swapped: a reader's agreement with themselves.
     seed
         Of the draw, the order and the sides.
     command

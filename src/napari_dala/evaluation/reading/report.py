@@ -48,7 +48,7 @@ def tables(found: ReadingScores) -> list[Table]:
     head = ("Pairs", "Same preference", "Kappa of preference", "Kappa of diagnosis", "Weighted kappa of match")
     if found.between:
         parts.append(Table("Agreement between readers", ("Readers", *head), tuple(map(_row, found.between))))
-    parts.append(Table("Agreement of each reader with himself", ("Reader", *head), tuple(map(_row, found.within))))
+    parts.append(Table("Agreement of each reader with themselves", ("Reader", *head), tuple(map(_row, found.within))))
     parts.append(
         Table(
             "Readers",
