@@ -31,10 +31,12 @@ _COMMANDS = {
     "attention": "Measure what the attention does to a model.",
     "attention-train": "Train with and without attention under imbalance.",
     "finetune": "Retrain a model on regions drawn on slides.",
+    "explain-cases": "Show single maps of left-out patients, with what was measured.",
+    "reader-study": "Make blinded forms for readers; score filled ones.",
     "bench": "Measure how fast this machine is.",
     "models": "List, show, import, fetch and export models.",
 }
-_IN_PAPER = frozenset({"attention", "attention-train"})  # those whose modules lie in `cli/paper`
+_IN_PAPER = frozenset({"attention", "attention-train", "explain-cases", "reader-study"})  # modules in `cli/paper`
 
 
 class _LazyCommands(TyperGroup):

@@ -211,6 +211,11 @@ def tell(row: Epoch, epochs: int) -> None:
     )
 
 
+def tell_photographs(done: int, count: int) -> None:
+    """Print how many of how many photographs are done."""
+    typer.echo(f"photograph {done}/{count}")
+
+
 def command_line() -> str:
     """Return the command line for the record: names of files and folders without where they lie."""
     return shown(shlex.join(["dala", *(Path(part).name if os.sep in part else part for part in sys.argv[1:])]))

@@ -60,7 +60,7 @@ def explain_eval(
         chosen,
         settings,
         limit=limit,
-        on_progress=lambda done, count: typer.echo(f"photograph {done}/{count}"),
+        on_progress=console.tell_photographs,
     )
     found = ExplainEvaluation(
         bundle,

@@ -1,1 +1,1 @@
-"""Commands that ask what the paper asks."""
+"""Commands about the paper (arXiv 2308.13150) and what it leaves open."""

@@ -22,7 +22,7 @@ from napari_dala.evaluation.explanations.maps import (
 from napari_dala.evaluation.photographs import fitting, patients_seen_before
 from napari_dala.metrics.anonymous import patient_key
 from napari_dala.metrics.scores import FEW_PATIENTS, Estimate, mean_estimates
-from napari_dala.training.photographs.augment import for_evaluation, read_photograph
+from napari_dala.training.photographs.squares import middle_tile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -209,14 +209,7 @@ class _Chosen:
 
     def square(self, index: int) -> NDArray[np.uint8]:
         """Return a photograph's square as a tile (px, px, 3)."""
-        labelled = self.dataset.images[index]
-        image = read_photograph(labelled.path, icc_profile=labelled.icc_profile)
-        height, width = image.shape[-2:]
-        side = round(self.squares.side(labelled, width, height))
-        rows, columns = min(side, height), min(side, width)
-        top, left = (height - rows) // 2, (width - columns) // 2
-        tile = for_evaluation(image[..., top : top + rows, left : left + columns], side, self.squares.tile_px)[0]
-        return np.ascontiguousarray(tile.permute(1, 2, 0).numpy())
+        return middle_tile(self.dataset.images[index], self.squares)
 
     def explained(self, explainer: MapMaker) -> tuple[Floats, dict[str, Floats]]:
         """Return probabilities (n, classes) and maps (n, classes, h, w) by method."""

@@ -34,7 +34,7 @@ th, td { padding: .3rem 1.4rem .3rem 0; border-bottom: 1px solid #e3e3e3; text-a
          overflow-wrap: anywhere; }
 th { font-weight: 600; }
 tbody th { font-weight: 400; color: #555; white-space: nowrap; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
 td table { margin: 0; }
 td table tr:last-child > * { border-bottom: 0; }
 .swatch { display: inline-block; width: .9em; height: .9em; margin-right: .5em; border: 1px solid #555;
