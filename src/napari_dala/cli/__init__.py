@@ -28,10 +28,14 @@ _COMMANDS = {
     "train": "Train a network on labelled photographs.",
     "evaluate": "Score a model on labelled photographs.",
     "compare": "Train several networks under one split; compare them.",
+    "reproduce": "Train by the paper's recipe, split by image and by patient.",
     "finetune": "Retrain a model on regions drawn on slides.",
     "bench": "Measure how fast this machine is.",
     "models": "List, show, import, fetch and export models.",
 }
+
+
+_IN_PAPER = frozenset({"reproduce"})  # those whose modules lie in `cli/paper`
 
 
 class _LazyCommands(TyperGroup):
@@ -53,7 +57,7 @@ class _LazyCommands(TyperGroup):
         if cmd_name not in _COMMANDS:
             return None
         name = cmd_name.replace("-", "_")
-        module = import_module(f"{__name__}.{name}")
+        module = import_module(f"{__name__}.paper.{name}" if cmd_name in _IN_PAPER else f"{__name__}.{name}")
         if hasattr(module, "app"):  # a group of its own
             return get_command(module.app)
         alone = typer.Typer(**_PLAIN)

@@ -134,7 +134,10 @@ def labelled_images(
     magnification: int | None = typer.Option(None, "--magnification", help="Of BreakHis: 40, 100, 200 or 400."),
     mpp: list[float] = _PHOTOGRAPH_MPP,
     group: str | None = typer.Option(
-        None, "--group", help="What a split keeps together. Of ucsb: file or array. Of folder: likeness of the images."
+        None,
+        "--group",
+        help="What a split keeps together. Of ucsb: file or array. Of folder: likeness (of the images), or prefix (what "
+        "stands before the first _ of a file's name is the patient).",
     ),
     icc_profile: bool = ICC_PROFILE,
 ) -> ImageDataset:
