@@ -136,8 +136,8 @@ def labelled_images(
     group: str | None = typer.Option(
         None,
         "--group",
-        help="What a split keeps together. Of ucsb: file or array. Of folder: likeness (of the images), or prefix (what "
-        "stands before the first _ of a file's name is the patient).",
+        help="What a split keeps together. Of ucsb: file or array. Of folder: likeness of the images, or prefix: of a "
+        "file's name, what stands before its first _, as the patient.",
     ),
     icc_profile: bool = ICC_PROFILE,
 ) -> ImageDataset:
