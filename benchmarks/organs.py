@@ -73,7 +73,7 @@ class Organ:
         return load_dataset("folder", data / self.folder, group=self.group).with_mpp(self.mpp)
 
 
-ORGANS = (Organ("colon", "glas-colon", "prefix", 0.62, 512), Organ("lung", "lung-lc25000", "likeness", 0.65, 224))
+ORGANS = (Organ("colon", "glas-colon", "prefix", 0.62, 424), Organ("lung", "lung-lc25000", "likeness", 0.65, 224))
 
 
 def main() -> None:
@@ -157,7 +157,7 @@ def _breast_on_colon(images: ImageDataset) -> Table:
     familiar = (bundle.known.ratio(found.means) <= 1).numpy()
     tiles = np.exp(found.found.logits / bundle.card.temperature)
     tiles /= tiles.sum(1, keepdims=True)
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name, kept in (("all", np.ones_like(familiar)), ("familiar alone", familiar)):
         there = np.unique(found.whose[kept])
         mean = np.array([tiles[kept & (found.whose == place)].mean(0) for place in there]).reshape(len(there), 2)
