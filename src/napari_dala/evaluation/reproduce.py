@@ -67,7 +67,7 @@ class Reproduction:
         return tuple(dict.fromkeys((*unknown, *every)))
 
 
-def reproduce(
+def train_under_both_splits(
     dataset: ImageDataset,
     models: Sequence[str],
     settings: TrainSettings,

@@ -268,6 +268,11 @@ def test_only_what_is_finished_is_compared_where_that_is_asked(
     assert sorted(copy.rglob("*")) == before
     with pytest.raises(JobError, match="no network has finished runs of all folds"):
         again(compared, splits, copy, models=["densenet121"], finished_only=True)
+    smaller = SETTINGS.model_copy(update={"train_px": 64})  # which no ViT can be trained with
+    with pytest.raises(JobError, match="no network has finished runs of all folds"):
+        again(compared, splits, copy, smaller, models=["vit_b_16"], finished_only=True)
+    with pytest.raises(BundleError, match="leave train_px out"):
+        again(compared, splits, copy, smaller, models=["vit_b_16"])
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def press(qtbot: Any, button: Any) -> None:
 def test_three_classes_are_analysed_explained_drawn_and_learned(
     qtbot: Any, viewer: Any, child: Any, lung_school: Any, workspace: Path, finished: Any, explained: Any, hand: Any
 ) -> None:
-    lung_school.move_in(workspace, analysed=False)
+    lung_school.move_in(workspace)
     docks = {
         name: viewer.window.add_plugin_dock_widget("napari-dala", name)[1]
         for name in ("Analyze slide", "Explain", "Annotate & learn")

@@ -43,12 +43,12 @@ def reproduce(
     for images in sets:
         console.say(images.summary)
 
-    from napari_dala.evaluation.reproduce import reproduce as measure, tables, write_report
+    from napari_dala.evaluation.reproduce import tables, train_under_both_splits, write_report
     from napari_dala.model.bundle import load_model
 
     bundle = load_model(init) if init else None
     found = [
-        measure(
+        train_under_both_splits(
             images,
             names,
             settings,

@@ -199,9 +199,10 @@ def compare(
     """
     if init is not None and set(models) != {BUNDLED}:
         raise BundleError(f"{init.card.name}: a bundle can begin a {BUNDLED} alone; compare others without it")
-    with torch.device("meta"):
+    train_px = None if finished_only else settings.train_px
+    with torch.device("meta"):  # says what is wrong, and makes nothing
         for model in models:
-            build(model, len(dataset.classes), tile_px=settings.tile_px, train_px=settings.train_px)
+            build(model, len(dataset.classes), tile_px=settings.tile_px, train_px=train_px)
     states = {
         (model, fold): state_of(_folder(out, model, fold), run_config(dataset, split, settings, model, init))
         for model in models
