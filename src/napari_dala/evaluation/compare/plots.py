@@ -94,10 +94,10 @@ def gmean_and_cost(comparison: Comparison, costs: Mapping[str, Cost], device: st
                 zorder=3,
             )
         axes.plot(np.array(spent)[best], values[best], color="black", linewidth=1, linestyle="--")
-        axes.set_xscale("log")
+        axes.set_xlim(left=0)
         axes.set_xlabel(title)
         axes.set_ylim(-0.02, 1.02)
-        axes.grid(alpha=0.3, which="both")
+        axes.grid(alpha=0.3)
     row[0].set_ylabel(f"GMean, 95 % interval by {'patient' if comparison.dataset.patients_known else 'image'}")
     row[0].set_title(f"on {device}", fontsize=9)
     legend_below(figure, row[0])
