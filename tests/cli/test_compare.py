@@ -43,6 +43,11 @@ def test_compare_takes_over_what_train_has_done(run, photographs: Path, tmp_path
     assert str(photographs.parent) not in json.dumps(stored)
     assert "--models 'resnet50, densenet121,resnet50'" in stored["command"]
 
+    code, printed, err = run("compare", *data, "--models", "resnet50,seresnet50", "--finished", "--out", out)
+    assert code == 0, err
+    assert "not compared: seresnet50" in " ".join(printed.split())
+    assert not (out / "seresnet50").exists()
+
     code, _, err = run("compare", *data, "--models", "resnet50", "--lr", 0.1, "--out", out)
     assert (code, err.strip().count("\n")) == (2, 0)
     assert "settings (lr)" in err
@@ -68,7 +73,16 @@ def test_what_cannot_be_compared_is_one_line(run, photographs: Path, tmp_path: P
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("command", ["train", "compare", "evaluate"])
+def test_the_cost_alone_needs_no_training(run, photographs: Path, tmp_path: Path) -> None:
+    data = ("--dataset", "folder", "--root", photographs, "--folds", 2, "--tile", 32)
+    code, printed, err = run("compare", *data, "--models", "densenet121", "--cost-only", "--out", tmp_path)
+    assert code == 0, err
+    assert "Cost on cpu at 32 px" in printed
+    assert {path.name for path in tmp_path.iterdir()} >= {"costs.json", "costs.csv", "costs.md"}
+    assert not (tmp_path / "densenet121").exists()
+
+
+@pytest.mark.parametrize("command", ["train", "compare", "evaluate", "reproduce"])
 def test_the_help_lists_every_network(run, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     from napari_dala.training.settings import Network

@@ -28,15 +28,16 @@ _COMMANDS = {
     "train": "Train a network on labelled photographs.",
     "evaluate": "Score a model on labelled photographs.",
     "compare": "Train several networks under one split; compare them.",
+    "finetune": "Retrain a model on regions drawn on slides.",
     "attention": "Measure what the attention does to a model.",
     "attention-train": "Train with and without attention under imbalance.",
-    "finetune": "Retrain a model on regions drawn on slides.",
     "explain-cases": "Show single maps of left-out patients, with what was measured.",
     "reader-study": "Make blinded forms for readers; score filled ones.",
+    "reproduce": "Train by the paper's recipe, split by image and by patient.",
     "bench": "Measure how fast this machine is.",
     "models": "List, show, import, fetch and export models.",
 }
-_IN_PAPER = frozenset({"attention", "attention-train", "explain-cases", "reader-study"})  # modules in `cli/paper`
+_IN_PAPER = frozenset({"attention", "attention-train", "explain-cases", "reader-study", "reproduce"})  # in `cli/paper`
 
 
 class _LazyCommands(TyperGroup):

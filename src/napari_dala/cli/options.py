@@ -139,7 +139,10 @@ def labelled_images(
     magnification: int | None = typer.Option(None, "--magnification", help="Of BreakHis: 40, 100, 200 or 400."),
     mpp: list[float] = _PHOTOGRAPH_MPP,
     group: str | None = typer.Option(
-        None, "--group", help="What a split keeps together. Of ucsb: file or array. Of folder: likeness of the images."
+        None,
+        "--group",
+        help="What a split keeps together. Of ucsb: file or array. Of folder: likeness of the images, or prefix: of a "
+        "file's name, what stands before its first _, as the patient.",
     ),
     icc_profile: bool = ICC_PROFILE,
 ) -> ImageDataset:

@@ -249,7 +249,7 @@ def test_without_anything_held_out(dataset: ImageDataset, tmp_path: Path) -> Non
 
 def test_what_cannot_be_trained_says_so(dataset: ImageDataset, split: Split, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="--mpp"):
-        train(without_resolution(dataset), split, SETTINGS, tmp_path / "a")
+        train(without_resolution(dataset), split, SETTINGS.model_copy(update={"mpp": 0.5}), tmp_path / "a")
     with pytest.raises(BundleError, match="resnet51"):
         train(dataset, split, SETTINGS, tmp_path / "b", model="resnet51")
     with pytest.raises(DalaError, match="cuda" if not torch.cuda.is_available() else "no-such"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -12,6 +13,9 @@ from napari_dala.datasets.images import ImageDataset
 from napari_dala.datasets.splits import folds_of
 from napari_dala.errors import DatasetError
 from napari_dala.training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from napari_dala.training.photographs.run_folder import State
 
 
 @options.with_options(images=options.labelled_images, settings=RECIPE)
@@ -43,11 +47,9 @@ def attention_train(
     from napari_dala.evaluation.attention.imbalance_report import differences, notes, tables, write_report
     from napari_dala.evaluation.attention.panels import beyond_chance
 
-    said = {"interrupted": "resuming an interrupted run", "new": "training"}
-
-    def tell(ratio: str, model: str, seed: int, number: int, state: str) -> None:
-        if state in said:
-            console.say(f"{ratio}, {model}, seed {seed}, fold {number}: {said[state]}")
+    def tell(ratio: str, model: str, seed: int, number: int, state: State) -> None:
+        if state != "finished":  # each seed begins with those before it
+            console.tell_run(f"{ratio}, {model}, seed {seed}", number, state)
 
     numbers = range(settings.seed, settings.seed + seeds)
     for last in numbers:
