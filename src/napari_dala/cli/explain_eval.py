@@ -83,7 +83,7 @@ def _held_out(
     if fold is not None:
         return folds_of(images, protocol, folds, seed, fold)[fold].test
 
-    from napari_dala.evaluation.explanations.photographs import unseen
+    from napari_dala.evaluation.photographs import unseen
 
     try:
         return unseen(images, bundle.card.training)

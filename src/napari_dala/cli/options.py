@@ -44,8 +44,8 @@ _PHOTOGRAPH_MPP = mpp_option(
 )
 PROTOCOL = typer.Option("patient", help="What the split keeps together: patient, or image as in the papers.")
 LEFT_OUT_MODELS = typer.Argument(
-    help="Names or files of bundles, such as the folds' of one recipe: each judges patients that, by its card, it was "
-    "not trained on.",
+    help="Names or files of bundles, such as the folds' of one recipe: each looks at patients that, by its card, it "
+    "was not trained on.",
     metavar="BUNDLE...",
 )
 FOLDS = typer.Option(5, min=2, help="Folds of the cross-validation.")

@@ -10,7 +10,7 @@ import numpy as np
 from napari_dala.datasets.splits import folds_of
 from napari_dala.evaluation.compare.compare import compare
 from napari_dala.evaluation.compare.report import write_report as write_comparison
-from napari_dala.evaluation.tables import Table, signed
+from napari_dala.evaluation.tables import PAPER_FIGURES, Table, signed
 from napari_dala.files import csv_text, write_json, write_text
 from napari_dala.metrics.paired import paired_differences
 from napari_dala.training.photographs.squares import image_sizes
@@ -31,7 +31,6 @@ PUBLISHED = {"breakhis-40x": 0.985, "breakhis-100x": 0.987, "breakhis-200x": 0.9
 """Accuracy of DALAResNet50 by data set, from the abstracts of arXiv 2308.13150v4, v5 and v9; version 16 has none."""
 WHOLE_SETS = {"breakhis-40x": 1995, "breakhis-100x": 2081, "breakhis-200x": 2013, "breakhis-400x": 1820}
 """Photographs of the whole data set (Spanhol et al. 2016, table 1): 7909 together, as the paper says."""
-_FIGURES = {"accuracy": "Accuracy", "f1": "F1", "iba": "IBA", "gmean": "GMean"}
 _RECIPE = {"epochs": "epochs", "batch_size": "batch size", "lr": "learning rate", "dropout": "dropout"}
 _NOT_AT_HAND = (
     "Published is the accuracy in the paper's abstract. Its tables (F1, IBA, GMean, BACH, Mini-DDSM, the networks it "
@@ -162,12 +161,13 @@ def tables(reproductions: Sequence[Reproduction]) -> list[Table]:
     for one in reproductions:
         name = one.dataset.name
         published = f"{PUBLISHED[name]:.3f}" if name in PUBLISHED else "–"
-        rows.append((name, "dalaresnet50", "published", published, *["–"] * (len(_FIGURES) - 1)))
+        rows.append((name, "dalaresnet50", "published", published, *["–"] * (len(PAPER_FIGURES) - 1)))
         for protocol, comparison in one.splits.items():
             for result in comparison.results:
-                figures = [str(getattr(result.table.scores, figure)) for figure in _FIGURES]
+                figures = [str(getattr(result.table.scores, figure)) for figure in PAPER_FIGURES]
                 rows.append((name, result.model, f"by {protocol}", *figures))
-    found = [Table("Held-out figures (95 % interval)", ("Data set", "Model", "Split", *_FIGURES.values()), tuple(rows))]
+    head = ("Data set", "Model", "Split", *PAPER_FIGURES.values())
+    found = [Table("Held-out figures (95 % interval)", head, tuple(rows))]
     gaps = tuple(
         (one.dataset.name, model, signed(gap["accuracy"]), signed(gap["gmean"]))
         for one in reproductions
@@ -229,9 +229,8 @@ def _rows(reproductions: Sequence[Reproduction]) -> list[dict[str, object]]:
         for protocol, comparison in one.splits.items():
             for result in comparison.results:
                 row: dict[str, object] = {"data set": one.dataset.name, "model": result.model, "split": protocol}
-                for figure in _FIGURES:
-                    estimate = getattr(result.table.scores, figure)
-                    row |= {figure: estimate.value, f"{figure}_low": estimate.low, f"{figure}_high": estimate.high}
+                for figure in PAPER_FIGURES:
+                    row |= getattr(result.table.scores, figure).as_columns(figure)
                 rows.append(row)
     return rows
 

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from napari_dala.metrics.scores import Estimate
 
+PAPER_FIGURES = {"accuracy": "Accuracy", "f1": "F1", "iba": "IBA", "gmean": "GMean"}
+"""The four figures of the paper, by their names in `Scores`, as tables head them."""
+
 
 @dataclass(frozen=True)
 class Table:

@@ -30,6 +30,10 @@ class Estimate:
             return "–"
         return f"{self.value:.3f}" + ("" if self.low is None else f" ({self.low:.3f}–{self.high:.3f})")
 
+    def as_columns(self, name: str) -> dict[str, float | None]:
+        """Return the three as columns of a table: NAME, NAME_low and NAME_high."""
+        return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
+
 
 @dataclass(frozen=True)
 class Scores:

@@ -23,7 +23,8 @@ from napari_dala.evaluation.explanations.maps import (
     randomised,
     thresholded,
 )
-from napari_dala.evaluation.explanations.photographs import mean_correlation, unseen
+from napari_dala.evaluation.explanations.photographs import mean_correlation
+from napari_dala.evaluation.photographs import unseen
 from napari_dala.metrics.anonymous import patient_key
 from napari_dala.model.bundle import ModelBundle, untrained
 from napari_dala.model.gradcam import grad_cam

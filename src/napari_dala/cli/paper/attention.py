@@ -14,9 +14,7 @@ from napari_dala.errors import DatasetError
 @options.with_options(images=options.labelled_images)
 def attention(
     images: ImageDataset,
-    models: list[str] = typer.Argument(
-        ..., metavar="MODEL...", help="Names or files of bundles; those of folds each look at their own left-out ones."
-    ),
+    models: list[str] = options.LEFT_OUT_MODELS,
     out: Path = typer.Option(..., "--out", help="Folder for the page, the tables and the plots."),
     everything: bool = typer.Option(
         False, "--all", help="Look at patients that a bundle was trained on too: figures come out too good."
@@ -32,17 +30,17 @@ def attention(
     from napari_dala.evaluation.attention.gates import gates_of
     from napari_dala.evaluation.attention.panels import beyond_chance
     from napari_dala.evaluation.attention.report import AttentionStudy, attention_tables, write_attention_report
-    from napari_dala.evaluation.explanations.photographs import unseen
+    from napari_dala.evaluation.photographs import unseen_by_each
     from napari_dala.model.bundle import load_model
 
     console.say(images.summary)
     bundles = [load_model(name) for name in models]
     try:
-        chosen = [np.arange(len(images)) if everything else unseen(images, bundle.card.training) for bundle in bundles]
+        each = [np.arange(len(images))] * len(bundles) if everything else unseen_by_each(bundles, images)
     except DatasetError as error:
         raise DatasetError(f"{error}; look at all of them: --all") from None
     found = []
-    for number, (bundle, indices) in enumerate(zip(bundles, chosen, strict=True), 1):
+    for number, (bundle, indices) in enumerate(zip(bundles, each, strict=True), 1):
         patients = len(set(images.patients[indices].tolist()))
         console.say(f"bundle {number}, {bundle.card.name}: {len(indices)} photographs of {patients} patients")
         found.append(gates_of(bundle, images, indices, device=device))

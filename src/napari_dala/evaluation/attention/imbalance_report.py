@@ -106,8 +106,7 @@ def as_csv(study: ImbalanceStudy) -> str:
             row: dict[str, object] = {"ratio": _title(study, result), "network": model}
             row |= {f"photographs_{name}": n for name, n in zip(classes, result.photographs, strict=True)}
             for name, value in found.items():
-                key = figure_key(name, classes)
-                row |= {key: value.value, f"{key}_low": value.low, f"{key}_high": value.high}
+                row |= value.as_columns(figure_key(name, classes))
             rows.append(row)
     return csv_text(rows)
 

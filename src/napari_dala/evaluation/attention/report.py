@@ -233,8 +233,7 @@ def _variant_rows(study: AttentionStudy) -> list[dict[str, object]]:
         row: dict[str, object] = {"gates": variant}
         for suffix, found in (("", study.scores[variant]), ("_difference", study.differences.get(variant, {}))):
             for name, one in found.items():
-                key = f"{figure_key(name, classes)}{suffix}"
-                row |= {key: one.value, f"{key}_low": one.low, f"{key}_high": one.high}
+                row |= one.as_columns(f"{figure_key(name, classes)}{suffix}")
         rows.append(row)
     return rows
 
@@ -256,8 +255,7 @@ def _channel_rows(study: AttentionStudy) -> list[dict[str, object]]:
                 value = float(bundle.by_class[number, channel])
                 row[f"gate_{name}"] = None if np.isnan(value) else value
             if bundle.differences:
-                one = bundle.differences[channel]
-                row |= {"gate_difference": one.value, "gate_difference_low": one.low, "gate_difference_high": one.high}
+                row |= bundle.differences[channel].as_columns("gate_difference")
             for number, name in enumerate(classes):
                 row[f"adds_to_{name}"] = float(bundle.contributions[number, channel])
                 row[f"share_of_{name}"] = float(bundle.shares[number, channel])

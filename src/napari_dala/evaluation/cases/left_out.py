@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_dala.errors import DatasetError
 from napari_dala.evaluation.explanations.maps import cell_um, threshold_tiles
-from napari_dala.evaluation.explanations.photographs import unseen
-from napari_dala.evaluation.photographs import fitting
+from napari_dala.evaluation.photographs import fitting, unseen_by_each
 from napari_dala.inference.predictor import Predictor
 from napari_dala.metrics.anonymous import patient_key
 from napari_dala.metrics.scores import predicted_classes
@@ -163,11 +161,7 @@ def judge_left_out(
     squares: list[Squares] = []
     orders: list[list[int]] = []
     notes: list[str | None] = []
-    for number, bundle in enumerate(bundles):
-        try:
-            new_to_it = unseen(dataset, bundle.card.training)
-        except DatasetError as error:
-            raise DatasetError(f"{bundle.card.name} (model {number + 1} of {len(bundles)}): {error}") from None
+    for number, (bundle, new_to_it) in enumerate(zip(bundles, unseen_by_each(bundles, dataset), strict=True)):
         judge[new_to_it[judge[new_to_it] < 0]] = number
         its_squares, order, said = fitting(bundle.card, dataset)
         squares.append(its_squares)

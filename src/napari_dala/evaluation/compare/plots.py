@@ -9,6 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from napari_dala.evaluation.compare.cost import BATCH
 from napari_dala.evaluation.figures import axes_grid, color_of, legend_below, new_figure, numbers, write_figures
+from napari_dala.evaluation.tables import PAPER_FIGURES
 from napari_dala.metrics.bootstrap import ECE_BINS
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from napari_dala.evaluation.compare.compare import Comparison, ModelResult
     from napari_dala.evaluation.compare.cost import Cost
 
-_FIGURES = {"accuracy": "Accuracy", "f1": "F1", "iba": "IBA", "gmean": "GMean", "auroc": "AUROC", "ece": "ECE"}
+_FIGURES = {**PAPER_FIGURES, "auroc": "AUROC", "ece": "ECE"}
 _COSTS = {
     "latency_batch_ms": (f"ms per tile in a batch of {BATCH}", 1),
     "flops": ("GFLOPs per tile", 1e9),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from napari_dala.evaluation.compare.cost_report import cost_tables, how_measured
 from napari_dala.evaluation.compare.plots import write_plots
-from napari_dala.evaluation.tables import Table, signed
+from napari_dala.evaluation.tables import PAPER_FIGURES, Table, signed
 from napari_dala.files import csv_text, write_json, write_text
 from napari_dala.metrics.bootstrap import FIGURES
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from napari_dala.evaluation.compare.compare import Comparison, ModelResult
     from napari_dala.metrics.scores import Estimate
 
-_SCORES = {"accuracy": "Accuracy", "f1": "F1", "iba": "IBA", "gmean": "GMean"}
 _FURTHER = {"ece": "ECE", "auroc": "AUROC", "brier": "Brier"}
 
 
@@ -29,7 +28,7 @@ def tables(comparison: Comparison) -> list[Table]:
     parts = [
         Table(
             "Held-out figures (95 % interval)",
-            ("Model", *_SCORES.values(), *(f"Recall {name}" for name in classes), *_FURTHER.values()),
+            ("Model", *PAPER_FIGURES.values(), *(f"Recall {name}" for name in classes), *_FURTHER.values()),
             tuple((result.model, *map(str, _estimates(result).values())) for result in results),
         )
     ]
@@ -104,7 +103,7 @@ def as_csv(comparison: Comparison) -> str:
         estimates |= {f"{name}_difference": value for name, value in result.differences.items()}
         row: dict[str, object] = {"model": result.model}
         for name, value in estimates.items():
-            row |= {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
+            row |= value.as_columns(name)
         rows.append(row | {"train_seconds": result.seconds})
     return csv_text(rows)
 
@@ -113,8 +112,8 @@ def _estimates(result: ModelResult) -> dict[str, Estimate]:
     """Return the figures that the table shows, in its order."""
     scores = result.table.scores
     recall = {f"recall {name}": value for name, value in zip(result.table.classes, scores.recall, strict=True)}
-    figures = {name: getattr(scores, name) for name in (*_SCORES, *_FURTHER)}
-    return {name: figures[name] for name in _SCORES} | recall | {name: figures[name] for name in _FURTHER}
+    figures = {name: getattr(scores, name) for name in (*PAPER_FIGURES, *_FURTHER)}
+    return {name: figures[name] for name in PAPER_FIGURES} | recall | {name: figures[name] for name in _FURTHER}
 
 
 def _spread(results: Sequence[ModelResult]) -> Table:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from scipy.stats import rankdata
 
-from napari_dala.errors import DatasetError
 from napari_dala.evaluation.explanations.faithfulness import faithfulness
 from napari_dala.evaluation.explanations.maps import (
     GRAD_CAM,
@@ -20,7 +19,6 @@ from napari_dala.evaluation.explanations.maps import (
     with_thresholds,
 )
 from napari_dala.evaluation.photographs import fitting, patients_seen_before
-from napari_dala.metrics.anonymous import patient_key
 from napari_dala.metrics.scores import FEW_PATIENTS, Estimate, mean_estimates
 from napari_dala.training.photographs.squares import middle_tile
 
@@ -81,23 +79,6 @@ class PhotographFigures:
     def count(self) -> int:
         """Photographs measured."""
         return len(self.rows) // len(self.means)
-
-
-def unseen(dataset: ImageDataset, training: Mapping[str, Any]) -> NDArray[np.intp]:
-    """Return the photographs of patients that a model was not trained on, by its card's account of its training.
-
-    Raises
-    ------
-    DatasetError
-        If the card does not name its patients, or the model was trained on all of these.
-    """
-    known = training.get("patients_trained")
-    if not isinstance(known, list):
-        raise DatasetError("the model's card does not name the patients it was trained on")
-    left_out = np.flatnonzero([patient_key(image.identity) not in known for image in dataset.images])
-    if not len(left_out):
-        raise DatasetError(f"{dataset.name}: the model was trained on all of these patients")
-    return left_out
 
 
 def explain_photographs(

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from napari_dala.evaluation.cases.study import DT, PLAIN
+from napari_dala.evaluation.page import evaluation_page
 from napari_dala.evaluation.reading.scores import EQUAL
 from napari_dala.evaluation.tables import Table, signed
 from napari_dala.files import write_json, write_text
-from napari_dala.results.report.html import NOTICE, html_page
-from napari_dala.words import sentence
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
 
 _KAPPA = (
     "Kappa is 1 for full agreement and 0 for that of chance; – where there is nothing to compare, or nobody ever chose "
-    "otherwise. Of few pairs it says little."
+    "otherwise. Of few pairs it says little"
 )
 
 
@@ -66,19 +64,12 @@ def tables(found: ReadingScores) -> list[Table]:
 def write_scores(found: ReadingScores, command: str, out: Path) -> list[Path]:
     """Write reading.html, reading.md and reading.json into a folder; return their paths."""
     paths = [out / f"reading.{kind}" for kind in ("html", "md", "json")]
-    parts = tables(found)
+    parts, notes = tables(found), (_KAPPA, *found.notes)
     title = f"Readers on {PLAIN} and {DT}"
     about = f"Form {found.key.form}: {len(found.readers)} readers."
-    html = [
-        f"<header><h1>{escape(title)}</h1><p class='sub'>{escape(about)} {NOTICE}</p></header>",
-        *(part.as_html() for part in parts),
-        f"<p class='note'>{_KAPPA}</p>",
-        "<h2>To be read beside it</h2><ul>" + "".join(f"<li>{escape(sentence(note))}.</li>" for note in found.notes),
-        f"</ul><p class='note'><code>{escape(command)}</code></p><p class='notice'>{NOTICE}</p>",
-    ]
-    write_text(paths[0], html_page(title, html))
+    write_text(paths[0], evaluation_page(title, f"{about} {command}", (), parts, notes, {}))
     text = [f"# {title}", "", about, "", f"    {command}", "", *(part.as_markdown() for part in parts)]
-    write_text(paths[1], "\n".join([*text, _KAPPA, "", *(f"- {note}" for note in found.notes), ""]))
+    write_text(paths[1], "\n".join([*text, *(f"- {note}" for note in notes), ""]))
     write_json(paths[2], {"command": command, **_as_json(found)})
     return paths
 
