@@ -2,7 +2,7 @@
 
     python -m benchmarks.organs --data FOLDER --runs RUNS --out OUT [--cells 12]
 
-RUNS holds what these commands leave, as `RUNS/colon-breast` and so on (`docs/paper_reproduce.md` has them whole):
+RUNS holds what these commands leave, as `RUNS/colon-breast` and so on (`docs/paper.md` has them whole):
 
     dala compare --dataset folder --root glas-colon --group prefix ... --init BREAST --out RUNS/colon-breast
     dala compare --dataset folder --root lung-lc25000 --group likeness ... --out RUNS/lung-scratch
