@@ -294,16 +294,9 @@ def paint_analysis(tmp_path: Path) -> PaintAnalysis:
 @pytest.fixture(scope="session")
 def noise_photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Class folders of coloured noise: benign and malignant, four patients each, two photographs of 64 px of each."""
-    from skimage.io import imsave
+    from tests.noise import noise_folders
 
-    root = tmp_path_factory.mktemp("photographs") / "noise"
-    rng = np.random.default_rng(0)
-    for name, colour in (("benign", (200, 150, 200)), ("malignant", (110, 60, 150))):
-        for patient in range(4):
-            (folder := root / name / f"{name}-{patient}").mkdir(parents=True)
-            for number in range(2):
-                imsave(folder / f"{number}.png", rng.normal(colour, 40, (64, 80, 3)).clip(0, 255).astype(np.uint8))
-    return root
+    return noise_folders(tmp_path_factory.mktemp("photographs") / "noise", 4, 2, (64, 80))
 
 
 @pytest.fixture(scope="session")

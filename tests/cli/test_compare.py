@@ -3,9 +3,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, get_args
 
-import numpy as np
 import pytest
-from skimage.io import imsave
+
+from tests.noise import noise_folders
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,14 +16,7 @@ RECIPE = ("--tile", 32, "--epochs", 1, "--batch-size", 4, "--no-imagenet", "--ac
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two classes of coloured noise, two patients each, two photographs of each."""
-    root = tmp_path_factory.mktemp("photographs") / "noise"
-    rng = np.random.default_rng(0)
-    for name, colour in (("benign", (200, 150, 200)), ("malignant", (110, 60, 150))):
-        for patient in range(2):
-            (folder := root / name / f"{name}-{patient}").mkdir(parents=True)
-            for number in range(2):
-                imsave(folder / f"{number}.png", rng.normal(colour, 40, (40, 40, 3)).clip(0, 255).astype(np.uint8))
-    return root
+    return noise_folders(tmp_path_factory.mktemp("photographs") / "noise", 2, 2, (40, 40))
 
 
 def test_compare_takes_over_what_train_has_done(run, photographs: Path, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from skimage.io import imsave
 
 from napari_dala.datasets.folders import load_dataset
 from napari_dala.evaluation.attention.gates import AS_TRAINED, MEAN_GATE, OFF, ONE_NUMBER, gates_of
@@ -16,6 +15,7 @@ from napari_dala.metrics.paired import mean_figures
 from napari_dala.metrics.scores import Estimate, class_differences
 from napari_dala.model.bundle import ModelBundle, Replay, untrained
 from napari_dala.model.gradcam import channel_contributions
+from tests.noise import noise_folders
 
 if TYPE_CHECKING:
     from napari_dala.datasets.images import ImageDataset
@@ -24,12 +24,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> ImageDataset:
     """Two classes of coloured noise, three patients each, one photograph of two squares each."""
-    root = tmp_path_factory.mktemp("photographs") / "noise"
-    rng = np.random.default_rng(0)
-    for name, colour in (("benign", (200, 150, 200)), ("malignant", (110, 60, 150))):
-        for patient in range(3):
-            (folder := root / name / f"{name}-{patient}").mkdir(parents=True)
-            imsave(folder / "0.png", rng.normal(colour, 40, (64, 128, 3)).clip(0, 255).astype(np.uint8))
+    root = noise_folders(tmp_path_factory.mktemp("photographs") / "noise", 3, 1, (64, 128))
     return load_dataset("folder", root).with_mpp(0.5)
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from skimage.io import imsave
 
 from napari_dala.datasets.folders import load_dataset
 from napari_dala.datasets.splits import Split, patient_folds
@@ -23,6 +22,7 @@ from napari_dala.evaluation.compare.report import as_markdown, write_report
 from napari_dala.metrics.paired import paired_differences
 from napari_dala.training.provenance import circumstances
 from napari_dala.training.settings import TrainSettings
+from tests.noise import noise_folders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,15 +46,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> ImageDataset:
     """Two classes of coloured noise, three patients each, two photographs of 40 px of each; the names repeat."""
-    root = tmp_path_factory.mktemp("photographs") / "noise"
-    rng = np.random.default_rng(0)
-    for name, colour in (("benign", (200, 150, 200)), ("malignant", (110, 60, 150))):
-        for patient in range(3):
-            folder = root / name / f"{name}-{patient}"
-            folder.mkdir(parents=True)
-            for number in range(2):
-                pixels = rng.normal(colour, 40, (40, 40, 3)).clip(0, 255).astype(np.uint8)
-                imsave(folder / f"{number}.png", pixels)
+    root = noise_folders(tmp_path_factory.mktemp("photographs") / "noise", 3, 2, (40, 40))
     return load_dataset("folder", root)
 
 

@@ -4,9 +4,9 @@ import csv
 import json
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
-from skimage.io import imsave
+
+from tests.noise import noise_folders
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,14 +18,7 @@ MODELS = ("dalaresnet50", "dalaresnet50-no-attention")
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two classes of coloured noise, four patients each, two photographs of each."""
-    root = tmp_path_factory.mktemp("photographs") / "noise"
-    rng = np.random.default_rng(0)
-    for name, colour in (("benign", (200, 150, 200)), ("malignant", (110, 60, 150))):
-        for patient in range(4):
-            (folder := root / name / f"{name}-{patient}").mkdir(parents=True)
-            for number in range(2):
-                imsave(folder / f"{number}.png", rng.normal(colour, 40, (40, 40, 3)).clip(0, 255).astype(np.uint8))
-    return root
+    return noise_folders(tmp_path_factory.mktemp("photographs") / "noise", 4, 2, (40, 40))
 
 
 def test_both_networks_are_trained_under_every_ratio_and_compared(run, photographs: Path, tmp_path: Path) -> None:

@@ -4,12 +4,11 @@ import csv
 import json
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
-from skimage.io import imsave
 
 from napari_dala.metrics.anonymous import patient_key
 from napari_dala.model.bundle import untrained
+from tests.noise import noise_folders
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,13 +17,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two classes of coloured noise, six patients each, one photograph of each."""
-    root = tmp_path_factory.mktemp("photographs") / "noise"
-    rng = np.random.default_rng(0)
-    for name, colour in (("benign", (200, 150, 200)), ("malignant", (110, 60, 150))):
-        for patient in range(6):
-            (folder := root / name / f"{name}-{patient}").mkdir(parents=True)
-            imsave(folder / "0.png", rng.normal(colour, 40, (32, 32, 3)).clip(0, 255).astype(np.uint8))
-    return root
+    return noise_folders(tmp_path_factory.mktemp("photographs") / "noise", 6, 1, (32, 32))
 
 
 @pytest.fixture(scope="module")
