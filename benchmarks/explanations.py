@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -93,7 +94,7 @@ def slides(out: Path) -> dict[str, dict[str, dict[str, list[float | None]]]]:
     """Return what `slides.csv` has of each kind of slide and class, then method, then place: a value for each fold."""
     found: dict[str, dict[str, dict[str, list[float | None]]]] = {}
     for row in gathered(out, "slides.csv"):
-        kind = f"{Path(row['slide']).stem}, {row['class_name']}"
+        kind = f"{re.sub(r'-[0-9]+$', '', Path(row['slide']).stem)}, {row['class_name']}"  # each fold has its mosaic
         places = found.setdefault(kind, {}).setdefault(row["method"], {name: [] for name in PLACES})
         for name in PLACES:
             places[name].append(float(row[name]) if row[name] else None)

@@ -292,6 +292,30 @@ def paint_analysis(tmp_path: Path) -> PaintAnalysis:
 
 
 @pytest.fixture(scope="session")
+def noise_photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Class folders of coloured noise: benign and malignant, four patients each, two photographs of 64 px of each."""
+    from tests.noise import noise_folders
+
+    return noise_folders(tmp_path_factory.mktemp("photographs") / "noise", 4, 2, (64, 80))
+
+
+@pytest.fixture(scope="session")
+def fold_models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two random networks for tiles of 64 px, whose cards say which patients of the noise each was trained on."""
+    from napari_dala.metrics.anonymous import patient_key
+    from napari_dala.model.bundle import untrained
+
+    folder = tmp_path_factory.mktemp("folds")
+    patients = [patient_key(f"{name}-{number}") for number in range(4) for name in ("benign", "malignant")]
+    for fold, trained in enumerate((patients[:4], patients[4:])):
+        bundle = untrained()
+        training = {"patients_trained": trained}
+        bundle.card = bundle.card.model_copy(update={"tile_px": 64, "name": f"fold {fold + 1}", "training": training})
+        bundle.save(folder / f"fold-{fold + 1}.safetensors")
+    return folder / "fold-1.safetensors", folder / "fold-2.safetensors"
+
+
+@pytest.fixture(scope="session")
 def drawn_slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A drawn teaching slide of 25 tiles in 4 blocks."""
     return teaching_slide(tmp_path_factory.mktemp("slides") / "drawn.tif", 1120).path

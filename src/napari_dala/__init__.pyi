@@ -10,6 +10,7 @@ from .errors import (
     DatasetError as DatasetError,
     FetchError as FetchError,
     JobError as JobError,
+    ReadingError as ReadingError,
     SlideError as SlideError,
 )
 from .inference.predictor import Prediction as Prediction, Predictor as Predictor

@@ -58,6 +58,10 @@ class DatasetError(DalaError):
     """A folder is not the data set it should be, or its images cannot be split as asked."""
 
 
+class ReadingError(DalaError):
+    """A reader study's form, key or filled form cannot be made or used."""
+
+
 class ClusterError(DalaError):
     """A cluster's scheduler or one of its workers cannot take part."""
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, get_args
 
-import numpy as np
 import pytest
-from skimage.io import imsave
+
+from tests.noise import noise_folders
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,14 +16,7 @@ RECIPE = ("--tile", 32, "--epochs", 1, "--batch-size", 4, "--no-imagenet", "--ac
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two classes of coloured noise, two patients each, two photographs of each."""
-    root = tmp_path_factory.mktemp("photographs") / "noise"
-    rng = np.random.default_rng(0)
-    for name, colour in (("benign", (200, 150, 200)), ("malignant", (110, 60, 150))):
-        for patient in range(2):
-            (folder := root / name / f"{name}-{patient}").mkdir(parents=True)
-            for number in range(2):
-                imsave(folder / f"{number}.png", rng.normal(colour, 40, (40, 40, 3)).clip(0, 255).astype(np.uint8))
-    return root
+    return noise_folders(tmp_path_factory.mktemp("photographs") / "noise", 2, 2, (40, 40))
 
 
 def test_compare_takes_over_what_train_has_done(run, photographs: Path, tmp_path: Path) -> None:
@@ -42,6 +35,11 @@ def test_compare_takes_over_what_train_has_done(run, photographs: Path, tmp_path
     assert [entry["model"] for entry in stored["models"]] == ["resnet50", "densenet121"]
     assert str(photographs.parent) not in json.dumps(stored)
     assert "--models 'resnet50, densenet121,resnet50'" in stored["command"]
+
+    code, printed, err = run("compare", *data, "--models", "resnet50,seresnet50", "--finished", "--out", out)
+    assert code == 0, err
+    assert "not compared: seresnet50" in " ".join(printed.split())
+    assert not (out / "seresnet50").exists()
 
     code, _, err = run("compare", *data, "--models", "resnet50", "--lr", 0.1, "--out", out)
     assert (code, err.strip().count("\n")) == (2, 0)
@@ -68,7 +66,16 @@ def test_what_cannot_be_compared_is_one_line(run, photographs: Path, tmp_path: P
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("command", ["train", "compare", "evaluate"])
+def test_the_cost_alone_needs_no_training(run, photographs: Path, tmp_path: Path) -> None:
+    data = ("--dataset", "folder", "--root", photographs, "--folds", 2, "--tile", 32)
+    code, printed, err = run("compare", *data, "--models", "densenet121", "--cost-only", "--out", tmp_path)
+    assert code == 0, err
+    assert "Cost on cpu at 32 px" in printed
+    assert {path.name for path in tmp_path.iterdir()} >= {"costs.json", "costs.csv", "costs.md"}
+    assert not (tmp_path / "densenet121").exists()
+
+
+@pytest.mark.parametrize("command", ["train", "compare", "evaluate", "reproduce"])
 def test_the_help_lists_every_network(run, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     from napari_dala.training.settings import Network

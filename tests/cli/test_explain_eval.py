@@ -4,14 +4,13 @@ import csv
 import json
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
-from skimage.io import imsave
 
 from napari_dala.evaluation.explanations import photographs as explain_photographs
 from napari_dala.evaluation.explanations.maps import THRESHOLDS
 from napari_dala.model.bundle import untrained
 from napari_dala.slide.teaching.slide import teaching_slide
+from tests.noise import noise_folders
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,14 +31,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two classes of coloured noise, two patients each, two photographs of each."""
-    root = tmp_path_factory.mktemp("photographs") / "noise"
-    rng = np.random.default_rng(0)
-    for name, colour in (("benign", (200, 150, 200)), ("malignant", (110, 60, 150))):
-        for patient in range(2):
-            (folder := root / name / f"{name}-{patient}").mkdir(parents=True)
-            for number in range(2):
-                imsave(folder / f"{number}.png", rng.normal(colour, 40, (64, 80, 3)).clip(0, 255).astype(np.uint8))
-    return root
+    return noise_folders(tmp_path_factory.mktemp("photographs") / "noise", 2, 2, (64, 80))
 
 
 def test_everything_is_measured_and_written(

@@ -6,10 +6,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-import numpy as np
-from skimage.io import imsave
-
 from napari_dala.model.bundle import load_bundle
+from tests.noise import noise_folders
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,12 +34,7 @@ main()
 
 
 def test_two_processes_train_one_network(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    for name, colour in (("benign", (200, 150, 200)), ("malignant", (110, 60, 150))):
-        for patient in range(3):
-            folder = tmp_path / "photographs" / name / f"{name}-{patient}"
-            folder.mkdir(parents=True)
-            imsave(folder / "0.png", rng.normal(colour, 20, (72, 96, 3)).clip(0, 255).astype(np.uint8))
+    noise_folders(tmp_path / "photographs", 3, 1, (72, 96), 20)
     data = ["--dataset", "folder", "--root", str(tmp_path / "photographs"), "--mpp", "0.5"]
     small = ["--tile", "64", "--epochs", "2", "--batch-size", "2", "--no-imagenet", "--precision", "fp32"]
     both = ["--accelerator", "cpu", "--devices", "2", "--out", str(tmp_path / "run")]

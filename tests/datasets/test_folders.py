@@ -159,6 +159,15 @@ def test_copies_that_were_turned_are_one_group(tmp_path: Path, shared_data: Path
     assert len(set(dataset.patients)) == len(originals)
 
 
+def test_a_files_name_begins_with_its_patient(tmp_path: Path, shared_data: Path) -> None:
+    names = ["benign/p01_train_1.png", "benign/p02_1.png", "malignant/p01_testA_3.png"]
+    dataset = load_dataset("folder", tree(tmp_path, names), group="prefix")
+    assert dataset.patients_known
+    assert dataset.patients.tolist() == ["p01", "p02", "p01"]  # both fields of p01 on one side of a split
+    glas = load_dataset("folder", shared_data / "glas-colon", group="prefix")
+    assert (len(glas), len(set(glas.patients))) == (165, 16)
+
+
 @pytest.mark.parametrize("inside", ["", "ICIAR2018_BACH_Challenge/Photos"])
 def test_bach(tmp_path: Path, inside: str) -> None:
     root = tree(tmp_path, [f"{inside}/{name}".lstrip("/") for name in BACH] + ["WSI/A01.tif", "Benign/._b001.tif"])
@@ -228,6 +237,7 @@ def test_class_folders_without_patients(tmp_path: Path) -> None:
         ("ucsb", UCSB, {"group": "likeness"}, "ucsb cannot be grouped by likeness; there are ucsb by file or array"),
         ("bach", BACH, {"group": "file"}, "bach cannot be grouped by file"),
         ("folder", ["only/1.png", "2.png"], {}, "at least two classes, found 2 images and the folders only"),
+        ("folder", ["a/p1_1.png", "b/1.png"], {"group": "prefix"}, "1.png: expected a name like PATIENT_1.png"),
         ("imagenet", ["a/1.png"], {}, "no such kind of data set; there are breakhis, ucsb, bach, mini-ddsm"),
     ],
 )

@@ -176,8 +176,9 @@ import torch
 folder = Path(sys.argv[1])
 drawn = teaching_slide(folder / "lesson.tif", 1280, 1)
 truth = imread(drawn.truth_png)  # its cells are tiles: 0 background, 1 benign, 2 malignant
-card = UNTRAINED_CARD.model_copy(update={"tile_px": 64, "name": "teacher", **json.loads(sys.argv[2])})
-network = seeded_network(2, like=card)
+asked = {"tile_px": 64, "name": "teacher", **json.loads(sys.argv[2])}
+card = UNTRAINED_CARD.model_validate(UNTRAINED_CARD.model_dump() | asked)
+network = seeded_network(len(card.classes), like=card)
 shown = {label: np.argwhere(truth == label)[::5][:20] for label in (1, 2)}
 with open_slide(drawn.path) as slide, torch.inference_mode():
     bare = Predictor(ModelBundle(network, card))
@@ -188,7 +189,7 @@ with open_slide(drawn.path) as slide, torch.inference_mode():
     bundle = ModelBundle(network, card, basis, replay=replay).as_stored()
     bundle.save(folder / "teacher.safetensors")
     analyze(slide, bundle, folder / "analyses")
-names, marked = ("benign", "malignant"), []
+names, marked = card.class_names, []
 for place in np.argwhere(truth > 0).tolist():
     if all(max(abs(np.subtract(place, other))) > 2 for other in marked):
         marked.append(place)
@@ -235,6 +236,14 @@ def vit_school(made_once: MadeOnce) -> School:
         "training": {"trunk_only": True},
     }
     return School(made_once("vit-school", partial(_make_school, trunk)))
+
+
+@pytest.fixture(scope="session")
+def lung_school(made_once: MadeOnce) -> School:
+    """The same with three classes, of another organ; what is marked is of the first two."""
+    colors = {"normal": (0, 114, 178), "adenocarcinoma": (213, 94, 0), "squamous": (0, 158, 115)}
+    classes = [{"name": name, "color": color} for name, color in colors.items()]
+    return School(made_once("lung-school", partial(_make_school, {"trained": True, "classes": classes})))
 
 
 def _make_school(card: dict[str, Any], folder: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 from napari_dala.analysis.control import RunControl
 from napari_dala.analysis.engine import analyze, carry_out
 from napari_dala.analysis.plan import results_of, tissue_tiles
+from napari_dala.analysis.reasons import tile_reasons
 from napari_dala.analysis.rescore import rescore
 from napari_dala.cores import usable_cores
 from napari_dala.errors import BundleError, DalaError
@@ -23,15 +24,17 @@ from napari_dala.inference.predictor import Predictor
 from napari_dala.jobs.child import serve
 from napari_dala.model.bundle import ModelBundle, load_model
 from napari_dala.model.bundle_head import load_head
-from napari_dala.model.catalog import find_model
+from napari_dala.model.card import ModelCard
+from napari_dala.model.catalog import find_model, list_models
 from napari_dala.model.convert import import_checkpoint, install_model
 from napari_dala.model.export.formats import ExportFormat
 from napari_dala.model.importing.request import ImportRequest
+from napari_dala.results.opening import open_store
 from napari_dala.results.request import AnalysisRequest
 from napari_dala.slide import open_slide
 from napari_dala.slide.local_copy import open_local_copy, tidy_copies
 from napari_dala.slide.tiles import TileGrid
-from napari_dala.validation import checked
+from napari_dala.validation import checked, conforming
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -178,6 +181,23 @@ class Worker:
         difference = export_model(load_model(model), ExportFormat(to), Path(folder))
         return {"folder": folder, "difference": difference}
 
+    def why(
+        self, request: Request, *, store: str, bundle_hash: str, setting: str, tile: list[int], class_index: int
+    ) -> dict[str, Any]:
+        """Say which channels of an analysed tile speak most for or against a class; see `TileReasons`.
+
+        The model is the one used last, or one of the workspace with this hash.
+        """
+        results = open_store(Path(store), bundle_hash, setting)
+        found = self._bundle
+        if found is None or found.hash != bundle_hash:
+            card = conforming(ModelCard, results.card, f"{store}: its model card", DalaError)
+            made = (load_head(one.path or one.name) for one in list_models() if one.made(bundle_hash, card))
+            found = next((one for one in made if one.hash == bundle_hash), None)
+        if found is None:
+            raise DalaError("the model of these results is no longer here; analyse the slide with one that is")
+        return tile_reasons(results, found, (tile[0], tile[1]), class_index).as_json()
+
     def devices(self, request: Request) -> dict[str, Any]:
         """List the devices to choose from."""
         return {"devices": devices()}
@@ -224,6 +244,7 @@ def main() -> None:
             "export": worker.export,
             "devices": worker.devices,
             "import_model": worker.import_model,
+            "why": worker.why,
         },
         worker.prepare,
     )

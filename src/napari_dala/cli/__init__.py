@@ -29,9 +29,15 @@ _COMMANDS = {
     "evaluate": "Score a model on labelled photographs.",
     "compare": "Train several networks under one split; compare them.",
     "finetune": "Retrain a model on regions drawn on slides.",
+    "attention": "Measure what the attention does to a model.",
+    "attention-train": "Train with and without attention under imbalance.",
+    "explain-cases": "Show single maps of left-out patients, with what was measured.",
+    "reader-study": "Make blinded forms for readers; score filled ones.",
+    "reproduce": "Train by the paper's recipe, split by image and by patient.",
     "bench": "Measure how fast this machine is.",
     "models": "List, show, import, fetch and export models.",
 }
+_IN_PAPER = frozenset({"attention", "attention-train", "explain-cases", "reader-study", "reproduce"})  # in `cli/paper`
 
 
 class _LazyCommands(TyperGroup):
@@ -53,7 +59,7 @@ class _LazyCommands(TyperGroup):
         if cmd_name not in _COMMANDS:
             return None
         name = cmd_name.replace("-", "_")
-        module = import_module(f"{__name__}.{name}")
+        module = import_module(f"{__name__}.paper.{name}" if cmd_name in _IN_PAPER else f"{__name__}.{name}")
         if hasattr(module, "app"):  # a group of its own
             return get_command(module.app)
         alone = typer.Typer(**_PLAIN)

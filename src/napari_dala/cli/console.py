@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from napari_dala.metrics.scores import ScoreTable
     from napari_dala.model.card import ModelCard
     from napari_dala.training.epochs import Epoch
+    from napari_dala.training.photographs.run_folder import State
 
 DEBUG = "DALA_DEBUG"
 """Environment variable that is set where tracebacks are wanted."""
@@ -35,7 +36,9 @@ _GOES_ON = {
     "analyze": "what is analysed is kept; the same command goes on from there",
     "demo": "what is analysed is kept; the same command goes on from there",
     "train": "finished epochs are kept; the same command with --resume goes on from there",
+    "reproduce": "finished epochs are kept; the same command goes on from there",
     "compare": "finished epochs are kept; the same command goes on from there",
+    "attention-train": "finished epochs are kept; the same command goes on from there",
     "finetune": "what is learned is kept; `dala finetune --out FOLDER` goes on from there",
 }
 _WHAT_TO_DO = {
@@ -208,6 +211,17 @@ def tell(row: Epoch, epochs: int) -> None:
         f"epoch {row.epoch + 1}/{epochs}: loss {row.train_loss:.4f}, accuracy {row.train_accuracy:.3f}"
         f"{held_out} ({row.seconds:.1f} s)"
     )
+
+
+def tell_photographs(done: int, count: int) -> None:
+    """Print how many of how many photographs are done."""
+    typer.echo(f"photograph {done}/{count}")
+
+
+def tell_run(model: str, fold: int, state: State) -> None:
+    """Print what becomes of a run of several."""
+    said = {"finished": "finished already", "interrupted": "resuming an interrupted run", "new": "training"}
+    say(f"{model}, fold {fold}: {said[state]}")
 
 
 def command_line() -> str:

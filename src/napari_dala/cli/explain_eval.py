@@ -10,6 +10,7 @@ import typer
 from napari_dala.cli import console, options
 from napari_dala.datasets.images import ImageDataset
 from napari_dala.datasets.splits import folds_of
+from napari_dala.errors import DatasetError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,7 +60,7 @@ def explain_eval(
         chosen,
         settings,
         limit=limit,
-        on_progress=lambda done, count: typer.echo(f"photograph {done}/{count}"),
+        on_progress=console.tell_photographs,
     )
     found = ExplainEvaluation(
         bundle,
@@ -82,6 +83,9 @@ def _held_out(
     if fold is not None:
         return folds_of(images, protocol, folds, seed, fold)[fold].test
 
-    from napari_dala.evaluation.explanations.photographs import unseen
+    from napari_dala.evaluation.photographs import unseen
 
-    return unseen(images, bundle.card.training)
+    try:
+        return unseen(images, bundle.card.training)
+    except DatasetError as error:
+        raise DatasetError(f"{error}; choose what to hold out: --fold") from None

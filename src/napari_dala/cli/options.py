@@ -43,6 +43,11 @@ _PHOTOGRAPH_MPP = mpp_option(
     "Micrometres per pixel of images of which the data set does not say it", "--mpp", several=True
 )
 PROTOCOL = typer.Option("patient", help="What the split keeps together: patient, or image as in the papers.")
+LEFT_OUT_MODELS = typer.Argument(
+    help="Names or files of bundles, such as the folds' of one recipe: each looks at patients that, by its card, it "
+    "was not trained on.",
+    metavar="BUNDLE...",
+)
 FOLDS = typer.Option(5, min=2, help="Folds of the cross-validation.")
 
 
@@ -134,7 +139,10 @@ def labelled_images(
     magnification: int | None = typer.Option(None, "--magnification", help="Of BreakHis: 40, 100, 200 or 400."),
     mpp: list[float] = _PHOTOGRAPH_MPP,
     group: str | None = typer.Option(
-        None, "--group", help="What a split keeps together. Of ucsb: file or array. Of folder: likeness of the images."
+        None,
+        "--group",
+        help="What a split keeps together. Of ucsb: file or array. Of folder: likeness of the images, or prefix: of a "
+        "file's name, what stands before its first _, as the patient.",
     ),
     icc_profile: bool = ICC_PROFILE,
 ) -> ImageDataset:

@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from napari_dala.cli import console, options
-from napari_dala.cli.recipe import NETWORKS, RECIPE
+from napari_dala.cli.recipe import NETWORKS, RECIPE, check_scale
 from napari_dala.datasets.images import ImageDataset
 from napari_dala.datasets.splits import Split, folds_of, holdout, nothing_held_out
 from napari_dala.training.settings import TrainSettings
@@ -29,6 +29,7 @@ def train(
     resume: bool = typer.Option(False, "--resume", help="Go on with an interrupted run in --out."),
 ) -> None:
     """Train a network on labelled photographs and measure it on patients that it never saw."""
+    check_scale(images, [model])
     split = nothing_held_out(len(images)) if everything else _split(images, protocol, folds, fold, settings.seed)
     console.say(images.summary)
 

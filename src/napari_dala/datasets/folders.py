@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 Kind: TypeAlias = Literal["breakhis", "ucsb", "bach", "mini-ddsm", "folder"]
-GroupBy: TypeAlias = Literal["file", "array", "likeness"]
+GroupBy: TypeAlias = Literal["file", "array", "likeness", "prefix"]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 BREAKHIS_MAGNIFICATIONS = (40, 100, 200, 400)
@@ -43,7 +43,7 @@ _BREAKHIS_NAME = re.compile(
     r"SOB_(?P<subtype>B_(?:A|F|PT|TA)|M_(?:DC|LC|MC|PC))"
     r"-(?P<slide>\d+-(?P<patient>\d+)[A-Z]*)-(?P<magnification>40|100|200|400)-\d+"
 )
-GROUPS: dict[str, tuple[str, ...]] = {"ucsb": ("file", "array"), "folder": ("likeness",)}
+GROUPS: dict[str, tuple[str, ...]] = {"ucsb": ("file", "array"), "folder": ("likeness", "prefix")}
 _BREAKHIS_PX = (700, 460)
 _UCSB_NAME = re.compile(r"(?P<array>ytma\d+)_\d+_(?P<label>benign|malignant)\d+.*")
 _DDSM_CASE = re.compile(r"[A-D]_(\d+)_\d+\.")
@@ -94,7 +94,8 @@ def load_dataset(
     group
         What a split keeps together. Of UCSB: "file" (the default), or "array" for all fields of a tissue array. Of
         class folders without patients: "likeness" for images that look as if made from one original, as the turned
-        and shifted copies of LC25000 are (see `likeness_groups`; reads every image).
+        and shifted copies of LC25000 are (see `likeness_groups`; reads every image), or "prefix" where file names
+        begin with the patient and an underscore, as those of GlaS do here (``benign/p01_train_32.jpg``).
 
     Raises
     ------
@@ -116,8 +117,8 @@ def load_dataset(
         dataset = _breakhis(root, magnification, subtypes)
     elif kind == "ucsb":
         dataset = _ucsb(root, group or "file")
-    elif group == "likeness":
-        dataset = _by_likeness(_class_folders(root))
+    elif group is not None:
+        dataset = {"likeness": _by_likeness, "prefix": _by_prefix}[group](_class_folders(root))
     else:
         dataset = {"bach": _bach, "mini-ddsm": _mini_ddsm, "folder": _class_folders}[kind](root)
     check_copies(root, dataset)
@@ -310,6 +311,18 @@ def _by_likeness(dataset: ImageDataset) -> ImageDataset:
         for place, group in zip(places.tolist(), groups.tolist(), strict=True):
             images[place] = replace(images[place], patient=f"{name}/{group}", known_as=images[place].patient)
     return replace(dataset, images=tuple(images))
+
+
+def _by_prefix(dataset: ImageDataset) -> ImageDataset:
+    images = []
+    for image in dataset.images:
+        patient, found, _ = image.path.name.partition("_")
+        if not found:
+            raise DatasetError(
+                f"{image.path}: expected a name like PATIENT_1.png, in which an underscore ends the patient"
+            )
+        images.append(replace(image, patient=patient))
+    return replace(dataset, images=tuple(images), patients_known=True)
 
 
 def _image_files(root: Path) -> list[Path]:

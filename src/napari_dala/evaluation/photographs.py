@@ -117,3 +117,37 @@ def patients_seen_before(
         return None
     unit = "patients" if dataset.patients_known else "images"
     return f"the model was trained on {seen} of these {len(there)} {unit}: the figures come out too good"
+
+
+def unseen(dataset: ImageDataset, training: Mapping[str, Any]) -> NDArray[np.intp]:
+    """Return the photographs of patients that a model was not trained on, by its card's account of its training.
+
+    Raises
+    ------
+    DatasetError
+        If the card does not name its patients, or the model was trained on all of these.
+    """
+    known = training.get("patients_trained")
+    if not isinstance(known, list):
+        raise DatasetError("the model's card does not name the patients it was trained on")
+    left_out = np.flatnonzero([patient_key(image.identity) not in known for image in dataset.images])
+    if not len(left_out):
+        raise DatasetError(f"{dataset.name}: the model was trained on all of these patients")
+    return left_out
+
+
+def unseen_by_each(bundles: Sequence[ModelBundle], dataset: ImageDataset) -> list[NDArray[np.intp]]:
+    """Return for each of several bundles the photographs of patients that it was not trained on, as `unseen` does.
+
+    Raises
+    ------
+    DatasetError
+        As `unseen`, with the name and number of the bundle.
+    """
+    found = []
+    for number, bundle in enumerate(bundles, 1):
+        try:
+            found.append(unseen(dataset, bundle.card.training))
+        except DatasetError as error:
+            raise DatasetError(f"{bundle.card.name} (model {number} of {len(bundles)}): {error}") from None
+    return found

@@ -30,6 +30,10 @@ class Estimate:
             return "–"
         return f"{self.value:.3f}" + ("" if self.low is None else f" ({self.low:.3f}–{self.high:.3f})")
 
+    def as_columns(self, name: str) -> dict[str, float | None]:
+        """Return the three as columns of a table: NAME, NAME_low and NAME_high."""
+        return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -237,6 +241,34 @@ def mean_estimates(values: ArrayLike, groups: ArrayLike, *, n_boot: int = 2000, 
     weights = [np.empty((0, len(names))), *draws(everybody, n_boot, np.random.default_rng(seed))]
     drawn = np.concatenate([(w @ sums) / (w @ np.bincount(patient))[:, None] for w in weights])
     return [Estimate(value, *bound) for value, bound in zip(rows.mean(0).tolist(), intervals(drawn), strict=True)]
+
+
+def class_differences(
+    values: ArrayLike, labels: ArrayLike, groups: ArrayLike, *, n_boot: int = 2000, seed: int = 0
+) -> list[Estimate]:
+    """Return, of each column, the mean of class 1 less that of class 0, with its interval over draws of patients.
+
+    Parameters
+    ----------
+    values
+        (n, k) finite numbers.
+    labels
+        (n,) 0 or 1; both must be there.
+    groups
+        (n,) patient of each row.
+    n_boot, seed
+        As for `score`.
+    """
+    rows, truth = np.asarray(values, np.float64), np.asarray(labels)
+    names, patient = np.unique(np.asarray(groups), return_inverse=True)
+    counts = np.stack([np.bincount(patient[truth == k], minlength=len(names)) for k in (0, 1)], 1)
+    sums = np.zeros((2, len(names), rows.shape[1]))
+    np.add.at(sums, (truth, patient), rows)
+    weights = [np.ones((1, len(names))), *draws(counts > 0, n_boot, np.random.default_rng(seed))]
+    means = ([(w @ sums[k]) / (w @ counts[:, k])[:, None] for w in weights] for k in (0, 1))
+    below, above = map(np.concatenate, means)
+    drawn = above - below
+    return [Estimate(value, *bound) for value, bound in zip(drawn[0].tolist(), intervals(drawn[1:]), strict=True)]
 
 
 def _check(truth: NDArray[Any], probability: NDArray[np.float64], patient: NDArray[np.intp]) -> None:

@@ -139,6 +139,35 @@ def cam_weights(
         return logits, jacobian * (gains / cells)[:, None]
 
 
+def channel_contributions(
+    network: HeadNetwork, means: Tensor, classes: Sequence[int] | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return logits and what each channel adds to them: d logit / d v_c times v_c, with v the attention's output means.
+
+    It is the sum of the channel's part of the Grad-CAM map before the relu. The head is piecewise linear, so over all
+    channels they add to the logit less what its biases give.
+
+    Parameters
+    ----------
+    network, means, classes
+        As for `cam_weights`.
+
+    Returns
+    -------
+    logits : Tensor
+        (B, num_classes) float32.
+    contributions : Tensor
+        (B, len(classes), C) float32, in units of the logit; may be negative.
+
+    Raises
+    ------
+    ValueError
+        If the network is in training mode or a class does not exist.
+    """
+    logits, weights = cam_weights(network, means, 1, classes)
+    return logits, weights * means.float()[:, None]
+
+
 def _logits_and_jacobian(head: Head, pooled: Tensor, classes: list[int]) -> tuple[Tensor, Tensor]:
     """Return the head's logits and d logits[classes] / d pooled, (B, len(classes), C)."""
     hidden1 = head.fc1(pooled)

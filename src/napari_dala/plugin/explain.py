@@ -9,7 +9,6 @@ from weakref import WeakMethod
 
 from PIL import Image as Picture
 from qtpy.QtCore import Qt
-from qtpy.QtGui import QImage, QPixmap
 from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QLabel, QWidget
 from superqt import QLabeledDoubleSlider
 from superqt.utils import signals_blocked
@@ -20,11 +19,13 @@ from napari_dala.model.threshold import FAINTEST, DynamicThreshold, Method, Scop
 from napari_dala.plugin.parts.dock import Dock
 from napari_dala.plugin.parts.legend import Legend
 from napari_dala.plugin.parts.notes import Note
+from napari_dala.plugin.parts.pixmaps import pixmap_row
 from napari_dala.plugin.parts.scrolling import scrolling_layout
 from napari_dala.plugin.viewer.cam_picture import CamView
 from napari_dala.plugin.viewer.plain_text import PlainLabel
 from napari_dala.plugin.viewer.tile_mark import TileMark
 from napari_dala.plugin.warm_child import warm_child
+from napari_dala.plugin.why import WhyPanel
 from napari_dala.results.report.pictures import cut_of, heat
 from napari_dala.slide.tiles import read_tiles
 from napari_dala.words import sentence
@@ -91,6 +92,7 @@ class ExplainWidget(Dock):
         self.cut, self.picture, self.probabilities = PlainLabel(), QLabel(), QLabel()
         self.problem = Note("error")
         self.legend = Legend()
+        self.why = WhyPanel()
         self._mark = TileMark(self._session, "Explained tile", "cyan")
         self._arrange()
         self.show_box.currentIndexChanged.connect(self._show_map)
@@ -126,6 +128,7 @@ class ExplainWidget(Dock):
         layout = scrolling_layout(self)
         layout.addWidget(self.nothing)
         layout.addWidget(self.controls)
+        layout.addWidget(self.why)
         layout.addWidget(self.problem)
         layout.addStretch()
 
@@ -151,6 +154,7 @@ class ExplainWidget(Dock):
         self.nothing.say(_NOTHING if results is None else "")
         self.controls.setVisible(results is not None)
         if results is None:
+            self.why.hide()
             return
         shown, name = results.explanation, results.analysis.card.class_names[results.explanation.class_index]
         with signals_blocked(self.show_box):
@@ -226,6 +230,8 @@ class ExplainWidget(Dock):
         """Show the clicked tile beside its map, and its probabilities."""
         results = self._results
         self.picture.setVisible(self._tile is not None and self._pixels is not None)
+        if results is not None:
+            self.why.look_at(results.analysis, self._tile, results.explanation.class_index, self._pixels)
         if results is None or self._tile is None:
             self.probabilities.setText(_CLICK_HINT)
             return
@@ -236,7 +242,7 @@ class ExplainWidget(Dock):
         if self._pixels is not None:
             tile = Picture.fromarray(self._pixels).resize((_SIDE, _SIDE), Picture.Resampling.LANCZOS)
             kept = outlines(cam > 0) if results.explanation.thresholded else ()
-            self.picture.setPixmap(_side_by_side(tile, *([heat(tile, cam, kept)] if cam.any() else [])))
+            self.picture.setPixmap(pixmap_row(tile, *([heat(tile, cam, kept)] if cam.any() else [])))
         x, y = analysis.grid.middle(row, column)
         lines += [
             f"<b>{escape(entry.name)} {value:.1%}</b>"
@@ -262,15 +268,6 @@ def _shown_of(results: ResultLayers) -> int:
     if not results.cam.visible:
         return _ONLY_PROBABILITY
     return _DT if results.explanation.thresholded else _RAW
-
-
-def _side_by_side(*pictures: Picture.Image) -> QPixmap:
-    side = _SIDE + 4
-    row = Picture.new("RGBA", (side * len(pictures) - 4, _SIDE))
-    for number, picture in enumerate(pictures):
-        row.paste(picture, (side * number, 0))
-    image = QImage(row.tobytes(), row.width, row.height, 4 * row.width, QImage.Format.Format_RGBA8888)
-    return QPixmap.fromImage(image.copy())
 
 
 def _on_click(explain: WeakMethod[Callable[[tuple[float, ...]], None]]) -> Callable[..., Iterator[None]]:

@@ -25,6 +25,8 @@ Network: TypeAlias = Literal[
     "dinov2_vitb14",
 ]
 """The networks that can be trained."""
+BUNDLED: Network = "dalaresnet50"
+"""The paper's network: a bundle can begin its training."""
 
 _TilePx = Annotated[TilePx, Field(multiple_of=32)]
 

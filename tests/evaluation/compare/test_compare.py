@@ -4,21 +4,25 @@ import csv
 import json
 import shutil
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from skimage.io import imsave
 
 from napari_dala.datasets.folders import load_dataset
 from napari_dala.datasets.splits import Split, patient_folds
-from napari_dala.errors import BundleError, DatasetError, JobError
+from napari_dala.errors import BundleError, JobError
 from napari_dala.evaluation.compare.compare import Comparison, compare
+from napari_dala.evaluation.compare.cost import Costs, costs
+from napari_dala.evaluation.compare.plots import unbeaten
 from napari_dala.evaluation.compare.report import as_markdown, write_report
 from napari_dala.metrics.paired import paired_differences
+from napari_dala.training.provenance import circumstances
 from napari_dala.training.settings import TrainSettings
+from tests.noise import noise_folders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,15 +46,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> ImageDataset:
     """Two classes of coloured noise, three patients each, two photographs of 40 px of each; the names repeat."""
-    root = tmp_path_factory.mktemp("photographs") / "noise"
-    rng = np.random.default_rng(0)
-    for name, colour in (("benign", (200, 150, 200)), ("malignant", (110, 60, 150))):
-        for patient in range(3):
-            folder = root / name / f"{name}-{patient}"
-            folder.mkdir(parents=True)
-            for number in range(2):
-                pixels = rng.normal(colour, 40, (40, 40, 3)).clip(0, 255).astype(np.uint8)
-                imsave(folder / f"{number}.png", pixels)
+    root = noise_folders(tmp_path_factory.mktemp("photographs") / "noise", 3, 2, (40, 40))
     return load_dataset("folder", root)
 
 
@@ -66,7 +62,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def compared(dataset: ImageDataset, splits: dict[int, Split], folder: Path) -> Comparison:
-    return compare(dataset, splits, MODELS, SETTINGS, folder, command="dala compare", n_boot=100, repeats=1)
+    return compare(dataset, splits, MODELS, SETTINGS, folder, command="dala compare", n_boot=100)
+
+
+@pytest.fixture(scope="module")
+def measured(compared: Comparison) -> Comparison:
+    found = costs(MODELS, 2, 32, repeats=1)
+    return replace(compared, costs=Costs(num_classes=2, tile_px=32, machine=circumstances(), of={"cpu": found}))
 
 
 def again(
@@ -80,7 +82,6 @@ def again(
         settings,
         folder,
         n_boot=100,
-        repeats=1,
         on_run=lambda model, fold, state: states.append(f"{model} {fold} {state}"),
         **options,
     )
@@ -198,8 +199,6 @@ def test_damaged_runs_are_named(
 def test_what_cannot_be_compared_is_said_before_anything_is_trained(
     dataset: ImageDataset, splits: dict[int, Split], tmp_path: Path
 ) -> None:
-    with pytest.raises(DatasetError, match="--mpp"):
-        compare(dataset, splits, ["resnet50", "dalaresnet50"], SETTINGS, tmp_path)
     with pytest.raises(BundleError, match="resnet51"):
         compare(dataset, splits, ["resnet50", "resnet51"], SETTINGS, tmp_path)
     with pytest.raises(JobError, match="dala train"):
@@ -207,8 +206,8 @@ def test_what_cannot_be_compared_is_said_before_anything_is_trained(
     assert not list(tmp_path.iterdir())
 
 
-def test_the_report_holds_the_figures(compared: Comparison, tmp_path: Path) -> None:
-    written = write_report(compared, tmp_path)
+def test_the_report_holds_the_figures(compared: Comparison, measured: Comparison, tmp_path: Path) -> None:
+    written = write_report(measured, tmp_path)
     assert sorted(written) == sorted(tmp_path.iterdir())
     page = (tmp_path / "compare.md").read_text()
     first, other = compared.results
@@ -216,22 +215,21 @@ def test_the_report_holds_the_figures(compared: Comparison, tmp_path: Path) -> N
         assert str(figure) in page
     assert "    dala compare\n" in page
     assert "benign: 3 patients only" in page
-    assert f"{first.cost.parameters / 1e6:.1f}" in page
+    assert f"{measured.costs.of['cpu'][first.model].parameters / 1e6:.1f}" in page
     with (tmp_path / "compare.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["model"] for row in rows] == list(MODELS)
     assert float(rows[1]["gmean_difference"]) == other.differences["gmean"].value
     assert rows[0]["gmean_difference"] == ""
-    assert int(rows[0]["flops"]) == first.cost.flops
     stored = json.loads((tmp_path / "compare.json").read_text())
     assert stored["models"][1]["scores"]["scores"]["accuracy"]["value"] == other.table.scores.accuracy.value
     assert [fold["fold"] for fold in stored["models"][0]["folds"]] == [1, 2]
     assert str(tmp_path) not in page + json.dumps(stored)
 
 
-def test_the_plots_are_pictures(compared: Comparison, tmp_path: Path) -> None:
-    plots = [path for path in write_report(compared, tmp_path) if path.suffix in (".png", ".svg")]
-    assert {path.stem for path in plots} == {"scores", "gmean-latency", "confusion", "reliability", "curves"}
+def test_the_plots_are_pictures(measured: Comparison, tmp_path: Path) -> None:
+    plots = [path for path in write_report(measured, tmp_path) if path.suffix in (".png", ".svg")]
+    assert {path.stem for path in plots} == {"scores", "gmean-cost-cpu", "confusion", "reliability", "curves"}
     for path in plots:
         if path.suffix == ".svg":
             assert ElementTree.parse(path).getroot().tag.endswith("svg")
@@ -244,7 +242,40 @@ def test_the_plots_are_pictures(compared: Comparison, tmp_path: Path) -> None:
 
 
 def test_without_intervals_the_page_is_whole(compared: Comparison, splits: dict[int, Split], copy: Path) -> None:
-    bare = compare(compared.dataset, splits, MODELS, SETTINGS, copy, n_boot=0, repeats=1)
+    bare = compare(compared.dataset, splits, MODELS, SETTINGS, copy, n_boot=0)
     page = as_markdown(bare)
     assert f"{bare.results[0].table.scores.accuracy.value:.3f}" in page
     assert "None" not in page
+
+
+def test_only_what_is_finished_is_compared_where_that_is_asked(
+    compared: Comparison, splits: dict[int, Split], copy: Path
+) -> None:
+    (copy / "densenet121" / "fold-2" / "result.json").unlink()
+    before = sorted(copy.rglob("*"))
+    result, states = again(compared, splits, copy, models=["densenet121", "resnet50", "vgg16"], finished_only=True)
+    assert [one.model for one in result.results] == ["resnet50"]
+    assert states == ["resnet50 1 finished", "resnet50 2 finished"]
+    assert "not every fold is finished yet, so not compared: densenet121, vgg16" in result.notes
+    assert sorted(copy.rglob("*")) == before
+    with pytest.raises(JobError, match="no network has finished runs of all folds"):
+        again(compared, splits, copy, models=["densenet121"], finished_only=True)
+    smaller = SETTINGS.model_copy(update={"train_px": 64})  # which no ViT can be trained with
+    with pytest.raises(JobError, match="no network has finished runs of all folds"):
+        again(compared, splits, copy, smaller, models=["vit_b_16"], finished_only=True)
+    with pytest.raises(BundleError, match="leave train_px out"):
+        again(compared, splits, copy, smaller, models=["vit_b_16"])
+
+
+@pytest.mark.parametrize(
+    ("costs", "values", "front"),
+    [
+        ([1, 2, 3], [0.5, 0.6, 0.7], [0, 1, 2]),
+        ([3, 2, 1], [0.5, 0.6, 0.7], [2]),
+        ([1, 1, 2], [0.5, 0.6, 0.6], [1]),
+        ([1, 2], [np.nan, 0.1], [1]),
+        ([2, 1, 4, 3], [0.6, 0.5, 0.9, 0.4], [1, 0, 2]),
+    ],
+)
+def test_the_front_has_what_nothing_cheaper_equals(costs: list[float], values: list[float], front: list[int]) -> None:
+    assert unbeaten(np.array(costs, float), np.array(values)).tolist() == front

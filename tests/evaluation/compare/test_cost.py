@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from napari_dala.errors import BundleError
-from napari_dala.evaluation.compare.cost import costs, flops, memory_bytes
+from napari_dala.errors import BundleError, JobError
+from napari_dala.evaluation.compare.cost import COSTS_FILE, costs, flops, kept_costs, memory_bytes
+from napari_dala.evaluation.compare.cost_report import cost_tables, write_costs
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # Multiply-adds of a 224 px image in thousand millions, as torchvision's documentation gives them with each network.
 MULTIPLY_ADDS = {"resnet50": 4.09, "densenet121": 2.83, "vgg16": 15.47, "swin_t": 4.49, "vit_b_16": 17.56}
@@ -42,8 +48,28 @@ def test_networks_are_measured_beside_each_other() -> None:
     found = costs(["resnet50", "densenet121"], 2, 32, repeats=1)
     assert list(found) == ["resnet50", "densenet121"]
     assert found["resnet50"].parameters == 23_512_130
+    assert found["resnet50"].disk_mb == pytest.approx(94.3, abs=0.1)  # with the means and variances of its norms
     assert found["resnet50"].flops == flops("resnet50", 2, 32)
     assert found["densenet121"].memory_mb == round(memory_bytes("densenet121", 2, 32) / 1e6, 2)
-    assert all(min(cost.latency_ms, cost.latency_batch_ms) > 0 for cost in found.values())
+    assert all(min(cost.latency_ms, cost.latency_batch_ms, cost.training_ms) > 0 for cost in found.values())
     with pytest.raises(BundleError, match="resnet51"):
         costs(["resnet51"], 2, 32)
+
+
+def test_what_was_measured_is_kept(tmp_path: Path) -> None:
+    both = ["densenet121", "resnet50"]
+    measured = kept_costs(tmp_path, both, 2, 32)
+    stored = (tmp_path / COSTS_FILE).read_bytes()
+    assert kept_costs(tmp_path, both, 2, 32) == measured
+    one = kept_costs(tmp_path, ["resnet50"], 2, 32)
+    assert one.of == {device: {"resnet50": of["resnet50"]} for device, of in measured.of.items()}
+    assert (tmp_path / COSTS_FILE).read_bytes() == stored
+    assert kept_costs(tmp_path, both[:1], 3, 32).num_classes == 3  # what is another question is measured anew
+    assert (tmp_path / COSTS_FILE).read_bytes() != stored
+    assert sorted(write_costs(measured, tmp_path)) == sorted(tmp_path.iterdir())
+    (table,) = cost_tables(measured)[:1]
+    assert [row[0] for row in table.rows] == both
+    assert table.as_markdown() in (tmp_path / "costs.md").read_text()
+    (tmp_path / COSTS_FILE).write_text("{}")
+    with pytest.raises(JobError, match=r"costs.json: damaged"):
+        kept_costs(tmp_path, both, 2, 32)

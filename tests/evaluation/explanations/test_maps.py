@@ -23,7 +23,8 @@ from napari_dala.evaluation.explanations.maps import (
     randomised,
     thresholded,
 )
-from napari_dala.evaluation.explanations.photographs import mean_correlation, unseen
+from napari_dala.evaluation.explanations.photographs import mean_correlation
+from napari_dala.evaluation.photographs import unseen
 from napari_dala.metrics.anonymous import patient_key
 from napari_dala.model.bundle import ModelBundle, untrained
 from napari_dala.model.gradcam import grad_cam
@@ -153,5 +154,5 @@ def test_photographs_of_patients_that_the_model_never_saw() -> None:
     assert unseen(few, seen).tolist() == [1, 4]
     with pytest.raises(DatasetError, match="trained on all of these patients"):
         unseen(few, {"patients_trained": [patient_key(name) for name in "abcd"]})
-    with pytest.raises(DatasetError, match="--fold"):
+    with pytest.raises(DatasetError, match="does not name the patients"):
         unseen(few, {})

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from napari_dala.errors import SlideError
-from napari_dala.results.report.page import NOTICE, write_report
+from napari_dala.results.report.html import NOTICE
+from napari_dala.results.report.page import write_report
 from napari_dala.slide import open_slide
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from napari_dala.results.report.page import NOTICE
+from napari_dala.results.report.html import NOTICE
 from napari_dala.results.report.view_picture import ColorBar, save_picture, with_legend
 
 if TYPE_CHECKING:

@@ -25,6 +25,7 @@ from napari_dala.training.learner import Learner, averaging, by_patient
 from napari_dala.training.photographs.examples import Photographs
 from napari_dala.training.photographs.fit import TrainResult, TrainSettings, train
 from napari_dala.training.photographs.squares import FixedSquares, Squares
+from tests.noise import noise_folders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,15 +46,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> ImageDataset:
     """Two classes of coloured noise, three patients each, two photographs of 96 x 72 px of each."""
-    root = tmp_path_factory.mktemp("photographs") / "noise"
-    rng = np.random.default_rng(0)
-    for name, colour in (("benign", (200, 150, 200)), ("malignant", (110, 60, 150))):
-        for patient in range(3):
-            folder = root / name / f"{name}-{patient}"
-            folder.mkdir(parents=True)
-            for number in range(2):
-                pixels = rng.normal(colour, 20, (72, 96, 3)).clip(0, 255).astype(np.uint8)
-                imsave(folder / f"{number}.png", pixels)
+    root = noise_folders(tmp_path_factory.mktemp("photographs") / "noise", 3, 2, (72, 96), 20)
     return load_dataset("folder", root).with_mpp(0.5)
 
 
@@ -249,7 +242,7 @@ def test_without_anything_held_out(dataset: ImageDataset, tmp_path: Path) -> Non
 
 def test_what_cannot_be_trained_says_so(dataset: ImageDataset, split: Split, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="--mpp"):
-        train(without_resolution(dataset), split, SETTINGS, tmp_path / "a")
+        train(without_resolution(dataset), split, SETTINGS.model_copy(update={"mpp": 0.5}), tmp_path / "a")
     with pytest.raises(BundleError, match="resnet51"):
         train(dataset, split, SETTINGS, tmp_path / "b", model="resnet51")
     with pytest.raises(DalaError, match="cuda" if not torch.cuda.is_available() else "no-such"):

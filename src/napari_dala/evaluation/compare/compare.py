@@ -10,16 +10,17 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
-from napari_dala.errors import DatasetError, JobError
-from napari_dala.evaluation.compare.cost import Cost, costs
+from napari_dala.errors import BundleError, JobError
 from napari_dala.metrics.paired import paired_differences
 from napari_dala.metrics.scores import score
-from napari_dala.training.networks.catalogue import BUNDLED
+from napari_dala.training.networks.catalogue import build
 from napari_dala.training.photographs.fit import train
 from napari_dala.training.photographs.run_folder import read_curves, read_predictions, read_result, run_config, state_of
 from napari_dala.training.photographs.squares import scored
 from napari_dala.training.provenance import circumstances
+from napari_dala.training.settings import BUNDLED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 
     from napari_dala.datasets.images import ImageDataset
     from napari_dala.datasets.splits import Split
+    from napari_dala.evaluation.compare.cost import Costs
     from napari_dala.metrics.scores import Estimate, ScoreTable
+    from napari_dala.model.bundle import ModelBundle
     from napari_dala.training.epochs import Epoch
     from napari_dala.training.photographs.run_folder import State
     from napari_dala.training.settings import TrainSettings
@@ -64,9 +67,7 @@ class ModelResult:
         The epochs of each run: columns of its metrics.csv, (epochs,), NaN where there is no value.
     differences
         Accuracy and GMean less those of the first network; empty for the first.
-    cost
-        See there.
-    seconds
+    seconds, epochs
         Of training, all runs.
     initial_weights
         What the runs began with.
@@ -80,8 +81,8 @@ class ModelResult:
     folds: tuple[FoldScore, ...]
     curves: tuple[Mapping[str, NDArray[np.float64]], ...]
     differences: Mapping[str, Estimate]
-    cost: Cost
     seconds: float
+    epochs: int
     initial_weights: tuple[str, ...]
     trained_on: tuple[str, ...]
 
@@ -105,9 +106,11 @@ class Comparison:
     notes
         What the reader must be told, a sentence each.
     machine
-        Where the costs were measured: versions, threads, cores.
+        Where this was put together: versions, threads, cores.
     command
         The command line.
+    costs
+        What the networks cost, those too that are not compared; None where that was not measured.
     """
 
     dataset: ImageDataset
@@ -118,6 +121,7 @@ class Comparison:
     notes: tuple[str, ...]
     machine: Mapping[str, Any]
     command: str
+    costs: Costs | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return JSON values: everything but probabilities and curves."""
@@ -136,12 +140,12 @@ class Comparison:
                     "scores": result.table.as_json(),
                     "difference_from_first": {name: asdict(value) for name, value in result.differences.items()},
                     "folds": [asdict(fold) for fold in result.folds],
-                    "cost": asdict(result.cost),
                     "train_seconds": result.seconds,
                     "trained_on": list(result.trained_on),
                 }
                 for result in self.results
             ],
+            "costs": None if self.costs is None else self.costs.model_dump(mode="json"),
         }
 
 
@@ -152,18 +156,19 @@ def compare(
     settings: TrainSettings,
     out: Path,
     *,
+    init: ModelBundle | None = None,
+    finished_only: bool = False,
     command: str = "",
     n_boot: int = 2000,
-    repeats: int = 9,
     on_run: Callable[[str, int, State], object] | None = None,
     on_epoch: Callable[[Epoch], object] | None = None,
 ) -> Comparison:
-    """Train each network on each fold where that was not done yet, score and measure them.
+    """Train each network on each fold where that was not done yet, and score it.
 
     Parameters
     ----------
     dataset
-        Photographs; with ``dalaresnet50`` their resolution must be known.
+        Photographs.
     splits
         By number of the fold. A photograph is held out in at most one.
     models
@@ -172,12 +177,14 @@ def compare(
         The recipe, the same for all.
     out
         Folder of the runs.
+    init
+        Bundle to begin from, for ``dalaresnet50`` alone.
+    finished_only
+        Train nothing: leave out a network of which some fold is not finished, and say so.
     command
         The command line, for the record.
     n_boot
         Draws of patients for the intervals.
-    repeats
-        Turns in which times are measured; see `cost.costs`.
     on_run
         Told model, fold and how far the run is: "new", "interrupted" or "finished".
     on_epoch
@@ -186,20 +193,34 @@ def compare(
     Raises
     ------
     DalaError
-        `JobError` if a folder holds a run of another configuration, `BundleError` if there is no network of a name,
-        else as `fit.train`. All folders and names are looked at before anything is trained.
+        `JobError` if a folder holds a run of another configuration or nothing is finished where that is asked,
+        `BundleError` if there is no network of a name or `init` is not for it, else as `fit.train`. All folders and
+        names are looked at before anything is trained.
     """
-    if BUNDLED in models and dataset.mpp is None:
-        raise DatasetError(f"{dataset.name}: a bundle needs the images' resolution; give it with --mpp")
+    if init is not None and set(models) != {BUNDLED}:
+        raise BundleError(f"{init.card.name}: a bundle can begin a {BUNDLED} alone; compare others without it")
+    train_px = None if finished_only else settings.train_px
+    with torch.device("meta"):  # says what is wrong, and makes nothing
+        for model in models:
+            build(model, len(dataset.classes), tile_px=settings.tile_px, train_px=train_px)
     states = {
-        (model, fold): state_of(_folder(out, model, fold), run_config(dataset, split, settings, model))
+        (model, fold): state_of(_folder(out, model, fold), run_config(dataset, split, settings, model, init))
         for model in models
         for fold, split in splits.items()
     }
-    if settings.devices * settings.nodes > 1 and set(states.values()) != {"finished"}:
+    notes: dict[str, None] = {}
+    if finished_only:
+        unfinished = {model for (model, _), state in states.items() if state != "finished"}
+        models = [model for model in models if model not in unfinished]
+        if not models:
+            raise JobError(f"{out}: no network has finished runs of all folds; train them first")
+        if unfinished:
+            notes[f"not every fold is finished yet, so not compared: {', '.join(sorted(unfinished))}"] = None
+    elif settings.devices * settings.nodes > 1 and set(states.values()) != {"finished"}:
         raise JobError("more than one device: train each fold with `dala train`, then compare with the same options")
-    measured = costs(models, len(dataset.classes), settings.tile_px, repeats=repeats)
     for (model, fold), state in states.items():
+        if model not in models:
+            continue
         if on_run:
             on_run(model, fold, state)
         if state != "finished":
@@ -209,6 +230,7 @@ def compare(
                 settings,
                 _folder(out, model, fold),
                 model=model,
+                init=init,
                 resume=state == "interrupted",
                 command=command,
                 n_boot=n_boot,
@@ -219,8 +241,8 @@ def compare(
     for model in models:
         folders = {fold: _folder(out, model, fold) for fold in splits}
         first = results[0].probabilities if results else None
-        results.append(_gathered(dataset, splits, folders, model, measured[model], first, n_boot))
-    notes = dict.fromkeys(note for split in splits.values() for note in split.notes)
+        results.append(_gathered(dataset, splits, folders, model, first, n_boot))
+    notes |= dict.fromkeys(note for split in splits.values() for note in split.notes)
     if len({"from scratch" in origin for result in results for origin in result.initial_weights}) > 1:
         notes["some runs began from scratch, others with pretrained weights: this is no fair comparison"] = None
     if len({place for result in results for place in result.trained_on}) > 1:
@@ -237,7 +259,6 @@ def _gathered(
     splits: Mapping[int, Split],
     folders: Mapping[int, Path],
     model: str,
-    cost: Cost,
     first: NDArray[np.float64] | None,
     n_boot: int,
 ) -> ModelResult:
@@ -268,8 +289,8 @@ def _gathered(
         differences={}
         if first is None
         else paired_differences(dataset.labels[indices], pooled, first, groups=groups, n_boot=n_boot),
-        cost=cost,
         seconds=round(sum(fold.seconds for fold in folds), 1),
+        epochs=sum(len(run["train_loss"]) for run in curves),
         initial_weights=tuple(origins),
         trained_on=tuple(places),
     )

@@ -9,32 +9,42 @@ from matplotlib.ticker import MaxNLocator
 
 from napari_dala.evaluation.compare.cost import BATCH
 from napari_dala.evaluation.figures import axes_grid, color_of, legend_below, new_figure, numbers, write_figures
+from napari_dala.evaluation.tables import PAPER_FIGURES
 from napari_dala.metrics.bootstrap import ECE_BINS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
     from napari_dala.evaluation.compare.compare import Comparison, ModelResult
+    from napari_dala.evaluation.compare.cost import Cost
 
-_FIGURES = {"accuracy": "Accuracy", "f1": "F1", "iba": "IBA", "gmean": "GMean", "auroc": "AUROC", "ece": "ECE"}
+_FIGURES = {**PAPER_FIGURES, "auroc": "AUROC", "ece": "ECE"}
+_COSTS = {
+    "latency_batch_ms": (f"ms per tile in a batch of {BATCH}", 1),
+    "flops": ("GFLOPs per tile", 1e9),
+    "parameters": ("million parameters", 1e6),
+}
+_MARKS = "osD^vP*X<>"
 _CURVES = {"train_loss": "Loss, training", "val_loss": "Loss, validation", "val_gmean": "GMean, validation"}
 
 
 def write_plots(comparison: Comparison, out: Path) -> list[Path]:
-    """Draw scores, GMean against time, confusion matrices, reliability and training curves; return the files.
+    """Draw scores, confusion matrices, reliability, training curves and GMean against cost; return the files.
 
     pyplot and its state are left alone.
     """
     drawn = {
         "scores": scores(comparison),
-        "gmean-latency": gmean_and_latency(comparison),
         "confusion": confusion(comparison),
         "reliability": reliability(comparison),
         "curves": curves(comparison),
     }
+    for device, costs in (comparison.costs.of if comparison.costs else {}).items():
+        drawn[f"gmean-cost-{device.replace(':', '-')}"] = gmean_and_cost(comparison, costs, device)
     return write_figures(drawn, out)
 
 
@@ -59,23 +69,50 @@ def scores(comparison: Comparison) -> Figure:
     return figure
 
 
-def gmean_and_latency(comparison: Comparison) -> Figure:
-    """Return GMean with its interval against the time for a tile in a batch."""
-    figure = new_figure(7, 4)
-    axes = figure.subplots()
-    for number, result in enumerate(comparison.results):
-        gmean, time = result.table.scores.gmean, result.cost.latency_batch_ms
-        low, value, high = numbers((gmean.low, gmean.value, gmean.high))
-        axes.vlines(time, low, high, color=color_of(number), linewidth=2)
-        axes.plot(time, value, "o", color=color_of(number), label=result.model)
-    axes.set_xlim(left=0)
-    axes.set_ylim(-0.02, 1.02)
-    tile_px, threads = comparison.settings.tile_px, comparison.machine["threads"]
-    axes.set_xlabel(f"ms per tile of {tile_px} px in a batch of {BATCH}, float32, threads: {threads}")
-    axes.set_ylabel("GMean")
-    axes.grid(alpha=0.3)
-    legend_below(figure, axes)
+def gmean_and_cost(comparison: Comparison, costs: Mapping[str, Cost], device: str) -> Figure:
+    """Return GMean with its interval against what a network costs on a device.
+
+    Full marks, joined by a line, are those of networks that no other one beats in both; told apart by shape and name.
+    """
+    figure = new_figure(13, 4.5)
+    row = figure.subplots(1, len(_COSTS), sharey=True)
+    for axes, (name, (title, unit)) in zip(row, _COSTS.items(), strict=True):
+        spent = [getattr(costs[result.model], name) / unit for result in comparison.results]
+        gmeans = [result.table.scores.gmean for result in comparison.results]
+        values = numbers(gmean.value for gmean in gmeans)
+        best = unbeaten(np.array(spent), values)
+        for number, (result, cost, gmean) in enumerate(zip(comparison.results, spent, gmeans, strict=True)):
+            low, value, high = numbers((gmean.low, gmean.value, gmean.high))
+            axes.vlines(cost, low, high, color="0.7", linewidth=1)
+            axes.plot(
+                cost,
+                value,
+                _MARKS[number % len(_MARKS)],
+                color=color_of(number),
+                markerfacecolor=color_of(number) if number in best else "white",
+                markersize=8,
+                label=result.model,
+                zorder=3,
+            )
+        axes.plot(np.array(spent)[best], values[best], color="black", linewidth=1, linestyle="--")
+        axes.set_xlim(left=0)
+        axes.set_xlabel(title)
+        axes.set_ylim(-0.02, 1.02)
+        axes.grid(alpha=0.3)
+    row[0].set_ylabel(f"GMean, 95 % interval by {'patient' if comparison.dataset.patients_known else 'image'}")
+    row[0].set_title(f"on {device}", fontsize=9)
+    legend_below(figure, row[0])
     return figure
+
+
+def unbeaten(costs: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return the places on the Pareto front, dearest last: none cheaper is as good; (n,) and (n,), NaN never is."""
+    best, front = -np.inf, []
+    for place in np.lexsort((-values, costs)):
+        if values[place] > best:
+            best = values[place]
+            front.append(place)
+    return np.array(front, np.intp)
 
 
 def confusion(comparison: Comparison) -> Figure:

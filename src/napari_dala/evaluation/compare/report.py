@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from statistics import median
 from typing import TYPE_CHECKING
 
-from napari_dala.evaluation.compare.cost import BATCH
+from napari_dala.evaluation.compare.cost_report import cost_tables, how_measured
 from napari_dala.evaluation.compare.plots import write_plots
-from napari_dala.evaluation.tables import Table, signed
+from napari_dala.evaluation.tables import PAPER_FIGURES, Table, signed
 from napari_dala.files import csv_text, write_json, write_text
 from napari_dala.metrics.bootstrap import FIGURES
 
@@ -19,18 +18,17 @@ if TYPE_CHECKING:
     from napari_dala.evaluation.compare.compare import Comparison, ModelResult
     from napari_dala.metrics.scores import Estimate
 
-_SCORES = {"accuracy": "Accuracy", "f1": "F1", "iba": "IBA", "gmean": "GMean"}
 _FURTHER = {"ece": "ECE", "auroc": "AUROC", "brier": "Brier"}
 
 
 def tables(comparison: Comparison) -> list[Table]:
-    """Return the tables of a comparison: scores, differences, folds, patients, cost."""
+    """Return the tables of a comparison: scores, differences, folds, patients, training, cost."""
     results = comparison.results
     classes = comparison.dataset.classes
     parts = [
         Table(
             "Held-out figures (95 % interval)",
-            ("Model", *_SCORES.values(), *(f"Recall {name}" for name in classes), *_FURTHER.values()),
+            ("Model", *PAPER_FIGURES.values(), *(f"Recall {name}" for name in classes), *_FURTHER.values()),
             tuple((result.model, *map(str, _estimates(result).values())) for result in results),
         )
     ]
@@ -57,8 +55,8 @@ def tables(comparison: Comparison) -> list[Table]:
     )
     if results[0].table.patients:
         parts += [_spread(results), _patients(results)]
-    parts.append(_costs(comparison))
-    return parts
+    parts.append(_training(comparison))
+    return parts + cost_tables(comparison.costs)
 
 
 def write_report(comparison: Comparison, out: Path) -> list[Path]:
@@ -73,7 +71,6 @@ def write_report(comparison: Comparison, out: Path) -> list[Path]:
 def as_markdown(comparison: Comparison, pictures: Sequence[str] = ()) -> str:
     """Return the page: what was compared and how, the tables, what must be read beside them, the plots."""
     folds = ", ".join(map(str, comparison.folds))
-    machine = comparison.machine
     lines = [
         f"# Networks compared on {comparison.dataset.name}",
         "",
@@ -83,9 +80,7 @@ def as_markdown(comparison: Comparison, pictures: Sequence[str] = ()) -> str:
         f"    {comparison.command}",
         "",
         *(table.as_markdown() for table in tables(comparison)),
-        f"Time on {machine['threads']} of {machine['cores']} cores, torch {machine['versions']['torch']}, "
-        "float32; median of several. Memory: a forward pass's tensors beside weights and input, predicting / learning.",
-        "",
+        *how_measured(comparison.costs),
         *(
             f"- {result.model}: {'; '.join(result.initial_weights)}; trained on {'; '.join(result.trained_on)}"
             for result in comparison.results
@@ -99,7 +94,7 @@ def as_markdown(comparison: Comparison, pictures: Sequence[str] = ()) -> str:
 
 
 def as_csv(comparison: Comparison) -> str:
-    """Return a row per network: every figure with the ends of its interval, and the costs."""
+    """Return a row per network: every figure with the ends of its interval, and the time of training."""
     rows = []
     for result in comparison.results:
         scores = result.table.scores
@@ -108,8 +103,8 @@ def as_csv(comparison: Comparison) -> str:
         estimates |= {f"{name}_difference": value for name, value in result.differences.items()}
         row: dict[str, object] = {"model": result.model}
         for name, value in estimates.items():
-            row |= {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
-        rows.append(row | asdict(result.cost) | {"train_seconds": result.seconds})
+            row |= value.as_columns(name)
+        rows.append(row | {"train_seconds": result.seconds})
     return csv_text(rows)
 
 
@@ -117,8 +112,8 @@ def _estimates(result: ModelResult) -> dict[str, Estimate]:
     """Return the figures that the table shows, in its order."""
     scores = result.table.scores
     recall = {f"recall {name}": value for name, value in zip(result.table.classes, scores.recall, strict=True)}
-    figures = {name: getattr(scores, name) for name in (*_SCORES, *_FURTHER)}
-    return {name: figures[name] for name in _SCORES} | recall | {name: figures[name] for name in _FURTHER}
+    figures = {name: getattr(scores, name) for name in (*PAPER_FIGURES, *_FURTHER)}
+    return {name: figures[name] for name in PAPER_FIGURES} | recall | {name: figures[name] for name in _FURTHER}
 
 
 def _spread(results: Sequence[ModelResult]) -> Table:
@@ -142,31 +137,12 @@ def _patients(results: Sequence[ModelResult]) -> Table:
     )
 
 
-def _costs(comparison: Comparison) -> Table:
-    head = (
-        "Model",
-        "Parameters (M)",
-        "GFLOPs / tile",
-        "ms / tile, alone",
-        f"ms / tile, batch of {BATCH}",
-        "Memory / tile (MB)",
-        "Training (min)",
+def _training(comparison: Comparison) -> Table:
+    rows = tuple(
+        (result.model, f"{result.seconds / 60:.1f}", f"{result.seconds / result.epochs:.0f}")
+        for result in comparison.results
     )
-    rows = []
-    for result in comparison.results:
-        cost = result.cost
-        rows.append(
-            (
-                result.model,
-                f"{cost.parameters / 1e6:.1f}",
-                f"{cost.flops / 1e9:.2f}",
-                f"{cost.latency_ms:.1f}",
-                f"{cost.latency_batch_ms:.1f}",
-                f"{cost.memory_mb:.1f} / {cost.training_memory_mb:.1f}",
-                f"{result.seconds / 60:.1f}",
-            )
-        )
-    return Table(f"Cost at {comparison.settings.tile_px} px", head, tuple(rows))
+    return Table("Training, all folds", ("Model", "Together (min)", "An epoch (s)"), rows)
 
 
 def _short(value: float | None) -> str:

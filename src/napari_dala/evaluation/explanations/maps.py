@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from napari_dala.errors import DalaError
 from napari_dala.inference.predictor import Predictor
 from napari_dala.model.bundle import seeded_network
-from napari_dala.model.threshold import DynamicThreshold, Method, Scope
+from napari_dala.model.threshold import DynamicThreshold, Method, Scope, ThresholdedMap
 from napari_dala.model.trunks.names import RESNET50
 
 if TYPE_CHECKING:
@@ -119,25 +119,41 @@ class MapMaker:
 
 
 def thresholded(cams: Floats, threshold: DynamicThreshold, cell_um: float) -> Floats:
-    """Return the maps of tiles where DT keeps them, in their own unit, and 0 elsewhere.
+    """Return the maps of tiles where DT keeps them, in their own unit, and 0 elsewhere; see `threshold_tiles`."""
+    return np.where(np.stack([found.mask for found in threshold_tiles(cams, threshold, cell_um)]), cams, 0)
+
+
+def threshold_tiles(cams: Floats, threshold: DynamicThreshold, cell_um: float) -> list[ThresholdedMap]:
+    """Threshold the maps of one slide's tiles.
 
     Parameters
     ----------
     cams
-        (n, h, w) raw Grad-CAM of one slide's tiles, which need not lie side by side: no island reaches from one into
-        another. With scope "slide" they have one maximum and one threshold.
+        (n, h, w) raw Grad-CAM of tiles that need not lie side by side: no island reaches from one into another. With
+        scope "slide" they have one maximum and one threshold.
     threshold
         The rule.
     cell_um
         Side of a cell.
+
+    Returns
+    -------
+    list of ThresholdedMap
+        Of each tile; its kept fraction is of this tile.
     """
-    count, height, width = cams.shape
+    height = cams.shape[1]
     if threshold.scope == "tile":
-        masks = [threshold(cam, cell_um=cell_um, tile_cells=max(height, width)).mask for cam in cams]
-        return np.where(np.stack(masks), cams, 0)
-    apart = np.pad(cams, [(0, 0), (0, 1), (0, 0)], constant_values=np.nan).reshape(-1, width)
-    mask = threshold(apart, cell_um=cell_um, tile_cells=height).mask
-    return np.where(mask.reshape(count, height + 1, width)[:, :height], cams, 0)
+        return [threshold(cam, cell_um=cell_um, tile_cells=max(cam.shape)) for cam in cams]
+    apart = np.pad(cams, [(0, 0), (0, 1), (0, 0)], constant_values=np.nan).reshape(-1, cams.shape[2])
+    whole = threshold(apart, cell_um=cell_um, tile_cells=height)
+    rows = [slice(top, top + height) for top in range(0, len(apart), height + 1)]
+    return [
+        ThresholdedMap(
+            cams[place], whole.scaled[part], whole.threshold, float(whole.mask[part].mean()), whole.mask[part],
+            whole.map[part],
+        )
+        for place, part in enumerate(rows)
+    ]  # fmt: skip
 
 
 def with_thresholds(maps: Mapping[str, Floats], groups: NDArray[Any], side_um: float) -> dict[str, Floats]:

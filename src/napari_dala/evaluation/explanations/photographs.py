@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from scipy.stats import rankdata
 
-from napari_dala.errors import DatasetError
 from napari_dala.evaluation.explanations.faithfulness import faithfulness
 from napari_dala.evaluation.explanations.maps import (
     GRAD_CAM,
@@ -20,9 +19,8 @@ from napari_dala.evaluation.explanations.maps import (
     with_thresholds,
 )
 from napari_dala.evaluation.photographs import fitting, patients_seen_before
-from napari_dala.metrics.anonymous import patient_key
 from napari_dala.metrics.scores import FEW_PATIENTS, Estimate, mean_estimates
-from napari_dala.training.photographs.augment import for_evaluation, read_photograph
+from napari_dala.training.photographs.squares import middle_tile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -81,27 +79,6 @@ class PhotographFigures:
     def count(self) -> int:
         """Photographs measured."""
         return len(self.rows) // len(self.means)
-
-
-def unseen(dataset: ImageDataset, training: Mapping[str, Any]) -> NDArray[np.intp]:
-    """Return the photographs of patients that a model was not trained on, by its card's account of its training.
-
-    Raises
-    ------
-    DatasetError
-        If the card does not name its patients, or the model was trained on all of these.
-    """
-    known = training.get("patients_trained")
-    if not isinstance(known, list):
-        raise DatasetError(
-            "the model's card does not name the patients it was trained on; choose what to hold out: --fold"
-        )
-    left_out = np.flatnonzero([patient_key(image.identity) not in known for image in dataset.images])
-    if not len(left_out):
-        raise DatasetError(
-            f"{dataset.name}: the model was trained on all of these patients; choose others, or a --fold"
-        )
-    return left_out
 
 
 def explain_photographs(
@@ -213,14 +190,7 @@ class _Chosen:
 
     def square(self, index: int) -> NDArray[np.uint8]:
         """Return a photograph's square as a tile (px, px, 3)."""
-        labelled = self.dataset.images[index]
-        image = read_photograph(labelled.path, icc_profile=labelled.icc_profile)
-        height, width = image.shape[-2:]
-        side = round(self.squares.side(labelled, width, height))
-        rows, columns = min(side, height), min(side, width)
-        top, left = (height - rows) // 2, (width - columns) // 2
-        tile = for_evaluation(image[..., top : top + rows, left : left + columns], side, self.squares.tile_px)[0]
-        return np.ascontiguousarray(tile.permute(1, 2, 0).numpy())
+        return middle_tile(self.dataset.images[index], self.squares)
 
     def explained(self, explainer: MapMaker) -> tuple[Floats, dict[str, Floats]]:
         """Return probabilities (n, classes) and maps (n, classes, h, w) by method."""

@@ -228,8 +228,7 @@ def _flat(suffix: str, by_measure: Any) -> dict[str, float | None]:
     """Return the columns of a table for estimates by measure."""
     columns: dict[str, float | None] = {}
     for measure, value in by_measure.items():
-        name = f"{measure}{suffix}"
-        columns |= {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
+        columns |= value.as_columns(f"{measure}{suffix}")
     return columns
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from html import escape
 from typing import TYPE_CHECKING
 
 from napari_dala.files import write_text
 from napari_dala.metrics.operating import at_sensitivity, best_gmean
 from napari_dala.results.model_check import PAGE_FILE
-from napari_dala.results.report.page import NOTICE, STYLE
+from napari_dala.results.report.html import NOTICE, data_uri, html_page
 from napari_dala.words import sentence
 
 if TYPE_CHECKING:
@@ -72,15 +70,7 @@ def write_check_page(check: ModelCheck, folder: Path, picture: Callable[[int], I
         *_cells(check, figure),
         f"<p class='notice'>{NOTICE}</p>",
     ]
-    write_text(
-        path,
-        "<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'>"
-        "<meta http-equiv='Content-Security-Policy' "
-        "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
-        f"<title>{escape(check.model)}</title><style>{STYLE}{_OWN_STYLE}</style></head>\n<body>\n"
-        + "\n".join(filter(None, sections))
-        + "\n</body></html>\n",
-    )
+    write_text(path, html_page(check.model, sections, _OWN_STYLE))
     return path
 
 
@@ -209,9 +199,6 @@ def _sample(check: ModelCheck, index: int, picture: Image.Image | None) -> str:
     caption = f"{escape(check.classes[sample.label])}: probability {own:.2f}<br>{where}"
     if picture is None:
         return f"<figure><figcaption>{caption}<br>its pixels cannot be read</figcaption></figure>"
-    small = picture.convert("RGB")
+    small = picture.copy()
     small.thumbnail((_PICTURE_PX, _PICTURE_PX))
-    data = io.BytesIO()
-    small.save(data, "JPEG", quality=85)
-    source = base64.b64encode(data.getvalue()).decode()
-    return f"<figure><img alt='' src='data:image/jpeg;base64,{source}'><figcaption>{caption}</figcaption></figure>"
+    return f"<figure><img alt='' src='{data_uri(small)}'><figcaption>{caption}</figcaption></figure>"

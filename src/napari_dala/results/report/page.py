@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from dataclasses import replace
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -13,6 +11,7 @@ from PIL import Image
 from napari_dala.errors import SlideError
 from napari_dala.files import write_text
 from napari_dala.model.card_page import card_page, card_table, table
+from napari_dala.results.report.html import NOTICE, data_uri, html_page
 from napari_dala.results.report.pictures import DT_DEFAULT, cam_overview, cut_of, heat, overview, thresholded_cam
 from napari_dala.slide.tiles import read_tiles
 from napari_dala.words import counted, percent
@@ -25,45 +24,8 @@ if TYPE_CHECKING:
     from napari_dala.results.analysis import Analysis, Spot, Summary
     from napari_dala.slide.base import Slide
 
-NOTICE = "Research use only. Not for diagnosis."
 _MOST_SPOTS = 12
 _CROP_SIDE = 224
-
-STYLE = """
-:root { color-scheme: light; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2rem 1.5rem 4rem; max-width: 68rem; background: #fff; color: #1c1c1c;
-       font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
-h1 { margin: 0; font-size: 1.7rem; line-height: 1.2; overflow-wrap: anywhere; }
-h2 { margin: 2.4rem 0 .6rem; font-size: 1.2rem; border-bottom: 1px solid #ccc; padding-bottom: .25rem; }
-p { margin: .4rem 0; max-width: 48rem; }
-.sub, .note, figcaption { color: #555; font-size: .9rem; }
-.notice { font-weight: 600; color: #1c1c1c; }
-.warnings { margin: 1.2rem 0; padding: .7rem 1rem; border: 2px solid #a40000; border-left-width: 10px;
-            background: #fff4f2; color: #7a0000; font-weight: 600; }
-.warnings p { margin: .2rem 0; max-width: none; }
-.headline { display: flex; flex-wrap: wrap; gap: 1rem 3rem; margin: 1.4rem 0 .6rem; }
-.headline b { display: block; font-size: 1.7rem; line-height: 1.2; font-variant-numeric: tabular-nums; }
-table { border-collapse: collapse; font-size: .95rem; }
-th, td { padding: .3rem 1.4rem .3rem 0; border-bottom: 1px solid #e3e3e3; text-align: left; vertical-align: top;
-         overflow-wrap: anywhere; }
-th { font-weight: 600; }
-tbody th { font-weight: 400; color: #555; white-space: nowrap; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
-td table { margin: 0; }
-td table tr:last-child > * { border-bottom: 0; }
-.swatch { display: inline-block; width: .9em; height: .9em; margin-right: .5em; border: 1px solid #555;
-          vertical-align: -.08em; }
-figure { margin: 1rem 0; break-inside: avoid; }
-figure img { max-width: 100%; height: auto; border: 1px solid #ddd; }
-.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(25rem, 1fr)); gap: 1rem 1.5rem; }
-.gallery figure { margin: 0; }
-.gallery img { width: 100%; }
-.columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(28rem, 1fr)); gap: 0 2.5rem; }
-@media print { body { padding: 0; font-size: 10.5pt; max-width: none; } h2 { break-after: avoid; }
-               figure img { max-height: 22cm; }
-               .columns { display: block; } * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
-"""
 
 
 def write_report(
@@ -123,15 +85,7 @@ def write_report(
         "</div></div>",
         f"<p class='notice'>{NOTICE}</p>",
     ]
-    title = escape(f"{properties.get('name', 'Slide')} · {analysis.card.name}")
-    write_text(
-        path,
-        "<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'>"
-        "<meta http-equiv='Content-Security-Policy' "
-        "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        f"<title>{title}</title><style>{STYLE}</style></head>\n<body>\n" + "\n".join(sections) + "\n</body></html>\n",
-    )
+    write_text(path, html_page(f"{properties.get('name', 'Slide')} · {analysis.card.name}", sections))
 
 
 def _head(analysis: Analysis, properties: Mapping[str, Any], run: Mapping[str, Any]) -> str:
@@ -238,11 +192,5 @@ def _tile_um(analysis: Analysis) -> str:
 
 
 def _figure(picture: Image.Image, alt: str, caption: str) -> str:
-    """Embed a picture; 4:4:4 JPEG, for chroma subsampling would smear the overlay's edges."""
-    data = io.BytesIO()
-    picture.save(data, "JPEG", quality=88, subsampling=0)
-    source = base64.b64encode(data.getvalue()).decode()
-    return (
-        f"<figure><img alt='{escape(alt)}' src='data:image/jpeg;base64,{source}'>"
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )
+    image = f"<img alt='{escape(alt)}' src='{data_uri(picture)}'>"
+    return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"

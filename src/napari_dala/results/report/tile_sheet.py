@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from napari_dala.errors import DalaError, SlideError
 from napari_dala.files import replacing
 from napari_dala.model.islands import outlines
-from napari_dala.results.report.page import NOTICE
+from napari_dala.results.report.html import NOTICE
 from napari_dala.results.report.pictures import ALARM, FAINT, INK, hatch, heat, wrapped
 from napari_dala.slide.tiles import read_tiles
 

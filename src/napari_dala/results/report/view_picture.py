@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from PIL import Image, ImageDraw, ImageFont
 
 from napari_dala.files import replacing
-from napari_dala.results.report.page import NOTICE
+from napari_dala.results.report.html import NOTICE
 from napari_dala.results.report.pictures import FAINT, INK, round_length, wrapped
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from napari_dala.training.networks.bundling import JudgedByMeans, bundled_networ
 from napari_dala.training.networks.pretrained import Pretrained, load_pretrained
 from napari_dala.training.networks.timm import DINOV2, DinoV2, seresnet50
 from napari_dala.training.networks.vgg_inception import VGG16Inception
+from napari_dala.training.settings import BUNDLED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -138,8 +139,6 @@ _CATALOGUE: dict[Network, _Architecture] = {
         means=JudgedByMeans(NAMED["dinov2_vitb14"], "vit.head"),
     ),
 }
-BUNDLED = "dalaresnet50"
-"""The paper's network: a bundle can begin its training, and photographs must have a resolution for it."""
 
 
 def build(

@@ -40,7 +40,7 @@ from napari_dala.results.model_check import ModelCheck, Sample, too_few
 from napari_dala.results.report.check_page import write_check_page
 from napari_dala.training.finetune.quick import MOST_REPLAYED
 from napari_dala.training.learner import Learner
-from napari_dala.training.networks.catalogue import BUNDLED, begin, build, bundled
+from napari_dala.training.networks.catalogue import begin, build, bundled
 from napari_dala.training.photographs.augment import read_photograph
 from napari_dala.training.photographs.examples import Photographs
 from napari_dala.training.photographs.run_folder import disagreements, read_run_json, run_config
@@ -61,7 +61,7 @@ from napari_dala.training.run_epochs import (
     last_checkpoint,
     run_epochs,
 )
-from napari_dala.training.settings import TrainSettings
+from napari_dala.training.settings import BUNDLED, TrainSettings
 from napari_dala.training.statistics import balanced, statistics_of
 from napari_dala.training.views import joined
 
@@ -137,7 +137,7 @@ def train(
     Parameters
     ----------
     dataset
-        Photographs; for ``dalaresnet50`` their resolution must be known.
+        Photographs; without their resolution there is no bundle.
     split
         Which of them to train on, and which to hold out.
     settings
@@ -168,8 +168,8 @@ def train(
     """
     start = time.perf_counter()
     check_logger(settings)
-    if dataset.mpp is None and (model == BUNDLED or settings.mpp):
-        raise DatasetError(f"{dataset.name}: a bundle needs the images' resolution; give it with --mpp")
+    if dataset.mpp is None and settings.mpp:
+        raise DatasetError(f"{dataset.name}: a scale of tiles needs the images' resolution; give it with --mpp")
     mean, std = (init.card.mean, init.card.std) if init else (IMAGENET_MEAN, IMAGENET_STD)
     squares, remarks = squares_at(settings.mpp or dataset.mpp or 0, dataset, settings.tile_px, mean, std)
     with torch.random.fork_rng(devices=[]):  # the caller's random state stays as it was

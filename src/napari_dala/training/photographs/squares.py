@@ -107,6 +107,23 @@ class FixedSquares(Dataset[tuple[Tensor, int]]):
         return for_evaluation(image, side, self.squares.tile_px), labelled.label
 
 
+def middle_tile(labelled: LabelledImage, squares: Squares) -> NDArray[np.uint8]:
+    """Return the square in the middle of a photograph as a tile, (tile_px, tile_px, 3).
+
+    Raises
+    ------
+    DatasetError
+        If the photograph cannot be read or brought to the scale, see `Squares.side`.
+    """
+    image = read_photograph(labelled.path, icc_profile=labelled.icc_profile)
+    height, width = image.shape[-2:]
+    side = round(squares.side(labelled, width, height))
+    rows, columns = min(side, height), min(side, width)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    tile = for_evaluation(image[..., top : top + rows, left : left + columns], side, squares.tile_px)[0]
+    return np.ascontiguousarray(tile.permute(1, 2, 0).numpy())
+
+
 @dataclass(frozen=True, eq=False)
 class TileLogits:
     """What a network makes of the tiles of some photographs.

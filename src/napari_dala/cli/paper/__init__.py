@@ -1,0 +1,1 @@
+"""Commands about the paper (arXiv 2308.13150) and what it leaves open."""

@@ -1,0 +1,1 @@
+"""What the channel attention does: its gates looked at, replaced, and left out of training."""
