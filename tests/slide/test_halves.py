@@ -93,3 +93,23 @@ def test_damage_is_seen_at_half_size_too(tmp_path: Path) -> None:
 def test_what_holds_no_jpeg_has_no_halves(tmp_path: Path) -> None:
     slide = open_slide(immunohistochemistry(), mpp=0.25)
     assert slide.with_halves().levels == slide.levels
+
+
+def test_a_level_that_is_a_hair_finer_than_a_half_goes_first(tmp_path: Path) -> None:
+    tissue = np.asarray(Image.fromarray(immunohistochemistry()).resize((1283, 1027)))
+    with tifffile.TiffWriter(tmp_path / "a.tiff") as tiff:
+        for level, part in enumerate((tissue, tissue[::2, ::2])):
+            tiff.write(
+                part,
+                photometric="rgb",
+                tile=(256, 256),
+                compression="jpeg",
+                subfiletype=level and 1,
+                resolution=(40000, 40000),
+                resolutionunit="CENTIMETER",
+                metadata=None,
+            )
+    with open_slide(tmp_path / "a.tiff") as slide:
+        assert len(slide.levels) == 2
+        assert 1.9 < slide.levels[1].downsample < 2
+        assert Sampler(slide, TileGrid.over(slide, 64, 0.65), CPU)._level == 1

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from skimage.data import immunohistochemistry
 
+from napari_dala.analysis.control import RunControl
+from napari_dala.analysis.reading import read_ahead
+from napari_dala.analysis.schedule import Schedule
 from napari_dala.errors import SlideError
+from napari_dala.inference.sampler import Sampler
 from napari_dala.slide import open_slide
 from napari_dala.slide.local_copy import open_local_copy
 from napari_dala.slide.reader_process import ReaderProcess
+from napari_dala.slide.teaching.slide import teaching_slide
+from napari_dala.slide.tiles import TileGrid
 from tests.drawn_slides import write_mrxs
 from tests.icc import SWAPPED
 from tests.ome_zarrs import write_ome_zarr
@@ -30,7 +38,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="memory 
 
 def ready(slide: Slide) -> ReaderProcess:
     """Return a process that reads by itself, not one that is about to."""
-    reader = ReaderProcess(slide)
+    reader = ReaderProcess(slide.with_halves())
     out = np.empty((4, 4, 3), np.uint8)
     until = time.monotonic() + 60
     while not reader._has_read(out, 0, 0, 0):
@@ -86,7 +94,7 @@ def test_colours_by_the_profile_as_in_this_process(tmp_path: Path) -> None:
 def test_this_process_reads_while_the_other_starts_and_after_it_died(drawn_slide: Path) -> None:
     with open_slide(drawn_slide) as slide:
         known = picture(slide.read_into)
-        with ReaderProcess(slide) as reader:
+        with ReaderProcess(slide.with_halves()) as reader:
             assert (picture(reader.read_into) == known).all()
         with ready(slide) as reader:
             reader._process.kill()
@@ -124,9 +132,48 @@ def test_the_process_ends_with_the_one_that_asks(drawn_slide: Path) -> None:
         process = reader._process
         assert process.poll() is None
         reader.close()
-        assert process.returncode == 0
+        assert process.returncode is not None
 
 
-def test_pixels_without_a_file_have_no_process() -> None:
-    slide = open_slide(immunohistochemistry(), mpp=0.5)
-    assert not ReaderProcess.can_read(slide)
+def test_a_process_that_sees_another_slide_or_says_anything_else_is_not_asked(
+    drawn_slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = tmp_path / "other.tif"
+    teaching_slide(other, 672, 3)
+    (tmp_path / "sitecustomize.py").write_text("print('hello')")
+    with open_slide(drawn_slide) as slide:
+        known = picture(slide.read_into)
+        for wrong in ("file", "talk"):
+            slide.file = other if wrong == "file" else drawn_slide
+            if wrong == "talk":
+                monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+            caplog.clear()
+            with ReaderProcess(slide.with_halves()) as reader:
+                until = time.monotonic() + 60
+                while not reader._is_lost and time.monotonic() < until:
+                    assert (picture(reader.read_into) == known).all()
+                    time.sleep(0.02)
+                assert reader._is_lost
+                assert (picture(reader.read_into) == known).all()
+            assert "is read without it" in caplog.text
+
+
+def test_where_there_is_no_process_to_be_had_this_one_reads(drawn_slide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*_: object, **__: object) -> None:
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    with open_slide(drawn_slide) as slide:
+        grid = TileGrid.over(slide, 224, 0.5)
+        tissue = np.ones(grid.shape, bool)
+        monkeypatch.setattr(subprocess, "Popen", none_left)
+        sampler = Sampler(slide, grid, torch.device("cpu"))
+        blocks = read_ahead(sampler, tissue, Schedule(grid, tissue, RunControl()), 3, in_processes=True)
+        assert sum(len(block.tiles) for block in blocks) == tissue.sum() > 3
+        nothing = Schedule(grid, np.zeros_like(tissue), RunControl())
+        assert not list(read_ahead(sampler, tissue, nothing, 3, in_processes=True))
+
+
+def test_what_has_no_file_or_is_decoded_whole_has_no_process(tmp_path: Path) -> None:
+    assert not ReaderProcess.can_read(open_slide(immunohistochemistry(), mpp=0.5))
+    Image.fromarray(immunohistochemistry()).save(tmp_path / "a.png")
+    assert not ReaderProcess.can_read(open_slide(tmp_path / "a.png"))

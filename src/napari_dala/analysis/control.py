@@ -56,3 +56,4 @@ class RunControl:
         longest = time.monotonic() + _LONGEST_WAY_S
         while (left := min(self._gives_way_until, longest) - time.monotonic()) > 0 and not self.is_cancelled:
             time.sleep(min(left, 0.05))
+        self._running.wait()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -86,9 +86,11 @@ def read_ahead(
     in_processes
         Whether they have processes; None for beside a GPU.
     """
-    workers = workers or reader_count(sampler.device)
+    workers = min(workers or reader_count(sampler.device), len(schedule))
+    if not workers:
+        return
     if in_processes is None:
-        in_processes = sampler.device.type == "cuda"
+        in_processes = sampler.device.type == "cuda" and not sampler.decodes_on_device
     samplers: SimpleQueue[Sampler] = SimpleQueue()  # one for each thread
     waiting: deque[Future[TileBlock]] = deque()
 
@@ -103,10 +105,11 @@ def read_ahead(
 
     with ExitStack() as stack:
         for _ in range(workers):
+            mine = sampler
             if in_processes and ReaderProcess.can_read(sampler.slide):
-                samplers.put(sampler.by(stack.enter_context(ReaderProcess(sampler.slide)).read_into))
-            else:
-                samplers.put(sampler)
+                with suppress(OSError):  # no room for another process
+                    mine = sampler.by(stack.enter_context(ReaderProcess(sampler.slide)).read_into)
+            samplers.put(mine)
         pool = ThreadPoolExecutor(workers, "dala-reader", begin_thread, (sampler.device,))
         stack.callback(pool.shutdown, cancel_futures=True)
         tasks = iter(schedule.take, None)

@@ -46,6 +46,10 @@ class Schedule:
         self._had = np.zeros(len(blocks), bool)  # what is in `_view` of them has been handed out
         self._most = _FIRST
 
+    def __len__(self) -> int:
+        """Blocks of which something is left."""
+        return len(self._blocks)
+
     def take(self) -> tuple[tuple[int, int], list[tuple[int, int]]] | None:
         """Return the next block and its tiles to do, of those the ones in view if there are any; None at the end."""
         if not len(self._blocks):

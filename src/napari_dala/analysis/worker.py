@@ -131,7 +131,7 @@ class Worker:
         control = RunControl()
         if view:
             control.look_at((view[0], view[1], view[2], view[3]))
-        request.listen(lambda verb, arguments: _steer(control, verb, arguments))
+        request.listen(lambda verb, arguments: _steer(control, wanted.device, verb, arguments))
         if control.is_cancelled:
             return {"cancelled": True}  # while it waited: nothing is opened or written
         torch.set_num_threads(wanted.threads or self._all_threads)
@@ -216,12 +216,12 @@ def _file_of(wanted: AnalysisRequest) -> Path:
     return wanted.slide
 
 
-def _steer(control: RunControl, verb: str, arguments: dict[str, Any]) -> None:
-    """Do what the parent told a running analysis."""
+def _steer(control: RunControl, device: str, verb: str, arguments: dict[str, Any]) -> None:
+    """Do what the parent told an analysis that runs on a device."""
     if verb == "look_at":
         view = arguments["view"]
         control.look_at(None if view is None else (view[0], view[1], view[2], view[3]))
-        if usable_cores() <= _FEW_CORES:
+        if usable_cores() <= _FEW_CORES and choose_device(device).type == "cpu":
             control.give_way(_VIEW_MOVES_S)
     elif verb in ("cancel", "pause", "resume"):
         getattr(control, verb)()

@@ -57,12 +57,18 @@ class Sampler:
         self._read_into: Callable[[NDArray[np.uint8], int, int, int], None] = self.slide.read_into
         self.device = device if device.type == "cuda" else torch.device("cpu")
         self._level = slide.level_for(min(grid.scale))
-        if not decode_on_device:
+        self._decoder = device_decoder(slide, self._level, self.device, readers) if decode_on_device else None
+        if self._decoder is None:
             halved = self.slide.level_for(min(grid.scale) / _FINER_THAN_A_HALF)
-            self._level = max(self._level, halved, key=lambda level: self.slide.levels[level].downsample)
+            if self.slide.levels[halved].downsample > 1.01 * self.slide.levels[self._level].downsample:
+                self._level = halved
         self._down = self.slide.levels[self._level].downsample
         self._scale = grid.scale[0] / self._down, grid.scale[1] / self._down  # level px per model px
-        self._decoder = device_decoder(slide, self._level, self.device, readers) if decode_on_device else None
+
+    @property
+    def decodes_on_device(self) -> bool:
+        """Whether JPEG tiles are decoded there."""
+        return self._decoder is not None
 
     def by(self, read_into: Callable[[NDArray[np.uint8], int, int, int], None]) -> Sampler:
         """Return the same with another way to read the slide, by the parameters of `Slide.read_into`."""

@@ -181,7 +181,7 @@ class Slide(ABC):
         """
         other = copy(self)
         for level, tiles in zip(self.levels, self.jpeg_tiles, strict=False):
-            if tiles is not None and min(level.width, level.height) > 1:
+            if tiles is not None and min(level.width, level.height) > 1 and not any(side % 2 for side in tiles.tile):
                 half = tiles.halved()
                 other.levels += (Level(half.size[0], half.size[1], 2 * level.downsample, half.tile),)
                 other.jpeg_tiles += (half,)

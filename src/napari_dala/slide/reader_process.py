@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import mmap
 import os
 import select
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from napari_dala.slide.base import Slide
 
 _DONE, _FAILED = b"+", b"-"
+_log = logging.getLogger(__name__)
 
 
 class ReaderProcess:
@@ -33,7 +35,12 @@ class ReaderProcess:
     Parameters
     ----------
     slide
-        With a file; its process opens that anew.
+        With a file and with its halves; its process opens that anew.
+
+    Raises
+    ------
+    OSError
+        When the system gives no further process.
     """
 
     def __init__(self, slide: Slide) -> None:
@@ -41,23 +48,33 @@ class ReaderProcess:
         self._slide = slide
         self._memory = _SharedMemory(os.memfd_create("dala-pixels"))
         profile = "icc" if slide.profile is not None else "stored"
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, str(slide.file), str(self._memory.file), profile],
-            bufsize=0,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            pass_fds=[self._memory.file],
-        )
+        command = [sys.executable, "-m", __name__, str(slide.file), str(self._memory.file), profile, _known_by(slide)]
+        try:
+            self._process = subprocess.Popen(
+                command,
+                bufsize=0,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[self._memory.file],
+            )
+        except OSError:
+            os.close(self._memory.file)
+            raise
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._requests, self._answers = self._process.stdin, self._process.stdout
-        self._is_ready = False
+        self._poll = select.poll()
+        self._poll.register(self._answers, select.POLLIN | select.POLLHUP)
+        self._has_begun = self._is_lost = False
 
     @classmethod
     def can_read(cls, slide: Slide) -> bool:
-        """Return whether a process can have this slide: it has a file, and the system shares memory by a handle."""
-        return slide.file is not None and hasattr(os, "memfd_create")
+        """Return whether a process should have this slide: it has a file, and not to be decoded whole.
+
+        The system must share memory by a handle.
+        """
+        return slide.file is not None and not slide.is_photograph and hasattr(os, "memfd_create")
 
     def read_into(self, out: NDArray[np.uint8], x: int, y: int, level: int = 0) -> None:
         """See `Slide.read_into`."""
@@ -65,23 +82,31 @@ class ReaderProcess:
             self._slide.read_into(out, x, y, level)
 
     def _has_read(self, out: NDArray[np.uint8], x: int, y: int, level: int) -> bool:
-        if not self._is_ready:
-            if not select.select([self._answers], [], [], 0)[0]:
-                return False
-            self._is_ready = self._answers.read(1) == _DONE
-        pixels = self._memory.picture(out.shape[1], out.shape[0])
-        try:
-            self._requests.write(f"{x} {y} {out.shape[1]} {out.shape[0]} {level}\n".encode())
-        except OSError:  # it has died
+        if not self._has_begun and not self._is_lost and self._poll.poll(0):
+            self._has_begun = self._is_done()
+        if self._is_lost or not self._has_begun:
             return False
-        if self._answers.read(1) != _DONE:
+        pixels = self._memory.picture(out.shape[1], out.shape[0])
+        with suppress(BrokenPipeError):
+            self._requests.write(f"{x} {y} {out.shape[1]} {out.shape[0]} {level}\n".encode())
+        if not self._is_done():
             return False
         out[:] = pixels
         return True
 
+    def _is_done(self) -> bool:
+        """Take an answer; a process that says anything else, or nothing, is asked no more."""
+        answer = self._answers.read(1)
+        if answer not in (_DONE, _FAILED):
+            _log.warning("A process that should read %s has failed; the slide is read without it", self._slide.name)
+            self._is_lost = True
+            self._process.kill()
+        return answer == _DONE
+
     def close(self) -> None:
-        """End the process."""
+        """End the process, whatever it is at."""
         self._requests.close()
+        self._process.terminate()
         self._process.wait()
         self._answers.close()
         os.close(self._memory.file)
@@ -135,8 +160,16 @@ def read_for(slide: Slide, memory: int, requests: IO[bytes], answers: IO[bytes])
         answers.write(answer)
 
 
+def _known_by(slide: Slide) -> str:
+    """Return what two processes must agree on, so that the same request means the same pixels."""
+    return f"{slide.fingerprint} {slide.levels}"
+
+
 if __name__ == "__main__":
-    path, handle, colours = sys.argv[1:]
+    path, handle, colours, known = sys.argv[1:]
+    answering = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no answer
     opened = open_quietly(Path(path), icc_profile=colours == "icc").with_halves()
-    with suppress(BrokenPipeError, KeyboardInterrupt):
-        read_for(opened, int(handle), sys.stdin.buffer, open(sys.stdout.fileno(), "wb", buffering=0, closefd=False))
+    if _known_by(opened) == known:
+        with suppress(BrokenPipeError, KeyboardInterrupt):
+            read_for(opened, int(handle), sys.stdin.buffer, answering)
