@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image as Picture
-from qtpy.QtWidgets import QGridLayout, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QGridLayout, QVBoxLayout, QWidget
 
 from napari_dala.plugin.parts.fold import Fold
 from napari_dala.plugin.parts.notes import Note
@@ -123,7 +123,8 @@ class WhyPanel(Fold):
             f"are {share:.0%} of all that channels add or take."
         )
         for row, one in enumerate(reasons.channels):
-            picture, text = QLabel(), PlainLabel(_words(one, self._class_name))
+            picture = PlainLabel()
+            text = PlainLabel(_words(one, self._class_name))
             text.setWordWrap(True)
             if one.activity and self._pixels is not None:
                 picture.setPixmap(_small_map(one, self._pixels))
