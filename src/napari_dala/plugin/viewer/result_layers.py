@@ -34,8 +34,6 @@ DIMMED = 0.12
 """Opacity of the probability while a Grad-CAM lies over it: one map at a time."""
 _LINES = (0.1, 0.1, 0.1, 1.0)
 _LEFT_OUT, _INK, _BLUR = "Ink and blur", (0.1, 0.3, 0.9, 1.0), (0.9, 0.7, 0.1, 1.0)
-_NO_LEVEL = 2.0
-_BETWEEN_LAYERS_MS = 150  # so that one who moves the view meanwhile is not held by all of them in a row
 
 
 class ResultLayers:
@@ -117,9 +115,9 @@ class ResultLayers:
             self._insert(self._waiting.pop(0))
 
     def enter(self, viewer: ViewerModel) -> None:
-        """Lay the layers that wait, in a window now and then one: napari takes 0.1 s for each."""
+        """Lay the layers that wait, in a window now and then one: napari takes 0.1 s for each, and the view may move."""
         self._enter_next(viewer)
-        in_turns(viewer, [partial(self._enter_next, viewer)] * len(self._waiting), _BETWEEN_LAYERS_MS)
+        in_turns(viewer, [partial(self._enter_next, viewer)] * len(self._waiting), rest_ms=150)
 
     def _enter_next(self, viewer: ViewerModel) -> None:
         if self._waiting:
@@ -390,7 +388,7 @@ class ResultLayers:
 
     def _outline(self, explanation: CamView | None = None) -> None:
         """Draw the map anew, with outlines of what is kept of it; the whole map has none."""
-        self._outlines.level = FAINTEST / 2 if (explanation or self.explanation).thresholded else _NO_LEVEL
+        self._outlines.level = FAINTEST / 2 if (explanation or self.explanation).thresholded else 2.0
         self.cam.refresh(extent=False)
 
     def _on_cam_visible(self) -> None:
