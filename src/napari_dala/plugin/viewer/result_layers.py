@@ -115,7 +115,7 @@ class ResultLayers:
             self._insert(self._waiting.pop(0))
 
     def enter(self, viewer: ViewerModel) -> None:
-        """Lay the layers that wait, in a window now and then one: napari takes 0.1 s for each, and the view may move."""
+        """Lay the layers that wait, in a window now and then one: napari takes 0.1 s for each."""
         self._enter_next(viewer)
         in_turns(viewer, [partial(self._enter_next, viewer)] * len(self._waiting), rest_ms=150)
 
