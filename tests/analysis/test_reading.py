@@ -17,7 +17,7 @@ from napari_dala.analysis import reading
 from napari_dala.analysis.control import RunControl
 from napari_dala.analysis.engine import analyze
 from napari_dala.analysis.plan import tissue_tiles
-from napari_dala.analysis.reading import Readers
+from napari_dala.analysis.reading import read_ahead
 from napari_dala.analysis.schedule import Schedule
 from napari_dala.errors import SlideError, may_pass
 from napari_dala.inference.sampler import Sampler
@@ -171,8 +171,8 @@ def test_readers_with_processes_give_the_same_blocks(mosaic: Path, monkeypatch: 
         for workers, in_processes in ((1, False), (2, True)):
             schedule = Schedule(grid, tissue, RunControl())
             sampler = Sampler(slide, grid, torch.device("cpu"))
-            readers = Readers(sampler, tissue, schedule, workers, in_processes=in_processes)
-            blocks = [(block.tiles, block.pixels) for block in readers]
+            ahead = read_ahead(sampler, tissue, schedule, workers, in_processes=in_processes)
+            blocks = [(block.tiles, block.pixels) for block in ahead]
             found.append({tile: pixels for tiles, many in blocks for tile, pixels in zip(tiles, many, strict=True)})
     assert len(by_process) > 5
     assert all(by_process)

@@ -15,7 +15,7 @@ import psutil
 from napari_dala.analysis.control import RunControl
 from napari_dala.analysis.engine import analyze
 from napari_dala.analysis.plan import tissue_tiles
-from napari_dala.analysis.reading import Readers
+from napari_dala.analysis.reading import read_ahead
 from napari_dala.analysis.schedule import Schedule
 from napari_dala.errors import DalaError
 from napari_dala.inference.cuda_graph import captured
@@ -76,7 +76,7 @@ def bench(
     - `forward_tiles_per_s`, `forward_cam_tiles_per_s`, `read_tiles_per_s`, `pipeline_tiles_per_s`
     - `cam_overhead`: time that Grad-CAM adds to the forward pass, over the forward pass's
     - `pipeline_efficiency`: tiles per second of the pipeline over those of the forward pass
-    - `queue_stall_fraction`, `queue_depth`: `Progress.stalled` and `Progress.queued` at the end
+    - `queue_stall_fraction`: `Progress.stalled` at the end
     - `first_tile_s`: from the call to the first tiles stored
     - `rethreshold_ms`: DT over 2240 x 2240 cells
     - `against_tiles_per_s`, `against_ratio` (forward + Grad-CAM over it), with `against`
@@ -194,8 +194,8 @@ def _streamed(predictor: Predictor, run: Callable[[torch.Tensor], object], input
 def _reading(slide: Slide, sampler: Sampler, workers: int) -> float:
     """Return the tiles per second of reading alone."""
     tissue = tissue_tiles(slide, sampler.grid)
-    readers = Readers(sampler, tissue, Schedule(sampler.grid, tissue, RunControl()), workers)
-    return _rate(lambda: [len(block.tiles) for block in readers], int(tissue.sum()))
+    blocks = read_ahead(sampler, tissue, Schedule(sampler.grid, tissue, RunControl()), workers)
+    return _rate(lambda: [len(block.tiles) for block in blocks], int(tissue.sum()))
 
 
 def _pipeline(
@@ -219,7 +219,6 @@ def _pipeline(
     return analysis, {
         "pipeline_tiles_per_s": last.total / seconds,
         "queue_stall_fraction": last.stalled,
-        "queue_depth": last.queued,
         "first_tile_s": first[0],
         "tiles": last.total,
     }

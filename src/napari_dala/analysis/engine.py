@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from napari_dala.analysis.control import RunControl
 from napari_dala.analysis.plan import Work, prepare
-from napari_dala.analysis.reading import Readers, reader_count
+from napari_dala.analysis.reading import TileBlock, read_ahead, reader_count
 from napari_dala.analysis.schedule import Schedule
 from napari_dala.analysis.writing import Writer
 from napari_dala.inference.predictor import Prediction, Predictor
@@ -137,17 +138,17 @@ def run_network(
     device, workers = predictor.device, request.workers or reader_count(predictor.device)
     cores = workers if device.type == "cuda" else 0
     sampler = Sampler(slide, work.store.grid, device, decode_on_device=request.decode_on_device, readers=cores)
-    readers = Readers(sampler, work.tissue, Schedule(work.store.grid, work.todo, control), workers)
+    ahead = read_ahead(sampler, work.tissue, Schedule(work.store.grid, work.todo, control), workers)
     streams: Streams[_Pieces, Prediction] = Streams(predictor.device, predictor)
-    writing = _ProgressWriter(work, readers, streams, on_progress)
-    with Writer(writing.write) as writer, streams:
+    writing = _ProgressWriter(work, streams, on_progress)
+    with closing(ahead) as blocks, Writer(writing.write) as writer, streams:
         writing.begin()
-        for predictions in _predicted(readers, streams, predictor.batch_size, control):
+        for predictions in _predicted(blocks, streams, predictor.batch_size, control):
             writer.put(predictions)
 
 
 def _predicted(
-    readers: Readers, streams: Streams[_Pieces, Prediction], batch_size: int, control: RunControl
+    blocks: Iterator[TileBlock], streams: Streams[_Pieces, Prediction], batch_size: int, control: RunControl
 ) -> Iterator[_Predictions]:
     """Run the network on full batches across blocks; yield each block when its last tile is done.
 
@@ -169,7 +170,7 @@ def _predicted(
             room -= len(tiles[-1])
         return pieces, tiles
 
-    for block in readers:
+    for block in blocks:
         predictions = _Predictions(block.position, block.tiles, block.unreadable, block.failed)
         unfinished.append(predictions)
         if block.tiles:
@@ -247,11 +248,10 @@ class _ProgressWriter:
     def __init__(
         self,
         work: Work,
-        readers: Readers,
         streams: Streams[Any, Any],
         on_progress: Callable[[Progress], None] | None,
     ) -> None:
-        self._work, self._readers, self._streams = work, readers, streams
+        self._work, self._streams = work, streams
         self._on_progress = on_progress
         self._todo = work.todo
         self._begun_with, self._failed = int(self._todo.sum()), 0
@@ -288,7 +288,6 @@ class _ProgressWriter:
                 blocks=blocks,
                 approximate=approximate,
                 stalled=self._streams.stalled,
-                queued=self._readers.queued,
                 device=str(self._streams.device),
             )
         )

@@ -22,7 +22,7 @@ from napari_dala.slide.reader_process import ReaderProcess
 from napari_dala.slide.tiles import BLOCK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
     from concurrent.futures import Future
 
     from numpy.typing import NDArray
@@ -63,10 +63,17 @@ class TileBlock:
     failed: list[tuple[int, int]] = field(default_factory=list)
 
 
-class Readers:
-    """Threads that read blocks in the schedule's order, a few ahead of their use.
+def read_ahead(
+    sampler: Sampler,
+    tissue: NDArray[np.bool_],
+    schedule: Schedule,
+    workers: int,
+    *,
+    in_processes: bool | None = None,
+) -> Generator[TileBlock, None, None]:
+    """Read blocks in the schedule's order, in threads and a few ahead of their use; what fails is raised here.
 
-    Beside a GPU each has a process that decodes for it (see `ReaderProcess`), where it can have one.
+    Beside a GPU each thread has a process that decodes for it (see `ReaderProcess`), where it can have one.
 
     Parameters
     ----------
@@ -75,63 +82,40 @@ class Readers:
     tissue
         (rows, columns) bool, see `read_block`.
     workers
-        How many; 0 for `reader_count`.
+        How many threads; 0 for `reader_count`.
     in_processes
         Whether they have processes; None for beside a GPU.
     """
+    workers = workers or reader_count(sampler.device)
+    if in_processes is None:
+        in_processes = sampler.device.type == "cuda"
+    samplers: SimpleQueue[Sampler] = SimpleQueue()  # one for each thread
+    waiting: deque[Future[TileBlock]] = deque()
 
-    def __init__(
-        self,
-        sampler: Sampler,
-        tissue: NDArray[np.bool_],
-        schedule: Schedule,
-        workers: int,
-        *,
-        in_processes: bool | None = None,
-    ) -> None:
-        self._workers = workers or reader_count(sampler.device)
-        self._sampler, self._tissue, self._schedule = sampler, tissue, schedule
-        wanted = sampler.device.type == "cuda" if in_processes is None else in_processes
-        self._in_processes = wanted and ReaderProcess.can_read(sampler.slide)
-        self._asked = self._ready = 0
-
-    def __iter__(self) -> Iterator[TileBlock]:
-        """Yield blocks until none is left; what fails is raised here."""
-        tasks = iter(self._schedule.take, None)
-        waiting: deque[Future[TileBlock]] = deque()
-        with ExitStack() as stack:
-            samplers: SimpleQueue[Sampler] = SimpleQueue()
-            for _ in range(self._workers):
-                read_into = self._sampler.slide.read_into
-                if self._in_processes:
-                    read_into = stack.enter_context(ReaderProcess(self._sampler.slide)).read_into
-                samplers.put(self._sampler.by(read_into))
-            pool = ThreadPoolExecutor(self._workers, "dala-reader", begin_thread, (self._sampler.device,))
-            stack.callback(pool.shutdown, cancel_futures=True)
-            while True:
-                for task in islice(tasks, self._workers + _BLOCKS_AHEAD - len(waiting)):
-                    waiting.append(pool.submit(self._read, samplers, *task))
-                if not waiting:
-                    return
-                self._asked += 1
-                self._ready += sum(block.done() for block in waiting)
-                yield waiting.popleft().result()
-
-    @property
-    def queued(self) -> float:
-        """Blocks that were ready when the next one was asked for, on average."""
-        return self._ready / max(1, self._asked)
-
-    def _read(
-        self, samplers: SimpleQueue[Sampler], position: tuple[int, int], tiles: list[tuple[int, int]]
-    ) -> TileBlock:
-        sampler = samplers.get()  # there is one for each thread
+    def read(position: tuple[int, int], tiles: list[tuple[int, int]]) -> TileBlock:
+        mine = samplers.get()
         try:
-            block = read_block(sampler, self._tissue, position, tiles)
-            wait_for(sampler.device)
+            block = read_block(mine, tissue, position, tiles)
+            wait_for(mine.device)
             return block
         finally:
-            samplers.put(sampler)
+            samplers.put(mine)
+
+    with ExitStack() as stack:
+        for _ in range(workers):
+            if in_processes and ReaderProcess.can_read(sampler.slide):
+                samplers.put(sampler.by(stack.enter_context(ReaderProcess(sampler.slide)).read_into))
+            else:
+                samplers.put(sampler)
+        pool = ThreadPoolExecutor(workers, "dala-reader", begin_thread, (sampler.device,))
+        stack.callback(pool.shutdown, cancel_futures=True)
+        tasks = iter(schedule.take, None)
+        while True:
+            for task in islice(tasks, workers + _BLOCKS_AHEAD - len(waiting)):
+                waiting.append(pool.submit(read, *task))
+            if not waiting:
+                return
+            yield waiting.popleft().result()
 
 
 def reader_count(device: torch.device) -> int:

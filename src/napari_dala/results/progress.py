@@ -41,8 +41,6 @@ class Progress:
         Part of this run so far in which the network had no tiles to work on, 0 to 1.
     device
         That the network runs on.
-    queued
-        Blocks that were read and waiting when the network asked for the next, on average.
     """
 
     done: int
@@ -53,7 +51,6 @@ class Progress:
     blocks: tuple[tuple[int, int], ...] = field(default=())
     approximate: int = 0
     stalled: float = 0.0
-    queued: float = 0.0
     device: str = ""
     failed: int = 0
 

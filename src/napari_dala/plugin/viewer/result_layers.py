@@ -35,6 +35,7 @@ DIMMED = 0.12
 _LINES = (0.1, 0.1, 0.1, 1.0)
 _LEFT_OUT, _INK, _BLUR = "Ink and blur", (0.1, 0.3, 0.9, 1.0), (0.9, 0.7, 0.1, 1.0)
 _NO_LEVEL = 2.0
+_BETWEEN_LAYERS_MS = 150  # so that one who moves the view meanwhile is not held by all of them in a row
 
 
 class ResultLayers:
@@ -116,8 +117,9 @@ class ResultLayers:
             self._insert(self._waiting.pop(0))
 
     def enter(self, viewer: ViewerModel) -> None:
-        """Lay the layers that wait, in a window one in each turn of its event loop: napari takes 0.1 s for each."""
-        in_turns(viewer, [partial(self._enter_next, viewer)] * len(self._waiting))
+        """Lay the layers that wait, in a window now and then one: napari takes 0.1 s for each."""
+        self._enter_next(viewer)
+        in_turns(viewer, [partial(self._enter_next, viewer)] * len(self._waiting), _BETWEEN_LAYERS_MS)
 
     def _enter_next(self, viewer: ViewerModel) -> None:
         if self._waiting:

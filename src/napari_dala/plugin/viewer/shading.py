@@ -16,22 +16,14 @@ from vispy.visuals.shaders import Function
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image
+    from numpy.typing import NDArray
     from vispy.scene import VisualNode
 
-# $right and $up are the steps of one pixel on the screen, in the picture's pixels; $corner is that of the canvas.
-_PLACE = """
-vec2 place() {
-    return $corner + gl_FragCoord.x * $right + gl_FragCoord.y * $up;
-}
-"""
+    _XY = NDArray[np.float64]
 
 _HATCH = """
 void hatch() {
-    if (gl_FragColor.a == 0.0) { return; }
-    vec2 at = $place();
-    float step = length($right);
-    float apart = exp2(ceil(log2(9.0 * step)));              // so that the lines lie still on the tissue
-    float off = (mod(at.x + at.y, apart) - apart / 2.0) / step;
+    float off = (fract($first + dot(gl_FragCoord.xy, $slope)) - 0.5) * $apart;
     if (abs(off) > 1.5) { gl_FragColor.a = 0.0; }
     else if (off > 0.0) { gl_FragColor.rgb = vec3(1.0); }    // seen on dark tissue too
 }
@@ -39,7 +31,7 @@ void hatch() {
 
 _VALUE = """
 float value(vec2 at) {
-    return texture2D($texture, at / $size).r;
+    return texture2D($texture, at).r;
 }
 """
 
@@ -56,11 +48,11 @@ float crosses(vec2 at, vec2 right, vec2 up) {
 _EDGE = """
 void edge() {
     if ($level >= 1.0) { return; }
-    vec2 at = $place();
+    vec2 at = $corner + gl_FragCoord.x * $px_right + gl_FragCoord.y * $px_up;
     if ($crosses(at, 2.5 * $right, 2.5 * $up) > 0.5) {
         bool thin = $crosses(at, $right, $up) > 0.5;
         if (thin) { gl_FragColor = vec4(0.05, 0.05, 0.15, 1.0); }
-        else if (length($right) < 0.12) { gl_FragColor = vec4(1.0, 1.0, 1.0, 0.8); }  // else lines would hide all
+        else if ($near > 0.0) { gl_FragColor = vec4(1.0, 1.0, 1.0, 0.8); }  // else lines would hide all
     }
 }
 """
@@ -73,9 +65,8 @@ void curtain() {
 
 _WITHIN = """
 void within() {
-    if (gl_FragColor.a == 0.0) { return; }
-    vec2 at = $place();
-    if (at.x > $end.x || at.y > $end.y) { gl_FragColor.a = 0.0; }
+    vec2 beyond = $corner + gl_FragCoord.x * $right + gl_FragCoord.y * $up;
+    if (max(beyond.x, beyond.y) > 0.0) { gl_FragColor.a = 0.0; }
 }
 """
 
@@ -112,39 +103,55 @@ class _Shading(Filter):  # type: ignore[misc]  # vispy is not typed
 
 
 class _Placed(_Shading):
-    """A function that asks where in the layer's picture it is."""
+    """A function that depends on where in the layer's picture it is."""
 
-    _steps: tuple[str, ...] = ()  # of `right` and `up`, those that the function itself uses
+    _moved = False
 
     def _prepare(self, node: VisualNode, layer: Image) -> None:
-        self._place = self.fshader["place"] = Function(_PLACE)
-        node.transforms.changed.connect(self._follow)
+        node.transforms.changed.connect(self._note)
+        self._draws = node.canvas.events.draw  # a layer that is taken out has no canvas
+        self._draws.connect(self._follow, position="first")
+        self._note()
         self._follow()
 
     def end(self) -> None:
         if self._node is not None:
-            self._node.transforms.changed.disconnect(self._follow)
+            self._node.transforms.changed.disconnect(self._note)
+            self._draws.disconnect(self._follow)
         super().end()
 
+    def _note(self, event: object = None) -> None:
+        """Note that the view has changed, which it does several times for one frame, and of hidden layers too."""
+        self._moved = True
+
     def _follow(self, event: object = None) -> None:
-        """Work out where the canvas lies in the picture."""
+        """Work out where the canvas lies in the picture, if that is to be drawn."""
+        if not self._moved or (event is not None and not self._node.visible):
+            return
+        self._moved = False
         transforms = self._node.transforms
         of_screen = np.array([(0, 0, 0, 1), (1, 0, 0, 1), (0, 1, 0, 1)], np.float64)
         points = transforms.get_transform("framebuffer", "visual").map(of_screen)
         corner, right, up = points[:, :2] / points[:, 3:]
-        right, up = right - corner, up - corner
-        self._place["corner"], self._place["right"], self._place["up"] = corner, right, up
-        for name in self._steps:
-            self.fshader[name] = transforms.pixel_scale * (right if name == "right" else up)
+        self._place_at(corner, right - corner, up - corner, transforms.pixel_scale)
+
+    def _place_at(self, corner: _XY, right: _XY, up: _XY, px: float) -> None:
+        """Take the place in the picture of the canvas' corner, and of steps of one px; lines are `px` times as wide."""
+        raise NotImplementedError
 
 
 class Hatching(_Placed):
     """Leaves of a layer only thin diagonals, a dark and a light one side by side."""
 
-    _steps = ("right",)
-
     def __init__(self) -> None:
         super().__init__(_HATCH)
+
+    def _place_at(self, corner: _XY, right: _XY, up: _XY, px: float) -> None:
+        step = max(px * float(np.hypot(*right)), 1e-9)
+        apart = 2 ** np.ceil(np.log2(9 * step))  # powers of two, so that the lines lie still on the tissue
+        self.fshader["first"] = float(corner.sum() / apart % 1)
+        self.fshader["slope"] = (float(right.sum() / apart), float(up.sum() / apart))
+        self.fshader["apart"] = float(apart / step)
 
 
 class Bounds(_Placed):
@@ -152,7 +159,10 @@ class Bounds(_Placed):
 
     def __init__(self, end: tuple[float, float]) -> None:
         super().__init__(_WITHIN, order=21)  # lines too
-        self.fshader["end"] = end[::-1]
+        self._end = np.array(end[::-1])
+
+    def _place_at(self, corner: _XY, right: _XY, up: _XY, px: float) -> None:
+        self.fshader["corner"], self.fshader["right"], self.fshader["up"] = corner - self._end, right, up
 
 
 class Curtain(_Shading):
@@ -177,18 +187,22 @@ class Curtain(_Shading):
 class Outlines(_Placed):
     """Draws a dark line with a light rim around all that is above a level."""
 
-    _steps = ("right", "up")
-
     def __init__(self) -> None:
         super().__init__(_EDGE)
         self._value, self._crosses = Function(_VALUE), Function(_CROSSES)
 
     def _prepare(self, node: VisualNode, layer: Image) -> None:
+        self._size = np.array(layer.data.shape[::-1], np.float64)
         super()._prepare(node, layer)
-        height, width = layer.data.shape
-        self._value["texture"], self._value["size"] = node._texture, (float(width), float(height))
+        self._value["texture"] = node._texture
         self._crosses["value"] = self._value
         self.fshader["crosses"] = self._crosses
+
+    def _place_at(self, corner: _XY, right: _XY, up: _XY, px: float) -> None:
+        self.fshader["near"] = float(px * np.hypot(*right) < 0.12)
+        corner, right, up = corner / self._size, right / self._size, up / self._size  # as textures are read
+        self.fshader["corner"], self.fshader["px_right"], self.fshader["px_up"] = corner, right, up
+        self.fshader["right"], self.fshader["up"] = px * right, px * up
 
     @property
     def level(self) -> float:
