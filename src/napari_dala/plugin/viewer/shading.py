@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from napari.layers import Image
     from numpy.typing import NDArray
     from vispy.scene import VisualNode
+    from vispy.util.event import EventEmitter
 
     _XY = NDArray[np.float64]
 
@@ -75,6 +76,7 @@ class _Shading(Filter):  # type: ignore[misc]  # vispy is not typed
     """A function that has the last word on every pixel of an image layer."""
 
     _node: VisualNode = None
+    _draws: EventEmitter  # of the canvas: that a node knows is none before it is drawn, and once it is taken out
 
     def __init__(self, code: str, order: int = 20) -> None:
         super().__init__(fcode=code, fhook="post", fpos=order)
@@ -85,7 +87,8 @@ class _Shading(Filter):  # type: ignore[misc]  # vispy is not typed
         if window is None:
             return
         try:
-            node = window._qt_viewer.canvas.layer_to_visual[layer].node
+            canvas = window._qt_viewer.canvas
+            node, self._draws = canvas.layer_to_visual[layer].node, canvas._scene_canvas.events.draw
         except (AttributeError, KeyError):
             return
         self._node = node
@@ -109,7 +112,6 @@ class _Placed(_Shading):
 
     def _prepare(self, node: VisualNode, layer: Image) -> None:
         node.transforms.changed.connect(self._note)
-        self._draws = node.canvas.events.draw  # a layer that is taken out has no canvas
         self._draws.connect(self._follow, position="first")
         self._note()
         self._follow()
