@@ -82,7 +82,7 @@ def test_damage_is_left_to_the_slide_to_report(mosaic: Path) -> None:
         sampler = Sampler(slide, grid, CPU, decode_on_device=True)
         whole = sampler.picture(1, 1, 2, 2)
         assert (whole == Sampler(slide, grid, CPU).picture(1, 1, 2, 2)).float().mean() > 0.99
-        decoder = sampler._decoder
+        decoder = sampler.decoder
         assert decoder is not None
         decoder._tiles = replace(decoder._tiles, counts=decoder._tiles.counts - 2)
         with pytest.raises(ValueError, match="breaks off"):

@@ -90,7 +90,7 @@ def read_ahead(
     if not workers:
         return
     if in_processes is None:
-        in_processes = sampler.device.type == "cuda" and not sampler.decodes_on_device
+        in_processes = sampler.device.type == "cuda" and sampler.decoder is None
     samplers: SimpleQueue[Sampler] = SimpleQueue()  # one for each thread
     waiting: deque[Future[TileBlock]] = deque()
 

@@ -82,23 +82,17 @@ def device_decoder(slide: Slide, level: int, device: torch.device, readers: int 
             known = torch.tensor(tiles.decode(*place), device=device)
             if found.shape != known.shape or (found.float() - known.float()).abs().mean() > _SAME_PIXELS:
                 return None
-        for place in timed if readers else ():
-            tiles.compressed(*place)  # now the system has it
-        begin = time.perf_counter()
         if readers:
+            for place in timed:
+                tiles.compressed(*place)  # now the system has it
+            begin = time.perf_counter()
             decoder.decode(timed)
             wait_for(device)
-        between = time.perf_counter()
-        for place in timed if readers else ():
-            tiles._decode(*place)
-        if readers and (between - begin) * readers >= time.perf_counter() - between:
-            return None
-    except (
-        ImportError,
-        RuntimeError,
-        ValueError,
-        TypeError,
-        OSError,
-    ):  # no nvJPEG, or not for these JPEGs
+            between = time.perf_counter()
+            for place in timed:
+                tiles._decode(*place)
+            if (between - begin) * readers >= time.perf_counter() - between:
+                return None
+    except (ImportError, RuntimeError, ValueError, TypeError, OSError):  # no nvJPEG, or not for these JPEGs
         return None
     return decoder if places else None

@@ -103,9 +103,8 @@ class Predictor:
         self.network = head_of(bundle.network).to(self.device) if self.device.type != "cpu" else bundle.network
         self._known = bundle.known and bundle.known.to(self.device)
         self._basis = None if bundle.basis is None else bundle.basis.to(self.device, self._dtype)
-        myself = weakref.ref(
-            self
-        )  # else it would keep itself, and its memory on the device, until Python looks for cycles
+        # Else it would keep itself, and its memory on the device, until Python looks for cycles.
+        myself = weakref.ref(self)
 
         def compute(tiles: Tensor) -> tuple[Tensor | None, ...]:
             predictor = myself()

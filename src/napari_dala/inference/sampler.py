@@ -47,7 +47,7 @@ class Sampler:
         Whether JPEG tiles are decoded there too, where that can be had. Damage within a tile may then go unnoticed,
         and pixels differ by some grey levels: resume a run as it was begun.
     readers
-        How many cores would decode instead; see `device_decoder`.
+        How many cores would decode instead; see `device_decoder`, which makes `decoder`.
     """
 
     def __init__(
@@ -57,18 +57,13 @@ class Sampler:
         self._read_into: Callable[[NDArray[np.uint8], int, int, int], None] = self.slide.read_into
         self.device = device if device.type == "cuda" else torch.device("cpu")
         self._level = slide.level_for(min(grid.scale))
-        self._decoder = device_decoder(slide, self._level, self.device, readers) if decode_on_device else None
-        if self._decoder is None:
+        self.decoder = device_decoder(slide, self._level, self.device, readers) if decode_on_device else None
+        if self.decoder is None:
             halved = self.slide.level_for(min(grid.scale) / _FINER_THAN_A_HALF)
             if self.slide.levels[halved].downsample > 1.01 * self.slide.levels[self._level].downsample:
                 self._level = halved
         self._down = self.slide.levels[self._level].downsample
         self._scale = grid.scale[0] / self._down, grid.scale[1] / self._down  # level px per model px
-
-    @property
-    def decodes_on_device(self) -> bool:
-        """Whether JPEG tiles are decoded there."""
-        return self._decoder is not None
 
     def by(self, read_into: Callable[[NDArray[np.uint8], int, int, int], None]) -> Sampler:
         """Return the same with another way to read the slide, by the parameters of `Slide.read_into`."""
@@ -96,9 +91,9 @@ class Sampler:
         return pixels
 
     def _read_level(self, left: int, top: int, width: int, height: int) -> Tensor:
-        if self._decoder is not None:
+        if self.decoder is not None:
             try:
-                return self._decoder.read((left, top, width, height))
+                return self.decoder.read((left, top, width, height))
             except (RuntimeError, ValueError):
                 pass  # the slide says what is wrong with it, if anything is
         x, y = round(left * self._down), round(top * self._down)
