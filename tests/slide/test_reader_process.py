@@ -140,7 +140,7 @@ def test_a_process_that_sees_another_slide_or_says_anything_else_is_not_asked(
 ) -> None:
     other = tmp_path / "other.tif"
     teaching_slide(other, 672, 3)
-    (tmp_path / "sitecustomize.py").write_text("print('hello')")
+    (tmp_path / "sitecustomize.py").write_text("print('hello', flush=True)")
     with open_slide(drawn_slide) as slide:
         known = picture(slide.read_into)
         for wrong in ("file", "talk"):
