@@ -1,4 +1,4 @@
-"""Slide x model -> result: readers fill a bounded queue, the network empties it, a writer stores what it found."""
+"""Slide x model -> result: readers are a few blocks ahead of the network, a writer stores what it finds."""
 
 from __future__ import annotations
 
