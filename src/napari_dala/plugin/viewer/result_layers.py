@@ -14,7 +14,7 @@ from napari_dala.model.threshold import FAINTEST
 from napari_dala.plugin.viewer.cam_picture import CamPainter, CamView, tiles_in_view
 from napari_dala.plugin.viewer.looks import look_of_kinds
 from napari_dala.plugin.viewer.plain_text import without_tags
-from napari_dala.plugin.viewer.shading import Bounds, Hatching, Outlines
+from napari_dala.plugin.viewer.shading import Hatching, Outlines, crop
 from napari_dala.plugin.viewer.slide_layers import PLACEMENT, place_over, to_slide
 from napari_dala.plugin.viewer.turns import in_turns
 from napari_dala.results.report.ramps import GRAD_CAM, PROBABILITY
@@ -94,7 +94,6 @@ class ResultLayers:
         self._explainer.made.connect(self._show_cam)
         self._outlines = Outlines()
         self._lines = {"cam": self._outlines, "unfamiliar": Hatching()}
-        self._bounds: list[Bounds] = []
         self.left_out: Image | None = None
         self.probability, self.classes, self.cam = self._create()
         self._outline()
@@ -131,8 +130,7 @@ class ResultLayers:
         """Draw nothing of a layer beyond the slide: its pixels are all of one size, and the last ones reach out."""
         corner = self.slide_layer.data_to_world(np.subtract(self.analysis.grid.slide_size[::-1], 0.5))
         row, column = np.add(layer.world_to_data(corner), 0.5).tolist()
-        self._bounds.append(Bounds((row, column)))
-        self._bounds[-1].draw_in(viewer, layer)
+        crop(viewer, layer, (row, column))
 
     def _insert(self, layer: Layer) -> None:
         """Lay a layer over the probability, or where that is not there over the slide; what is selected stays so."""
@@ -158,7 +156,7 @@ class ResultLayers:
         """Care for the layers no more; return those that are there by their role."""
         self._waiting.clear()
         self.cam.events.visible.disconnect(self._on_cam_visible)
-        for shading in (*self._lines.values(), *self._bounds):
+        for shading in self._lines.values():
             shading.end()
         for name in PLACEMENT:
             getattr(self.slide_layer.events, name).disconnect(self._place)
