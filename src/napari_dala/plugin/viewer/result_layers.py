@@ -12,9 +12,10 @@ from psygnal import Signal
 
 from napari_dala.model.threshold import FAINTEST
 from napari_dala.plugin.viewer.cam_picture import CamPainter, CamView, tiles_in_view
+from napari_dala.plugin.viewer.drawn_part import DrawnPart
 from napari_dala.plugin.viewer.looks import look_of_kinds
 from napari_dala.plugin.viewer.plain_text import without_tags
-from napari_dala.plugin.viewer.shading import Hatching, Outlines, crop
+from napari_dala.plugin.viewer.shading import Hatching, Outlines
 from napari_dala.plugin.viewer.slide_layers import PLACEMENT, place_over, to_slide
 from napari_dala.plugin.viewer.turns import in_turns
 from napari_dala.results.report.ramps import GRAD_CAM, PROBABILITY
@@ -92,8 +93,8 @@ class ResultLayers:
         self._explainer = CamPainter(loaded, self.explanation)
         self._explainer.part_made.connect(self._show_part)
         self._explainer.made.connect(self._show_cam)
-        self._outlines = Outlines()
-        self._lines = {"cam": self._outlines, "unfamiliar": Hatching()}
+        self._outlines, self._hatching = Outlines(), Hatching()
+        self._parts: list[DrawnPart] = []
         self.left_out: Image | None = None
         self.probability, self.classes, self.cam = self._create()
         self._outline()
@@ -122,15 +123,13 @@ class ResultLayers:
         if self._waiting:
             layer = self._waiting.pop(0)
             self._insert(layer)
-            self._cut(viewer, layer)
-            if (lines := self._lines.get(layer.metadata["dala_role"])) is not None:
-                lines.draw_in(viewer, layer)
-
-    def _cut(self, viewer: ViewerModel, layer: Image) -> None:
-        """Draw nothing of a layer beyond the slide: its pixels are all of one size, and the last ones reach out."""
-        corner = self.slide_layer.data_to_world(np.subtract(self.analysis.grid.slide_size[::-1], 0.5))
-        row, column = np.add(layer.world_to_data(corner), 0.5).tolist()
-        crop(viewer, layer, (row, column))
+            corner = self.slide_layer.data_to_world(np.subtract(self.analysis.grid.slide_size[::-1], 0.5))
+            end = np.add(layer.world_to_data(corner), 0.5)  # the last pixels, as large as others, may reach beyond it
+            self._parts.append(DrawnPart(viewer, layer, end))
+            if layer is self.cam:
+                self._outlines.draw_in(viewer, layer)
+            elif layer is self.unfamiliar:
+                self._hatching.draw_in(viewer, layer)
 
     def _insert(self, layer: Layer) -> None:
         """Lay a layer over the probability, or where that is not there over the slide; what is selected stays so."""
@@ -156,8 +155,10 @@ class ResultLayers:
         """Care for the layers no more; return those that are there by their role."""
         self._waiting.clear()
         self.cam.events.visible.disconnect(self._on_cam_visible)
-        for shading in self._lines.values():
-            shading.end()
+        self._outlines.end()
+        self._hatching.end()
+        for part in self._parts:
+            part.end()
         for name in PLACEMENT:
             getattr(self.slide_layer.events, name).disconnect(self._place)
         self.slide_layer.events.name.disconnect(self._rename)

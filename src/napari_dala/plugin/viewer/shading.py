@@ -14,10 +14,11 @@ import numpy as np
 from vispy.visuals.filters.base_filter import Filter
 from vispy.visuals.shaders import Varying
 
+from napari_dala.plugin.viewer.drawn_part import node_of
+
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image
-    from numpy.typing import NDArray
     from vispy.scene import VisualNode
     from vispy.util.event import EventEmitter
 
@@ -55,25 +56,6 @@ void curtain() {
 """
 
 
-def crop(viewer: ViewerModel, layer: Image, end: tuple[float, float]) -> None:
-    """Draw nothing of a layer to the right of a point or below it, (row, column) in the layer's pixels."""
-    node = _node_of(viewer, layer)
-    if node is not None:
-        node._build_vertex_data()  # it would only as it is drawn first
-        part = np.minimum(np.divide(end, layer.data.shape)[::-1], 1)
-        corners = np.float32([(0, 0), (1, 0), (1, 1), (0, 0), (1, 1), (0, 1)] * part)
-        node._subdiv_texcoord.set_data(corners)
-        node._subdiv_position.set_data(corners * np.float32(node.size))
-
-
-def _node_of(viewer: ViewerModel, layer: Image) -> VisualNode | None:
-    """Return what draws a layer; None without a window, or in a napari that is built otherwise."""
-    try:
-        return viewer.window._qt_viewer.canvas.layer_to_visual[layer].node  # type: ignore[attr-defined]
-    except (AttributeError, KeyError):
-        return None
-
-
 class _Shading(Filter):  # type: ignore[misc]  # vispy is not typed
     """A function that has the last word on every pixel of an image layer."""
 
@@ -84,7 +66,7 @@ class _Shading(Filter):  # type: ignore[misc]  # vispy is not typed
 
     def draw_in(self, viewer: ViewerModel, layer: Image) -> None:
         """Begin to draw in a layer; without a window, or in a napari that is built otherwise, nothing is drawn."""
-        node = _node_of(viewer, layer)
+        node = node_of(viewer, layer)
         if node is not None:
             self._node = node
             self._prepare(viewer)
@@ -117,7 +99,7 @@ class Hatching(_Shading):
         super().end()
 
     def _prepare(self, viewer: ViewerModel) -> None:
-        self._draws = viewer.window._qt_viewer.canvas._scene_canvas.events.draw  # type: ignore[attr-defined]
+        self._draws = viewer.window._qt_viewer.canvas._scene_canvas.events.draw
         self._node.transforms.changed.connect(self._note)
         self._draws.connect(self._follow, position="first")
         self._note()
