@@ -212,10 +212,10 @@ def test_what_is_in_view_comes_first_and_panning_changes_the_order(
     qtbot.waitUntil(lambda: bool(done()[second_view & todo].all()), timeout=120_000)
     assert dock._session.results.analysis.summary().todo > 30, "others are still to do"
     # New are the view's block of 4 x 4 tiles and those that were being read, were in the network or came while the
-    # window told the child that the camera had moved: not all that lie between.
+    # window told the child that the camera had moved, and until it looked again, a second: not all that lie between.
     new_blocks = {(row // 4, column // 4) for row, column in np.argwhere(done() & ~first_done)}
     assert (5, 5) in new_blocks
-    assert len(new_blocks) <= 12
+    assert len(new_blocks) <= 20
     press(qtbot, dock.cancel_button)
     finished(dock)
 

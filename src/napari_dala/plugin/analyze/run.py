@@ -275,6 +275,8 @@ class AnalysisRun(QObject):
         for timer in (self._show_timer, self._look_timer, self._give_up_timer):
             timer.stop()
         self._close_bar()
+        if self._results is not None and self._results is self._session.results:
+            self._session.results_changed.emit()
         self.ended.emit(outcome, message)
 
     def _close_bar(self) -> None:

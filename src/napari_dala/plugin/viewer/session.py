@@ -155,11 +155,9 @@ class Session(Asked):
         return self._overlays.get(layer)
 
     def add(self, results: ResultLayers, blocks: Iterable[StoredBlock]) -> None:
-        """Show tiles that are new in a store, if its results are still there."""
+        """Show tiles that are new in a store, if its results are still there; panels follow with the Grad-CAM."""
         if any(results in (one.standing, one.preview) for one in self._overlays.values()):
             results.add(blocks)
-        if results is self.results:
-            self.results_changed.emit()
 
     def mark(self, results: ResultLayers, status: NDArray[np.uint8]) -> None:
         """Note what has become of every tile of results, (rows, columns); see `Analysis.status`."""
