@@ -10,6 +10,7 @@ from vispy.color import Color
 from vispy.scene.visuals import Mesh
 
 from napari_dala.annotations.paint.strokes import Stroke, swept
+from napari_dala.plugin.viewer.inside_napari import node_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,12 +95,8 @@ class StrokeInMaking:
 
 def _mesh_over(viewer: ViewerModel, layer: Shapes) -> Any:
     """Return a mesh that is drawn with a layer, in its data coordinates; None without a window."""
-    window = getattr(viewer, "window", None)
-    if window is None:
-        return None
-    try:
-        node = window._qt_viewer.canvas.layer_to_visual[layer].node
-    except (AttributeError, KeyError):  # a napari that is built otherwise draws no preview
+    node = node_of(viewer, layer)
+    if node is None:
         return None
     mesh = Mesh(parent=node)
     mesh.set_gl_state("translucent", depth_test=False, cull_face=False)

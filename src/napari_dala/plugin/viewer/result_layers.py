@@ -12,10 +12,9 @@ from psygnal import Signal
 
 from napari_dala.model.threshold import FAINTEST
 from napari_dala.plugin.viewer.cam_picture import CamPainter, CamView, tiles_in_view
-from napari_dala.plugin.viewer.drawn_part import DrawnPart
 from napari_dala.plugin.viewer.looks import look_of_kinds
 from napari_dala.plugin.viewer.plain_text import without_tags
-from napari_dala.plugin.viewer.shading import Hatching, Outlines
+from napari_dala.plugin.viewer.shading import DrawnPart, Hatching, Outlines
 from napari_dala.plugin.viewer.slide_layers import PLACEMENT, place_over, to_slide
 from napari_dala.plugin.viewer.turns import in_turns
 from napari_dala.results.report.ramps import GRAD_CAM, PROBABILITY

@@ -21,7 +21,7 @@ from napari_dala.plugin.viewer.asked import (
     TOGGLE_KEY,
     Asked,
 )
-from napari_dala.plugin.viewer.layer_rows import list_all_but
+from napari_dala.plugin.viewer.inside_napari import list_all_but
 from napari_dala.plugin.viewer.scale_bar import show_scale_bar
 from napari_dala.plugin.viewer.side_by_side import SideBySide
 from napari_dala.plugin.viewer.slide_layers import (

@@ -1,6 +1,6 @@
-"""Which layers napari's list shows: what gives way to a preview is not listed twice.
+"""Where napari has no public way: its list of layers, and what draws a layer.
 
-The layers stay where they are, hidden: taking images out of a napari that draws on the processor may crash it.
+A napari that is built otherwise, or has no window, loses what is done here and no more.
 """
 
 from __future__ import annotations
@@ -14,10 +14,14 @@ if TYPE_CHECKING:
 
     from napari.components import ViewerModel
     from napari.layers import Layer
+    from vispy.scene import VisualNode
 
 
 def list_all_but(viewer: ViewerModel, aside: Collection[Layer]) -> None:
-    """Leave layers out of the list; without a window, or in a napari whose list is another, nothing happens."""
+    """Leave layers out of the list, which stay where they are: what gives way to a preview is not listed twice.
+
+    Taking images out of a napari that draws on the processor may crash it.
+    """
     window = getattr(viewer, "window", None)
     try:
         view = window._qt_viewer.layers  # type: ignore[union-attr]
@@ -28,3 +32,11 @@ def list_all_but(viewer: ViewerModel, aside: Collection[Layer]) -> None:
         wanted = model.index(row, 0).data(Qt.ItemDataRole.UserRole) in aside
         if is_hidden(row) != wanted:
             hide(row, wanted)
+
+
+def node_of(viewer: ViewerModel, layer: Layer) -> VisualNode | None:
+    """Return what draws a layer, or None."""
+    try:
+        return viewer.window._qt_viewer.canvas.layer_to_visual[layer].node
+    except (AttributeError, KeyError):
+        return None

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from qtpy.QtWidgets import QApplication
 from scipy.ndimage import binary_dilation
 
-from napari_dala.plugin.viewer.drawn_part import DrawnPart, _runs
+from napari_dala.plugin.viewer.shading import DrawnPart, _runs
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
