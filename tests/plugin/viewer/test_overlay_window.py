@@ -88,6 +88,8 @@ def test_what_is_kept_has_an_outline_as_wide_at_every_zoom(
     assert 3 * side < length < 4 * 1.7 * side + 8
     cores = dark & ~binary_dilation(~dark, iterations=3)
     assert not cores.any(), "the outline is a patch"
+    light = (after.min(-1) > 200) & (np.abs(after - before).max(-1) > 20)
+    assert (light.sum() > 0.2 * dark.sum()) == (zoom >= 1), "a rim, where cells are wide enough for it"
 
     shown.explain(type(shown.explanation)(1, thresholded=False))
     explained(shown)

@@ -79,7 +79,7 @@ class DrawnPart:
         self._events = layer.events.set_data, layer.events.colormap, layer.events.contrast_limits
         if self._node is not None:
             for event in self._events:
-                event.connect(self._update)
+                event.connect(self._update, position="last")  # napari's picture has it then
             self._update()
 
     def end(self) -> None:
@@ -120,7 +120,7 @@ class _Shading(Filter):  # type: ignore[misc]  # vispy is not typed
         node = node_of(viewer, layer)
         if node is not None:
             self._node = node
-            self._prepare(viewer)
+            self._prepare(viewer, layer)
             node.attach(self)
 
     def end(self) -> None:
@@ -129,7 +129,7 @@ class _Shading(Filter):  # type: ignore[misc]  # vispy is not typed
         if node is not None:
             node.detach(self)
 
-    def _prepare(self, viewer: ViewerModel) -> None:
+    def _prepare(self, viewer: ViewerModel, layer: Image) -> None:
         """Give the function what it needs of the layer's picture."""
 
 
@@ -149,7 +149,7 @@ class Hatching(_Shading):
             self._draws.disconnect(self._follow)
         super().end()
 
-    def _prepare(self, viewer: ViewerModel) -> None:
+    def _prepare(self, viewer: ViewerModel, layer: Image) -> None:
         self._draws = viewer.window._qt_viewer.canvas._scene_canvas.events.draw
         self._node.transforms.changed.connect(self._note)
         self._draws.connect(self._follow, position="first")
@@ -192,7 +192,7 @@ class Curtain(_Shading):
             self._prepare()
             self._node.update()
 
-    def _prepare(self, viewer: ViewerModel | None = None) -> None:
+    def _prepare(self, viewer: ViewerModel | None = None, layer: Image | None = None) -> None:
         self.fshader["at"] = self._part * float(self._node.canvas.physical_size[0])
 
 
@@ -203,11 +203,11 @@ class Outlines(_Shading):
         super().__init__(_EDGE, place=_PLACE)
         self.vshader["at"] = self.fshader["at"] = Varying("v_at", "vec2")
 
-    def _prepare(self, viewer: ViewerModel) -> None:
+    def _prepare(self, viewer: ViewerModel, layer: Image) -> None:
         self.fshader["texture"] = self._node._texture
         self.vshader["corner"] = self._node._subdiv_texcoord
         self.fshader["px"] = float(self._node.transforms.pixel_scale)
-        self.fshader["size"] = self._node.size
+        self.fshader["size"] = layer.data.shape[::-1]
 
     @property
     def level(self) -> float:
