@@ -97,6 +97,19 @@ def test_what_is_kept_has_an_outline_as_wide_at_every_zoom(
     assert not ((whole.max(-1) < 60) & (np.abs(whole - before).max(-1) > 20)).any(), "the whole map has no outline"
 
 
+def test_a_result_can_come_while_the_view_is_in_3d(
+    viewer: Viewer, small_slide: Path, painted: Any, tmp_path: Path, qtbot: Any
+) -> None:
+    (layer,) = viewer.open(small_slide, plugin="napari-dala")
+    painted(tmp_path, TileGrid.over(open_slide(small_slide), 224, 0.5))
+    viewer.dims.ndisplay = 3
+    results = session_of(viewer).show(layer, load(tmp_path))
+    qtbot.waitUntil(lambda: len(results.present) == 3)
+    results.probability.refresh()
+    viewer.dims.ndisplay = 2
+    results.probability.refresh()
+
+
 def test_h_hides_all_and_shows_one_map_again(viewer: Viewer, shown: Any, hand: Any) -> None:
     for layer in shown.all:
         layer.visible = False

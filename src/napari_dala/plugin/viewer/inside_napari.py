@@ -40,3 +40,9 @@ def node_of(viewer: ViewerModel, layer: Layer) -> VisualNode | None:
         return viewer.window._qt_viewer.canvas.layer_to_visual[layer].node
     except (AttributeError, KeyError):
         return None
+
+
+def picture_of(viewer: ViewerModel, layer: Layer) -> VisualNode | None:
+    """Return the flat picture that shows an image layer; None in 3D too, and where it is in pieces."""
+    node = node_of(viewer, layer)
+    return node if hasattr(node, "_subdiv_texcoord") else None
