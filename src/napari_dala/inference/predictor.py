@@ -74,6 +74,7 @@ class Predictor:
         self._dtype = _DTYPES[self.precision]
         is_resnet = bundle.card.architecture == RESNET50
         trunk = fold_batch_norm(bundle.network.trunk) if is_resnet else copy.deepcopy(bundle.network.trunk).eval()
+        # torch declares no overload of `to` with a device, a type and a memory format
         self.trunk = trunk.to(self.device, self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._take_head(bundle)
         side = bundle.card.tile_px

@@ -150,6 +150,7 @@ def costs(
     with torch.random.fork_rng(devices=[]):
         for name in names:
             network = build(name, num_classes, tile_px=tile_px).eval()
+            # torch declares no overload of `to` with a device and a memory format
             ready[name] = network.to(memory_format=torch.channels_last, device=place)  # type: ignore[call-overload]
         seconds: dict[tuple[str, int], list[float]] = {(name, size): [] for name in names for size in (1, BATCH)}
         for _ in range(repeats + 1):
