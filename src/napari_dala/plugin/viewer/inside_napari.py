@@ -42,7 +42,7 @@ def node_of(viewer: ViewerModel, layer: Layer) -> VisualNode | None:
         return None
 
 
-def picture_of(viewer: ViewerModel, layer: Layer) -> VisualNode | None:
+def flat_node_of(viewer: ViewerModel, layer: Layer) -> VisualNode | None:
     """Return the flat picture that shows an image layer; None in 3D too, and where it is in pieces."""
     node = node_of(viewer, layer)
     return node if hasattr(node, "_subdiv_texcoord") else None

@@ -14,7 +14,7 @@ import numpy as np
 from vispy.visuals.filters.base_filter import Filter
 from vispy.visuals.shaders import Varying
 
-from napari_dala.plugin.viewer.inside_napari import picture_of
+from napari_dala.plugin.viewer.inside_napari import flat_node_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -74,7 +74,7 @@ class DrawnPart:
     """
 
     def __init__(self, viewer: ViewerModel, layer: Image, end: ArrayLike) -> None:
-        self._node: VisualNode = picture_of(viewer, layer)
+        self._node: VisualNode = flat_node_of(viewer, layer)
         self._layer, self._end = layer, np.divide(end, layer.data.shape)
         self._events = layer.events.set_data, layer.events.colormap, layer.events.contrast_limits
         if self._node is not None:
@@ -117,7 +117,7 @@ class _Shading(Filter):  # type: ignore[misc]  # vispy is not typed
 
     def draw_in(self, viewer: ViewerModel, layer: Image) -> None:
         """Begin to draw in a layer; without a window, or in a napari that is built otherwise, nothing is drawn."""
-        node = picture_of(viewer, layer)
+        node = flat_node_of(viewer, layer)
         if node is not None:
             self._node = node
             self._prepare(viewer, layer)
