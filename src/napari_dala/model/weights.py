@@ -68,8 +68,13 @@ def trunk_shapes() -> dict[str, tuple[int, ...]]:
 def check_finite(weights: Mapping[str, Tensor], source: str) -> None:
     """Raise BundleError naming the first tensor that holds NaN or infinity."""
     for name, tensor in weights.items():
-        if not bool(tensor.isfinite().all()):
+        if not _fits(tensor, tensor.dtype):
             raise BundleError(f"{source}: {name} holds NaN or infinite values")
+
+
+def _fits(tensor: Tensor, dtype: torch.dtype) -> bool:
+    """Whether all values are finite as `dtype`: their ends say it, and of a tensor with NaN both are NaN."""
+    return not tensor.numel() or bool(torch.stack(tensor.aminmax()).to(dtype).isfinite().all())
 
 
 def check_weights(expected: Shapes, found: Mapping[str, Tensor], source: str, network: str = "DALAResNet50") -> None:
@@ -150,7 +155,7 @@ def pack(tensors: Mapping[str, Tensor], bits: int, source: str) -> dict[str, Ten
     for name, tensor in tensors.items():
         if tensor.ndim < 2:
             stored[name] = tensor.contiguous()
-        elif not bool(tensor.to(torch.float16).isfinite().all()):
+        elif not _fits(tensor, torch.float16):
             raise BundleError(f"{source}: {name}: values beyond 65504 do not fit into 16 bits")
         elif bits == 16:
             stored[name] = tensor.to(torch.float16).contiguous()

@@ -57,8 +57,11 @@ def analyse(panel: SuggestPanel, painted: Any, folder: Path, *unsure: tuple[int,
 
 
 @pytest.fixture
-def shown(panel: SuggestPanel, painted: Any, tmp_path: Path) -> SuggestPanel:
+def shown(panel: SuggestPanel, painted: Any, qtbot: Any, tmp_path: Path) -> SuggestPanel:
     analyse(panel, painted, tmp_path, *UNSURE)
+    results = panel._session.results
+    assert results is not None
+    qtbot.waitUntil(lambda: results.present == list(results.all))  # they come one after another
     return panel
 
 
