@@ -1,4 +1,4 @@
-"""Slides of scanners that know of more glass than was scanned, written here: SCN and MRXS."""
+"""Slides written here: of scanners that know of more glass than was scanned (SCN and MRXS), and wide ones."""
 
 from __future__ import annotations
 
@@ -10,8 +10,31 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from napari_dala.slide.teaching.slide import _write_pyramid
+from napari_dala.slide.teaching.tissue import SLIDE_WHITE, DrawnTissue
+
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from numpy.typing import NDArray
+
+_DRAWN, _MARGIN = 1568, 448  # px: 7 x 7 tiles of 224 px that are repeated, and the glass around them
+
+
+def write_repeated(path: Path, side: int) -> Path:
+    """Write a teaching slide, `side` px wide, that repeats a piece of tissue: to draw so much takes half a minute."""
+    middle = (side - _DRAWN) // 2
+    tissue = DrawnTissue(side).draw(middle, middle, _DRAWN, _DRAWN)
+    is_tissue = (np.arange(side) >= _MARGIN) & (np.arange(side) < side - _MARGIN)
+
+    def rows(first: int, count: int) -> NDArray[np.uint8]:
+        strip = tissue.take(np.arange(first, first + count), 0, mode="wrap").take(np.arange(side), 1, mode="wrap")
+        strip[~(is_tissue[first : first + count, None] & is_tissue)] = SLIDE_WHITE
+        return strip
+
+    _write_pyramid(path, side, rows)
+    return path
+
 
 _SCANNED = (
     '<device model="m" version="1"/>',

@@ -28,6 +28,7 @@ from napari_dala.results.tile_results import TileStatus
 from napari_dala.slide import open_slide
 from napari_dala.slide.teaching.slide import teaching_slide
 from napari_dala.workspace import slide_folder
+from tests.drawn_slides import write_repeated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -133,7 +134,7 @@ def small_slide(made_once: MadeOnce) -> Path:
 @pytest.fixture(scope="session")
 def large_slide(made_once: MadeOnce) -> Path:
     """A drawn slide of 784 tiles, 49 blocks."""
-    return made_once("large", lambda folder: teaching_slide(folder / "large.tif", 6272)) / "large.tif"
+    return made_once("large", lambda folder: write_repeated(folder / "large.tif", 6272)) / "large.tif"
 
 
 @dataclass

@@ -17,7 +17,7 @@ from qtpy.QtWidgets import QApplication
 from napari_dala.model.catalog import TEACHING
 from napari_dala.plugin.bench.callback_times import CallbackTimes
 from napari_dala.plugin.bench.event_loop import CameraPath, LatencyProbe, wait_until
-from napari_dala.slide.teaching.slide import teaching_slide
+from tests.drawn_slides import write_repeated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +33,7 @@ NAPARIS_OWN = {"AnalysisRun._on_loaded", "ResultLayers._enter_next"}
 @pytest.fixture(scope="module")
 def wide_slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A drawn slide of 24 x 24 tiles of the drawing's model."""
-    return teaching_slide(tmp_path_factory.mktemp("slides") / "wide.tif", 4300).path
+    return write_repeated(tmp_path_factory.mktemp("slides") / "wide.tif", 4300)
 
 
 @pytest.fixture
