@@ -181,7 +181,7 @@ def test_new_levels_leave_the_view_where_it_is(viewer: Viewer, drop: Drop, share
     slide = layer.metadata["dala_slide"]
     qtbot.waitUntil(lambda: np.array_equal(layer.thumbnail, thumbnail_of(slide)), timeout=20_000)
     viewer.scene.camera.zoom, viewer.scene.camera.center = 8, (1400, 1000)  # the far corner of the finest level
-    qtbot.waitUntil(lambda: layer.data_level == 0)
+    qtbot.waitUntil(lambda: layer.data_level == 0 and viewer.canvas.overlays.scale_bar.visible)
     before = viewer.screenshot(flash=False)
     layer.data = pyramid(slide)
     qtbot.waitUntil(lambda: layer.data_level == 0)

@@ -32,17 +32,11 @@ from napari_dala.slide import open_slide
 from napari_dala.training.finetune.job import config_of
 from napari_dala.words import percent
 from napari_dala.workspace import slide_folder
+from tests.plugin.learn.waiting import LONG, press, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
-
-LONG = 120_000  # ms, on a busy machine
-
-
-def press(qtbot: Any, button: Any) -> None:
-    assert button.isEnabled()
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
 class Class:
@@ -71,14 +65,8 @@ class Class:
         press(self.qtbot, self.panel.learn_button)
         self.until(lambda: self.learning.job is not None)
 
-    def until(self, condition: Callable[[], bool]) -> None:
-        self.qtbot.waitUntil(lambda: bool(condition() or self.trouble), timeout=LONG)
-        assert not self.trouble
-
-    @property
-    def trouble(self) -> str:
-        failed = self.learning.status is Status.FAILED
-        return self.learning.problem or self.panel.error.text() or (self.learning.message if failed else "")
+    def until(self, condition: Callable[[], object]) -> None:
+        until(self.qtbot, self.panel, condition)
 
     def wait_for_preview(self) -> None:
         self.until(lambda: self.learning.learned is not None)

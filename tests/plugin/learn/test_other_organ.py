@@ -6,22 +6,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import Qt
 
-from napari_dala.jobs.state import Status
 from napari_dala.model.card import read_card
 from napari_dala.plugin.viewer.session import session_of
+from tests.plugin.learn.waiting import LONG, press, until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-LONG = 240_000  # ms, on a busy machine
 CLASSES = ("normal", "adenocarcinoma", "squamous")
-
-
-def press(qtbot: Any, button: Any) -> None:
-    assert button.isEnabled()
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
 def test_three_classes_are_analysed_explained_drawn_and_learned(
@@ -67,23 +60,15 @@ def test_three_classes_are_analysed_explained_drawn_and_learned(
     annotate.drawing.edit(replace(annotate.drawing.document, annotations=tuple(marked)))
     panel = annotate.learn
     learning = panel.learning
-
-    def trouble() -> str:
-        return learning.problem or panel.error.text() or (learning.message if learning.status is Status.FAILED else "")
-
-    def until(condition: Any) -> None:
-        qtbot.waitUntil(lambda: bool(condition() or trouble()), timeout=LONG)
-        assert not trouble()
-
     assert panel.entry.name == "teacher"
     press(qtbot, panel.learn_button)
-    until(lambda: learning.learned is not None)
-    until(lambda: session.results is not old and learning.run is None)
+    until(qtbot, panel, lambda: learning.learned is not None)
+    until(qtbot, panel, lambda: session.results is not old and learning.run is None)
     assert read_card(learning.learned.bundle).class_names == CLASSES
     new = session.results.analysis
     assert not new.approximate.any()
     assert np.abs(new.probability - old.analysis.probability)[:, new.analysed].max() > 0.05
     panel.decision.name.setText("Lung")
     press(qtbot, panel.decision.accept_button)
-    until(lambda: learning.learned is None)
+    until(qtbot, panel, lambda: learning.learned is None)
     assert analyze.model_box.currentText() == "Lung"

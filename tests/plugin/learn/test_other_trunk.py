@@ -6,21 +6,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import Qt
 
-from napari_dala.jobs.state import Status
 from napari_dala.model.card import read_card
 from napari_dala.plugin.viewer.session import session_of
+from tests.plugin.learn.waiting import LONG, press, until
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-LONG = 240_000  # ms, on a busy machine
-
-
-def press(qtbot: Any, button: Any) -> None:
-    assert button.isEnabled()
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
 def test_every_dock_works_with_another_trunk(
@@ -67,18 +59,10 @@ def test_every_dock_works_with_another_trunk(
     annotate.drawing.edit(replace(annotate.drawing.document, annotations=vit_school.marked))
     panel = annotate.learn
     learning = panel.learning
-
-    def trouble() -> str:
-        return learning.problem or panel.error.text() or (learning.message if learning.status is Status.FAILED else "")
-
-    def until(condition: Any) -> None:
-        qtbot.waitUntil(lambda: bool(condition() or trouble()), timeout=LONG)
-        assert not trouble()
-
     assert panel.entry.name == "teacher"
     press(qtbot, panel.learn_button)
-    until(lambda: learning.learned is not None)
-    until(lambda: session.results is not old and learning.run is None)
+    until(qtbot, panel, lambda: learning.learned is not None)
+    until(qtbot, panel, lambda: session.results is not old and learning.run is None)
     new = session.results
     assert new.analysis.grid == grid
     assert np.isfinite(new.probability.data).sum() == np.isfinite(old.probability.data).sum()
@@ -90,6 +74,6 @@ def test_every_dock_works_with_another_trunk(
 
     panel.decision.name.setText("On a ViT")
     press(qtbot, panel.decision.accept_button)
-    until(lambda: learning.learned is None)
+    until(qtbot, panel, lambda: learning.learned is None)
     assert session.results is new
     assert analyze.model_box.currentText() == "On a ViT"
