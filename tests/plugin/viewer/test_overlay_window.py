@@ -15,7 +15,7 @@ from napari_dala.plugin.viewer.session import session_of
 from napari_dala.plugin.viewer.slide_layers import to_world
 from napari_dala.results.loaded import load
 from napari_dala.results.opening import create_store
-from napari_dala.results.tile_results import TileResults
+from napari_dala.results.tile_results import TileResults, TileStatus
 from napari_dala.slide import open_slide
 from napari_dala.slide.tiles import TileGrid
 
@@ -71,6 +71,20 @@ def test_hatching_is_thin_at_every_zoom_and_leaves_the_tissue(viewer: Viewer, sh
         assert runs.max(initial=0) <= 6, "a line is wider than a few pixels"
     runs_per_row = [np.count_nonzero(np.diff(line.astype(int)) == 1) for line in changed]
     assert np.mean(runs_per_row) * 30 > len(changed), "lines are too far apart to be seen"
+
+
+def test_ink_that_is_found_later_is_drawn_like_the_other_layers(viewer: Viewer, shown: Any) -> None:
+    parts = len(shown._parts)
+    assert shown.left_out is None
+    status = shown.analysis.status.copy()
+    status[2, 2] = TileStatus.INK
+    shown.mark(status)
+    assert len(shown._parts) == parts + 1 == len(shown.present)
+    shown.left_out.visible = True
+    for layer in shown.present[1:]:
+        layer.visible = False
+    assert np.ptp(canvas(viewer, shown, 1.0)[:, :, 0]) > 60, "blue on its tile"
+    shown.remove()
 
 
 @ZOOMS

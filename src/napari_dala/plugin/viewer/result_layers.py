@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,24 +82,21 @@ class ResultLayers:
     ) -> None:
         self._taken_over = {} if instead_of is None else instead_of.give_up()
         self.analysis = loaded.analysis
-        self._ending = ending
-        self.slide_layer = slide_layer
+        self.slide_layer, self._ending = slide_layer, ending
         self.explanation = CamView(self.analysis.card.target_class)
-        self._layers = layers
-        self._loaded = loaded
+        self._layers, self._loaded = layers, loaded
         self.thresholded, self.most_strength = loaded.take_first()
         self._explainer = CamPainter(loaded, self.explanation)
         self._explainer.part_made.connect(self._show_part)
         self._explainer.made.connect(self._show_cam)
         self._outlines, self._hatching = Outlines(), Hatching()
+        self._viewer: ViewerModel | None = None
         self._parts: list[DrawnPart] = []
-        self.left_out: Image | None = None
+        self.left_out = self._left_out() if self._is_left_out.any() else None
         self.probability, self.classes, self.cam = self._create()
         self._outline()
         self.cam.events.visible.connect(self._on_cam_visible)
         self.unfamiliar = self._hatched() if self.analysis.knows_unfamiliar else None
-        if self._is_left_out.any():
-            self.left_out = self._left_out()
         self._named = self._names
         self._place()
         for name in PLACEMENT:
@@ -111,24 +107,29 @@ class ResultLayers:
         self._insert(self.probability)
         self._waiting = [self.probability, *self.all[:-1]]
         while at_once and self._waiting:
-            self._insert(self._waiting.pop(0))
+            self._enter_next()
 
     def enter(self, viewer: ViewerModel) -> None:
         """Lay the layers that wait, in a window now and then one: napari takes 0.1 s for each."""
-        self._enter_next(viewer)
-        in_turns(viewer, [partial(self._enter_next, viewer)] * len(self._waiting), rest_ms=150)
+        self._viewer = viewer
+        self._enter_next()
+        in_turns(viewer, [self._enter_next] * len(self._waiting), rest_ms=150)
 
-    def _enter_next(self, viewer: ViewerModel) -> None:
+    def _enter_next(self) -> None:
         if self._waiting:
-            layer = self._waiting.pop(0)
-            self._insert(layer)
-            corner = self.slide_layer.data_to_world(np.subtract(self.analysis.grid.slide_size[::-1], 0.5))
-            end = np.add(layer.world_to_data(corner), 0.5)  # the last pixels, as large as others, may reach beyond it
-            self._parts.append(DrawnPart(viewer, layer, end))
-            if layer is self.cam:
-                self._outlines.draw_in(viewer, layer)
-            elif layer is self.unfamiliar:
-                self._hatching.draw_in(viewer, layer)
+            self._insert(layer := self._waiting.pop(0))
+            if self._viewer is not None:
+                self._draw(self._viewer, layer)
+
+    def _draw(self, viewer: ViewerModel, layer: Layer) -> None:
+        """Let what is seen of a layer be drawn alone, and its lines."""
+        corner = self.slide_layer.data_to_world(np.subtract(self.analysis.grid.slide_size[::-1], 0.5))
+        end = np.add(layer.world_to_data(corner), 0.5)  # the last pixels, as large as others, may reach beyond it
+        self._parts.append(DrawnPart(viewer, layer, end))
+        if layer is self.cam:
+            self._outlines.draw_in(viewer, layer)
+        elif layer is self.unfamiliar:
+            self._hatching.draw_in(viewer, layer)
 
     def _insert(self, layer: Layer) -> None:
         """Lay a layer over the probability, or where that is not there over the slide; what is selected stays so."""
@@ -189,7 +190,8 @@ class ResultLayers:
             self.left_out = self._left_out()
             self._named = self._names
             self._place()
-            self._insert(self.left_out)
+            self._waiting.append(self.left_out)
+            self._enter_next()
         np.asarray(self.left_out.data)[...] = self._is_left_out
         self.left_out.refresh(extent=False)
 
