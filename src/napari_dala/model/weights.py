@@ -68,13 +68,13 @@ def trunk_shapes() -> dict[str, tuple[int, ...]]:
 def check_finite(weights: Mapping[str, Tensor], source: str) -> None:
     """Raise BundleError naming the first tensor that holds NaN or infinity."""
     for name, tensor in weights.items():
-        if not _fits(tensor, tensor.dtype):
+        if not _fits(tensor, torch.float32):
             raise BundleError(f"{source}: {name} holds NaN or infinite values")
 
 
 def _fits(tensor: Tensor, dtype: torch.dtype) -> bool:
     """Whether all values are finite as `dtype`: their ends say it, and of a tensor with NaN both are NaN."""
-    return not tensor.numel() or bool(torch.stack(tensor.aminmax()).to(dtype).isfinite().all())
+    return not tensor.numel() or bool(torch.stack(tensor.float().aminmax()).to(dtype).isfinite().all())
 
 
 def check_weights(expected: Shapes, found: Mapping[str, Tensor], source: str, network: str = "DALAResNet50") -> None:
