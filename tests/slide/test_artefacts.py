@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from scipy import ndimage
+from skimage.color import rgb2hsv
 from skimage.data import immunohistochemistry
 from skimage.io import imread
 
@@ -15,6 +16,7 @@ from napari_dala.slide.artefacts import artefact_mask
 from napari_dala.slide.tissue import tissue_in
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -102,14 +104,16 @@ def test_pictures_of_any_size(shape: tuple[int, int]) -> None:
 
 
 @pytest.mark.timed
-def test_a_thumbnail_takes_a_tenth_of_a_second() -> None:
+def test_a_thumbnail_takes_less_than_its_hues_alone_by_a_library() -> None:
     picture = np.pad(drawn(), ((0, 224), (0, 224), (0, 0)), mode="edge")
-    times = []
-    for _ in range(3):
+
+    def seconds(work: Callable[[], object]) -> float:
         start = time.process_time()
-        artefact_mask(picture, 2.0)
-        times.append(time.process_time() - start)
-    assert min(times) < 0.1
+        work()
+        return time.process_time() - start
+
+    rounds = [(seconds(lambda: artefact_mask(picture, 2.0)), seconds(lambda: rgb2hsv(picture))) for _ in range(5)]
+    assert np.median([ours / hues for ours, hues in rounds]) < 1  # 0.5 measured
 
 
 def test_real_photographs_are_in_focus_and_keep_their_tissue(shared_data: Path) -> None:
