@@ -114,11 +114,12 @@ def session_workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
 
 
 @pytest.fixture(autouse=True)
-def workspace(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workspace(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty workspace for each test, in this process and in the children it starts."""
     folder = tmp_path_factory.mktemp("workspace")
     monkeypatch.setenv("DALA_WORKSPACE", str(folder))
-    return folder
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)  # a child may write still
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import shapely
-from skimage.measure import approximate_polygon, find_contours
+from skimage.measure import find_contours
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,7 +27,8 @@ def outlines_of(mask: NDArray[np.bool_], scale: tuple[float, float], least: floa
         Mask px that a polygon has; smaller ones are specks and left out.
     """
     rings = find_contours(np.pad(mask, 1).astype(np.float32), 0.5)
-    outlines = [approximate_polygon(ring, _OFF)[:, ::-1] for ring in rings]
+    lines = shapely.simplify([shapely.LineString(ring) for ring in rings], _OFF, preserve_topology=False)
+    outlines = [shapely.get_coordinates(line)[:, ::-1] for line in lines]
     polygons = [shapely.Polygon((ring - 0.5) * scale) for ring in outlines if len(ring) > 3]
     area = shapely.Polygon()
     for polygon in sorted(polygons, key=lambda one: -one.area):  # holes lie in what is larger

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
+import shapely
 import tifffile
 from PIL import Image
-from skimage.measure import approximate_polygon, find_contours, points_in_poly
+from skimage.measure import find_contours
 
 from napari_dala.files import replacing, write_json
 from napari_dala.slide.teaching.tissue import SLIDE_WHITE, DrawnTissue
@@ -121,12 +122,13 @@ def _truth_polygons(tissue: DrawnTissue) -> dict[str, Any]:
 
 def _polygons(inside: FloatArray, step: int) -> list[list[list[list[float]]]]:
     """Outline where a field on a lattice (first node at -step) is positive: polygons of rings, the exterior first."""
-    rings = [approximate_polygon(ring[:, ::-1] * step - step, 1.0) for ring in find_contours(inside, 0)]
+    lines = [shapely.LineString(ring[:, ::-1] * step - step) for ring in find_contours(inside, 0)]
+    rings = [shapely.get_coordinates(line) for line in shapely.simplify(lines, 1.0, preserve_topology=False)]
     areas = [_signed_area(ring) for ring in rings]
     grouped = [[ring] for ring, area in zip(rings, areas, strict=True) if area > _LEAST_RING]
     for ring, area in zip(rings, areas, strict=True):
         if area < -_LEAST_RING:
-            around = [group for group in grouped if points_in_poly(ring[:1], group[0])[0]]
+            around = [group for group in grouped if shapely.contains_xy(shapely.Polygon(group[0]), *ring[0])]
             min(around, key=lambda group: _signed_area(group[0])).append(ring)
     return [[ring.round(1).tolist() for ring in group] for group in grouped]
 
