@@ -5,14 +5,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from qtpy.QtCore import QPoint, Qt
-from qtpy.QtGui import QCursor
+from qtpy.QtCore import QPoint, QPointF, Qt
+from qtpy.QtGui import QCursor, QWheelEvent
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QLabel, QMenu, QScrollArea, QTabBar, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QAbstractSlider,
+    QApplication,
+    QComboBox,
+    QDoubleSpinBox,
+    QLabel,
+    QMenu,
+    QScrollArea,
+    QScrollBar,
+    QSlider,
+    QSpinBox,
+    QTabBar,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_dala.jobs.state import Status
 from napari_dala.plugin.demo import FIRST_DOCKS, open_demo
-from napari_dala.plugin.parts.dock import Dock
+from napari_dala.plugin.parts.dock import TITLES, Dock
 from napari_dala.plugin.parts.scrolling import scroll_to, scrolling_layout
 from napari_dala.plugin.preferences import load_preferences, set_start_page
 from napari_dala.plugin.viewer.session import session_of
@@ -228,6 +242,56 @@ def test_a_dock_scrolls_by_itself_only_once_the_mouse_is_elsewhere(qtbot: Any, s
     assert scrolled.bar.value() == 0
     QCursor.setPos(0, 900)
     qtbot.waitUntil(lambda: scrolled.bar.value() > 0)
+
+
+def turn_wheel(widget: QWidget, up: bool = False) -> None:
+    """Turn the mouse's wheel by a notch over a widget, which must leave it to the dock around it."""
+    place, turned = QPointF(widget.rect().center()), QPoint(0, 120 if up else -120)
+    buttons, held = Qt.MouseButton.NoButton, Qt.KeyboardModifier.NoModifier
+    on_screen = QPointF(widget.mapToGlobal(place.toPoint()))
+    phase = Qt.ScrollPhase.NoScrollPhase
+    event = QWheelEvent(place, on_screen, QPoint(), turned, buttons, held, phase, False)
+    QApplication.sendEvent(widget, event)
+    assert not event.isAccepted()  # one of the user's goes on to the widget around it, one of ours does not
+
+
+VALUES = {QComboBox: "currentIndex", QAbstractSlider: "value", QSpinBox: "value", QDoubleSpinBox: "value"}
+
+
+def test_the_wheel_scrolls_a_dock_and_changes_nothing_in_it(viewer: Viewer, qtbot: Any, small_slide: Path) -> None:
+    """As where a box comes under the mouse on the way down."""
+    viewer.open(small_slide, plugin="napari-dala")
+    for title in TITLES:
+        code(viewer, title)
+    qtbot.wait(200)
+    kinds = set()
+    for dock in docks_of(viewer).values():
+        QCursor.setPos(0, 900)
+        dock.come_forward()
+        qtbot.wait(50)
+        QCursor.setPos(middle(dock))
+        qtbot.wait(50)
+        held = [(one, value) for kind, value in VALUES.items() for one in dock.findChildren(kind)]
+        values = {one: getattr(one, value) for one, value in held if not isinstance(one, QScrollBar)}
+        before = {one: value() for one, value in values.items()}
+        for one in values:
+            one.setFocus()
+            for up in (False, True, True):
+                turn_wheel(one, up)
+        assert {one: value() for one, value in values.items()} == before
+        kinds |= set(map(type, values))
+    assert kinds >= {QComboBox, QDoubleSpinBox, QSlider}
+
+
+def test_what_comes_later_is_left_alone_too(qtbot: Any, scrolled: Any) -> None:
+    box = QComboBox()
+    box.addItems(["one", "two", "three"])
+    QCursor.setPos(middle(scrolled))
+    qtbot.wait(50)
+    scrolled.rows.insertWidget(5, box)
+    qtbot.wait(50)
+    turn_wheel(box)
+    assert box.currentIndex() == 0
 
 
 def test_a_run_moves_nothing_in_the_dock(viewer: Viewer, qtbot: Any, small_slide: Path) -> None:

@@ -1,4 +1,7 @@
-"""A dock that scrolls where the window is too small, instead of squeezing its lines; never under the mouse."""
+"""A dock that scrolls where the window is too small, instead of squeezing its lines; never under the mouse.
+
+The wheel scrolls the dock and nothing else: a box or slider that comes under the mouse keeps what it says.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,26 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QEvent, QPoint, QRect, Qt, QTimer
 from qtpy.QtGui import QCursor
-from qtpy.QtWidgets import QFrame, QLayout, QScrollArea, QSizePolicy, QStackedWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QAbstractSlider,
+    QAbstractSpinBox,
+    QComboBox,
+    QFrame,
+    QLayout,
+    QScrollArea,
+    QScrollBar,
+    QSizePolicy,
+    QStackedWidget,
+    QVBoxLayout,
+    QWidget,
+)
 
 if TYPE_CHECKING:
     from qtpy.QtCore import QObject
     from qtpy.QtGui import QEnterEvent
 
 _LAID_OUT_MS = 50
+_HELD = (QComboBox, QAbstractSpinBox, QAbstractSlider)
 CONTENT_WIDTH = 355  # px, enough for every line of the docks
 
 
@@ -35,10 +51,14 @@ class _Area(QScrollArea):
         return self.isVisible() and self.rect().contains(self.mapFromGlobal(QCursor.pos()))
 
     def enterEvent(self, event: QEnterEvent | None) -> None:
+        self._hold_values()
         self._note_places()
         super().enterEvent(event)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        if event is not None and event.type() == QEvent.Type.Wheel and isinstance(watched, _HELD):
+            event.ignore()  # so that it goes on to the dock
+            return True
         if event is not None and event.type() == QEvent.Type.Paint and watched is self.widget() and self.has_mouse:
             self._note_places()  # as the user sees them
         return super().eventFilter(watched, event)
@@ -47,9 +67,17 @@ class _Area(QScrollArea):
         done = super().event(event)
         content = self.widget()
         if event is not None and event.type() == QEvent.Type.LayoutRequest and content is not None and self.has_mouse:
+            self._hold_values()
             content.layout().activate()  # type: ignore[union-attr]
             self._follow_mouse()
         return done
+
+    def _hold_values(self) -> None:
+        """Keep the wheel from what it would change; a filter that is there already is not added again."""
+        content = self.widget()
+        for one in [] if content is None else content.findChildren(QWidget):
+            if isinstance(one, _HELD) and not isinstance(one, QScrollBar):
+                one.installEventFilter(self)
 
     def _follow_mouse(self) -> None:
         """Scroll by as much as what was under the mouse has moved."""
