@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from qtpy.QtGui import QEnterEvent
 
 _LAID_OUT_MS = 50
-_HELD = (QComboBox, QAbstractSpinBox, QAbstractSlider)
 CONTENT_WIDTH = 355  # px, enough for every line of the docks
 
 
@@ -56,7 +55,7 @@ class _Area(QScrollArea):
         super().enterEvent(event)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
-        if event is not None and event.type() == QEvent.Type.Wheel and isinstance(watched, _HELD):
+        if event is not None and event.type() == QEvent.Type.Wheel and _is_value(watched):
             event.ignore()  # so that it goes on to the dock
             return True
         if event is not None and event.type() == QEvent.Type.Paint and watched is self.widget() and self.has_mouse:
@@ -76,7 +75,7 @@ class _Area(QScrollArea):
         """Keep the wheel from what it would change; a filter that is there already is not added again."""
         content = self.widget()
         for one in [] if content is None else content.findChildren(QWidget):
-            if isinstance(one, _HELD) and not isinstance(one, QScrollBar):
+            if _is_value(one):
                 one.installEventFilter(self)
 
     def _follow_mouse(self) -> None:
@@ -96,6 +95,11 @@ class _Area(QScrollArea):
 
     def _place_of(self, widget: QWidget) -> QRect:
         return QRect(widget.mapTo(self, QPoint(0, 0)), widget.size())
+
+
+def _is_value(thing: QObject | None) -> bool:
+    """Return whether the wheel over it would change what it says."""
+    return isinstance(thing, (QComboBox, QAbstractSpinBox, QAbstractSlider)) and not isinstance(thing, QScrollBar)
 
 
 def scrolling_layout(dock: QWidget) -> QVBoxLayout:
