@@ -182,17 +182,18 @@ def test_other_encodings(picture: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_says_how_to_go_on(picture: Path, tmp_path: Path, number: int, code: int) -> None:
     halt = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's `&` has it ignored
         "import time, napari_dala.model.bundle as bundle; from napari_dala.cli import main\n"
         "def wait(*_): print('waiting', flush=True); time.sleep(60)\n"
         "bundle.load_model = wait; main()"
     )
     command = [sys.executable, "-c", halt, "analyze", str(picture), "--out", str(tmp_path / "out")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    process.stdout.readline()
-    time.sleep(0.2)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(0.2)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == code
     assert err == "dala: stopped: what is analysed is kept; the same command goes on from there\n"
 
