@@ -304,7 +304,7 @@ class ReviewWidget(Dock):
         keyed = [(info, digits[-1]) for info in classes if (digits := digits_of(classes, info))]
         self.keys.setText(
             " &nbsp; ".join(
-                f"<span style='color: rgb{info.color}'>■</span> <b>{digit}</b> {escape(info.name)}"
+                f"<span style='color: rgb{info.color}'>■</span>&nbsp;<b>{digit}</b>&nbsp;{escape(info.name)}"
                 for info, digit in keyed
             )
         )
