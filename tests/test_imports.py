@@ -22,9 +22,10 @@ HEAVY = ("torch", "torchvision", "qtpy", "PyQt6", "napari", "superqt")
         ),
         ("import napari_dala.model.threshold, napari_dala.model.card, napari_dala.model.catalog", HEAVY),
         ("import napari_dala.jobs.child, napari_dala.slide.pyramid", HEAVY),
-        ("import napari_dala.analysis.worker", HEAVY[2:]),
+        ("import napari_dala.analysis.worker", (*HEAVY[2:], "scipy.signal")),  # which takes most of a second
         ("import napari_dala.slide.pyramid", ("dask", "zarr")),  # half a second until a slide is open
         ("import napari_dala.plugin.analyze.dock, napari_dala.plugin.explain, napari_dala.plugin.reader", HEAVY[:2]),
+        ("import napari_dala.plugin.learn.dock, napari_dala.plugin.sample", (*HEAVY[:2], "scipy.signal")),
     ],
 )
 def test_imports_stay_light(what: str, forbidden: tuple[str, ...]) -> None:

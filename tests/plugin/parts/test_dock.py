@@ -264,12 +264,11 @@ def test_the_wheel_scrolls_a_dock_and_changes_nothing_in_it(viewer: Viewer, qtbo
     for title in TITLES:
         code(viewer, title)
     qtbot.wait(200)
+    QCursor.setPos(middle(docks_of(viewer)["Start here"]))
+    qtbot.wait(50)
     kinds = set()
     for dock in docks_of(viewer).values():
-        QCursor.setPos(0, 900)
-        dock.come_forward()
-        qtbot.wait(50)
-        QCursor.setPos(middle(dock))
+        dock.come_forward()  # under a mouse that rests, as from a link of *Start here*
         qtbot.wait(50)
         held = [(one, value) for kind, value in VALUES.items() for one in dock.findChildren(kind)]
         values = {one: getattr(one, value) for one, value in held if not isinstance(one, QScrollBar)}
@@ -286,8 +285,6 @@ def test_the_wheel_scrolls_a_dock_and_changes_nothing_in_it(viewer: Viewer, qtbo
 def test_what_comes_later_is_left_alone_too(qtbot: Any, scrolled: Any) -> None:
     box = QComboBox()
     box.addItems(["one", "two", "three"])
-    QCursor.setPos(middle(scrolled))
-    qtbot.wait(50)
     scrolled.rows.insertWidget(5, box)
     qtbot.wait(50)
     assert not turn_wheel(box)

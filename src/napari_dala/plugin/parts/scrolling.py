@@ -25,7 +25,7 @@ from qtpy.QtWidgets import (
 
 if TYPE_CHECKING:
     from qtpy.QtCore import QObject
-    from qtpy.QtGui import QEnterEvent
+    from qtpy.QtGui import QEnterEvent, QShowEvent
 
 _LAID_OUT_MS = 50
 CONTENT_WIDTH = 355  # px, enough for every line of the docks
@@ -49,8 +49,11 @@ class _Area(QScrollArea):
         """True while the mouse is over what can be seen of the dock."""
         return self.isVisible() and self.rect().contains(self.mapFromGlobal(QCursor.pos()))
 
-    def enterEvent(self, event: QEnterEvent | None) -> None:
+    def showEvent(self, event: QShowEvent | None) -> None:
         self._hold_values()
+        super().showEvent(event)
+
+    def enterEvent(self, event: QEnterEvent | None) -> None:
         self._note_places()
         super().enterEvent(event)
 
@@ -65,10 +68,11 @@ class _Area(QScrollArea):
     def event(self, event: QEvent | None) -> bool:
         done = super().event(event)
         content = self.widget()
-        if event is not None and event.type() == QEvent.Type.LayoutRequest and content is not None and self.has_mouse:
+        if event is not None and event.type() == QEvent.Type.LayoutRequest and content is not None:
             self._hold_values()
-            content.layout().activate()  # type: ignore[union-attr]
-            self._follow_mouse()
+            if self.has_mouse:
+                content.layout().activate()  # type: ignore[union-attr]
+                self._follow_mouse()
         return done
 
     def _hold_values(self) -> None:
