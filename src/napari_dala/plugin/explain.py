@@ -9,7 +9,7 @@ from weakref import WeakMethod
 
 from PIL import Image as Picture
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QLabel, QWidget
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QLabel, QVBoxLayout, QWidget
 from superqt import QLabeledDoubleSlider
 from superqt.utils import signals_blocked
 
@@ -111,9 +111,7 @@ class ExplainWidget(Dock):
         self.cut.setWordWrap(True)
         self.probabilities.setWordWrap(True)
         self.probabilities.setTextFormat(Qt.TextFormat.RichText)
-        self.controls = QWidget()
-        form = QFormLayout(self.controls)
-        form.setContentsMargins(0, 0, 0, 0)
+        self.controls, form = QWidget(), QFormLayout()
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.addRow("Class", self.class_box)
         form.addRow("Show", self.show_box)
@@ -121,10 +119,11 @@ class ExplainWidget(Dock):
         form.addRow("Scale", self.scope_box)
         form.addRow("Strength", self.strength)
         form.addRow("Least area", self.min_area)
-        form.addRow(self.cut)
-        form.addRow(self.legend)
-        form.addRow(self.picture)
-        form.addRow(self.probabilities)
+        column = QVBoxLayout(self.controls)  # a form squeezes what comes below a line that wraps
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addLayout(form)
+        for one in (self.cut, self.legend, self.picture, self.probabilities):
+            column.addWidget(one)
         layout = scrolling_layout(self)
         layout.addWidget(self.nothing)
         layout.addWidget(self.controls)

@@ -191,6 +191,11 @@ def test_the_demo_shows_the_docks_and_the_page_start_here_until_it_is_not_wanted
     qtbot.wait(100)
     assert in_front(again) == ["Start here"]
     qtbot.waitUntil(lambda: not docks_of(again)["Analyze slide"].is_running, timeout=120_000)
+    explain = docks_of(again)["Explain"]
+    qtbot.waitUntil(lambda: not explain.controls.isHidden())
+    explain.come_forward()
+    qtbot.wait(100)
+    assert explain.legend.height() >= explain.legend.minimumSizeHint().height(), "what is below its bar is cut off"
 
 
 # Nothing moves under the mouse

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QTextDocument
-from qtpy.QtWidgets import QAbstractButton, QAbstractScrollArea, QApplication, QLabel, QScrollArea, QWidget
+from qtpy.QtWidgets import QAbstractButton, QAbstractScrollArea, QApplication, QComboBox, QLabel, QScrollArea, QWidget
 from superqt.utils import signals_blocked
 
 from napari_dala.annotations.counts import ClassCount
@@ -21,6 +21,7 @@ from napari_dala.model.card import UNTRAINED_CARD
 from napari_dala.plugin.analyze.resolution_row import ASK_MPP
 from napari_dala.plugin.annotate.counts_panel import _html
 from napari_dala.plugin.parts.dock import TITLES
+from napari_dala.plugin.parts.legend import Legend
 from napari_dala.plugin.parts.notes import Note
 from napari_dala.plugin.parts.scrolling import scrolling_layout
 from napari_dala.plugin.viewer.session import session_of
@@ -64,6 +65,8 @@ def faults(dock: Any) -> list[str]:
             wide, high = _needed(one)
             if wide > one.width() or high > one.height():
                 found.append(f"{_name(one)} has {one.width()} x {one.height()} px, needs {wide} x {high}")
+        if isinstance(one, Legend | QAbstractButton | QComboBox) and one.minimumSizeHint().height() > one.height():
+            found.append(f"{_name(one)} has {one.height()} px in height, needs {one.minimumSizeHint().height()}")
         if isinstance(one, QAbstractButton) and one.text():
             wide = one.fontMetrics().horizontalAdvance(one.text().replace("&&", "&"))
             if wide > one.width():
