@@ -92,6 +92,22 @@ def test_each_model_shows_its_own_result_or_none(docks: Any, qtbot: Any, small_s
     assert dock.model_box.currentText() == dock._session.results.analysis.card.name == "second"
 
 
+def test_results_that_are_being_read_are_not_read_twice(docks: Any, qtbot: Any, small_slide: Path, shown: Any) -> None:
+    install("first", ONE)
+    has_run("first", ONE, small_slide, 0.2)
+    dock = docks.analyze
+    dock._list_models("first")
+    docks.viewer.open(small_slide, plugin="napari-dala")
+    press(qtbot, dock.offer_button)
+    docks.viewer.add_points()  # the dock follows whatever happens meanwhile
+    assert dock.offer_button.isVisible()
+    assert not dock.offer_button.isEnabled()
+    assert shown() == 0.2
+    docks.viewer.layers.remove(dock._session.layer)
+    docks.viewer.open(small_slide, plugin="napari-dala")
+    assert dock.offer_button.isEnabled(), "the same results may be read again, for another layer"
+
+
 def test_the_threshold_comes_back_with_slide_and_model(docks: Any, qtbot: Any, small_slide: Path) -> None:
     install("first", ONE)
     has_run("first", ONE, small_slide, 0.2)

@@ -74,7 +74,7 @@ class AnalyzeWidget(Dock):
         self._is_stopping = False
         self._looked_at: AnalysisRequest | None = None
         self._found: ModelResults | None = None  # on disk
-        self._wanted: ModelResults | None = None  # of those, being read
+        self._wanted: tuple[Image, ModelResults] | None = None  # of those, being read, and for which slide
         self.model_box, self.layer_box, self.extent_box = ModelBox(), QComboBox(), QComboBox()
         self.extent_box.addItems([WHOLE, VIEW, SHAPE])
         self.model_summary = PlainLabel()
@@ -294,32 +294,33 @@ class AnalyzeWidget(Dock):
         self.refresh()
 
     def _show_last(self) -> None:
-        slide, found = self._session.open_slide(), self._found
-        if slide is not None and found is not None and self._session.layer is not None:
-            self.offer_button.setEnabled(False)
+        layer, slide, found = self._session.layer, self._session.open_slide(), self._found
+        if slide is not None and found is not None and layer is not None:
             maker = self.model_box.maker_of(found.bundle_hash, found.card)
-            self._wanted = found
+            asked = self._wanted = layer, found
+            self._show_state()
             create_worker(
                 load,
                 analyses_folder(slide),
                 found.bundle_hash,
                 found.setting,
                 name=maker.name if maker else None,
-                _connect={
-                    "returned": partial(self._on_loaded, self._session.layer, found),
-                    "errored": self._on_not_loaded,
-                },
+                _connect={"returned": partial(self._on_loaded, asked), "errored": partial(self._on_not_loaded, asked)},
             )
 
-    def _on_loaded(self, layer: Image, found: ModelResults, loaded: LoadedAnalysis) -> None:
+    def _on_loaded(self, asked: tuple[Image, ModelResults], loaded: LoadedAnalysis) -> None:
         """Show results, unless something else has been chosen or begun meanwhile."""
-        is_free = layer in self._session.slide_layers and self._session.results_of(layer) is None
-        if found is self._wanted and is_free and not any(run.layer is layer for run in self._session.runs):
-            self._session.show(layer, loaded)
+        if asked is self._wanted:
+            self._wanted, layer = None, asked[0]
+            is_free = layer in self._session.slide_layers and self._session.results_of(layer) is None
+            if is_free and not any(run.layer is layer for run in self._session.runs):
+                self._session.show(layer, loaded)
         self._show_state()
 
-    def _on_not_loaded(self, error: Exception) -> None:
-        self.error.say(str(error))
+    def _on_not_loaded(self, asked: tuple[Image, ModelResults], error: Exception) -> None:
+        if asked is self._wanted:
+            self._wanted = None
+            self.error.say(str(error))
         self._show_state()
 
     # What is shown
@@ -357,7 +358,7 @@ class AnalyzeWidget(Dock):
         offered = self._found is not None and results is None
         self._below_run.setCurrentIndex(int(bool(text) and not (tells and results is None)))
         self.offer_button.setVisible(offered)
-        self.offer_button.setEnabled(offered)
+        self.offer_button.setEnabled(offered and (self._session.layer, self._found) != self._wanted)
         self._look_ahead()
 
     def _show_waiting(self) -> None:
