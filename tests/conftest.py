@@ -52,8 +52,11 @@ os.environ["NAPARI_STRICT_QT"] = "1"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests with a window, and run them last: torch imported after Mesa's LLVM crashes the process."""
     for item in items:
-        if _has_window(item) and WINDOW_TESTS in item.path.parents:
-            item.add_marker("window")
+        if WINDOW_TESTS in item.path.parents:
+            if _has_window(item):
+                item.add_marker("window")
+        elif item.get_closest_marker("timed"):
+            raise pytest.UsageError(f"{item.nodeid}: what is timed belongs into {WINDOW_TESTS}, or beside tests/cost.py")
     items.sort(key=_has_window)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, get_args
 
@@ -14,6 +13,7 @@ from scipy import ndimage
 from skimage.filters import threshold_otsu
 
 from napari_dala.model.threshold import DynamicThreshold, Method, Scope, ThresholdedMap
+from tests.cost import cost_ratio
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -270,13 +270,11 @@ def test_bad_arguments_are_named(arguments: dict, message: str) -> None:
         DynamicThreshold()(call.pop("cam"), **call)
 
 
-@pytest.mark.timed
-@pytest.mark.parametrize(("scope", "seconds"), [("slide", 0.5), ("tile", 1.0)])
-def test_a_whole_slide_follows_a_slider(scope: str, seconds: float) -> None:
-    cam = smooth_map(2240).astype(np.float16)
-    start = time.process_time()
-    cut(DynamicThreshold(scope=scope), cam)
-    assert time.process_time() - start < seconds
+@pytest.mark.parametrize("scope", ["slide", "tile"])
+def test_a_whole_slide_follows_a_slider(scope: str) -> None:
+    cam = smooth_map(2240)
+    rule, stored = DynamicThreshold(scope=scope), cam.astype(np.float16)
+    assert cost_ratio(lambda: cut(rule, stored), lambda: np.sort(cam, axis=None)) < 5  # 2 to 2.3 measured, 0.2 s
 
 
 @pytest.mark.parametrize("scope", get_args(Scope))

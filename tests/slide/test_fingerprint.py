@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +10,7 @@ from PIL import Image
 
 from napari_dala.slide import open_slide
 from napari_dala.slide.fingerprint import fingerprint_of
+from tests.cost import cost_ratio
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,14 +44,8 @@ def test_large_files_that_differ_in_one_part_are_told_apart(tmp_path: Path, row_
     assert fingerprint_of(one) != fingerprint_of(other)
 
 
-@pytest.mark.timed
-def test_a_gigabyte_takes_no_time(tmp_path: Path) -> None:
+def test_of_a_large_file_little_is_read(tmp_path: Path) -> None:
     path = tmp_path / "large.bin"
     with path.open("wb") as file:
-        file.truncate(1 << 30)
-    took = []
-    for _ in range(3):  # the first reads it from the disk
-        start = time.perf_counter()
-        fingerprint_of(path)
-        took.append(time.perf_counter() - start)
-    assert min(took) < 0.05
+        file.truncate(1 << 28)
+    assert cost_ratio(lambda: fingerprint_of(path), path.read_bytes) < 0.5  # 0.1 measured

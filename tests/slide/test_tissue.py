@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,12 +11,14 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
+from skimage.color import rgb2hsv
 from skimage.data import immunohistochemistry
 from skimage.io import imread
 
 from napari_dala.slide.density import glass_colour
 from napari_dala.slide.mask import SlideMask
 from napari_dala.slide.tissue import tissue_in, tissue_mask
+from tests.cost import cost_ratio
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -136,12 +137,9 @@ def test_what_is_no_picture_is_refused(wrong: NDArray) -> None:
         tissue_in(wrong)
 
 
-@pytest.mark.timed
-def test_a_large_thumbnail_is_quick() -> None:
-    slide = np.tile(drawn_slide(), (3, 3, 1))[:2048, :2048]
-    start = time.process_time()
-    tissue_in(slide)
-    assert time.process_time() - start < 0.5
+def test_a_large_thumbnail_takes_less_than_its_hues_alone_by_a_library() -> None:
+    slide = np.tile(drawn_slide(), (2, 2, 1))
+    assert cost_ratio(lambda: tissue_in(slide), lambda: rgb2hsv(slide)) < 1  # 0.25 measured
 
 
 @dataclass(eq=False)
