@@ -56,7 +56,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if _has_window(item):
                 item.add_marker("window")
         elif item.get_closest_marker("timed"):
-            raise pytest.UsageError(f"{item.nodeid}: what is timed belongs into {WINDOW_TESTS}, or beside tests/cost.py")
+            raise pytest.UsageError(f"{item.nodeid}: a timed test belongs into {WINDOW_TESTS}; see tests/cost.py")
     items.sort(key=_has_window)
 
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import shapely
-from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
 from napari_dala.annotations.document import Annotation
 from napari_dala.plugin.viewer.slide_layers import to_world
+from tests.plugin.buttons import press
 from tests.plugin.results_made import has_run
 
 if TYPE_CHECKING:
@@ -33,11 +33,6 @@ def compared(viewer: Viewer, child: Any, qtbot: Any, small_slide: Path) -> Any:
     press(qtbot, dock.compare_button)
     qtbot.waitUntil(lambda: dock.found.isVisible())
     return dock
-
-
-def press(qtbot: Any, button: Any) -> None:
-    assert button.isEnabled()
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
 def painted(viewer: Viewer) -> np.ndarray:

@@ -21,6 +21,7 @@ from napari_dala.results.tile_results import TileStatus
 from napari_dala.slide import open_slide
 from napari_dala.slide.tiles import TileGrid
 from napari_dala.workspace import slide_folder
+from tests.plugin.buttons import press
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,11 +30,6 @@ if TYPE_CHECKING:
     from napari_dala.plugin.analyze.dock import AnalyzeWidget
 
     Finished = Callable[[AnalyzeWidget], None]
-
-
-def press(qtbot: Any, button: Any) -> None:
-    assert button.isEnabled()
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
 def roles(viewer: Any) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import pytest
 import tifffile
 from napari.settings import get_plugin_settings
 from PIL import Image as Picture
-from qtpy.QtCore import Qt
 from safetensors.numpy import save_file
 
 from napari_dala.model.card import UNTRAINED_CARD
@@ -22,16 +21,12 @@ from napari_dala.plugin.viewer.slide_layers import slide_of
 from napari_dala.results.loaded import load
 from napari_dala.slide import open_slide
 from napari_dala.workspace import models_folder
+from tests.plugin.buttons import press
 from tests.plugin.results_made import has_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-
-def press(qtbot: Any, button: Any) -> None:
-    assert button.isEnabled()
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
 def install(name: str, bundle_hash: str) -> None:

@@ -18,16 +18,12 @@ from napari_dala.annotations.files import read_annotations, write_annotations
 from napari_dala.plugin.annotate.brush import MODE, PAINTING
 from napari_dala.plugin.annotate.drawing import LASSO, MOVE, RECTANGLE, SELECT
 from napari_dala.plugin.viewer.slide_layers import shows_slide
+from tests.plugin.buttons import press
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 CORNERS = ((100, 100), (300, 100), (300, 200), (100, 200))
-
-
-def press(qtbot: Any, button: Any) -> None:
-    assert button.isEnabled()
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
 @pytest.fixture

@@ -32,7 +32,8 @@ from napari_dala.slide import open_slide
 from napari_dala.training.finetune.job import config_of
 from napari_dala.words import percent
 from napari_dala.workspace import slide_folder
-from tests.plugin.learn.waiting import LONG, press, until
+from tests.plugin.buttons import press
+from tests.plugin.learn.waiting import LONG, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -9,7 +9,8 @@ import numpy as np
 
 from napari_dala.model.card import read_card
 from napari_dala.plugin.viewer.session import session_of
-from tests.plugin.learn.waiting import LONG, press, until
+from tests.plugin.buttons import press
+from tests.plugin.learn.waiting import LONG, until
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,10 +1,8 @@
-"""Pressing buttons of the learning dock, and waiting for what comes of it."""
+"""Waiting for what the learning dock does."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-
-from qtpy.QtCore import Qt
 
 from napari_dala.jobs.state import Status
 
@@ -12,11 +10,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LONG = 240_000  # ms, on a busy machine
-
-
-def press(qtbot: Any, button: Any) -> None:
-    assert button.isEnabled()
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
 def until(qtbot: Any, panel: Any, condition: Callable[[], object]) -> None:

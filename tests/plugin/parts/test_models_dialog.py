@@ -8,8 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFileDialog, QPushButton, QToolButton
+from qtpy.QtWidgets import QFileDialog, QToolButton
 
 from napari_dala.model.card import TRUNK_ONLY_WARNING, read_card
 from napari_dala.model.fetch import PUBLISHED, PublishedWeights, place_of
@@ -19,6 +18,7 @@ from napari_dala.plugin.parts.import_dialog import ImportDialog
 from napari_dala.plugin.parts.models_dialog import ModelsDialog
 from napari_dala.workspace import models_folder
 from tests.model.test_fetch import serving
+from tests.plugin.buttons import press
 from tests.plugin.conftest import PATIENCE_MS
 
 if TYPE_CHECKING:
@@ -46,11 +46,6 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("weights")
     subprocess.run([sys.executable, "-c", WEIGHTS, str(folder)], check=True)
     return folder
-
-
-def press(qtbot: Any, button: QPushButton | QToolButton) -> None:
-    assert button.isEnabled()
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
 @pytest.fixture
