@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import subprocess
@@ -63,6 +64,13 @@ def _plugins_found_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PluginManifest, "discover", lambda paths=(): iter(found))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _windows_of_before_are_passed_by() -> None:
+    """Let the garbage collector pass by what windows that were closed have left: see `pytest_collection_finish`."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
