@@ -52,6 +52,13 @@ def test_a_folder_is_added_and_what_cannot_be_read_is_named(folder: Path) -> Non
     assert text.startswith("2 slides added. Cannot be read: broken.svs")
     assert "\n" not in text
     assert added_text([]) == "No slides found there."
+    assert added_text(add_slides([folder])).startswith("2 were there already. Cannot be read: broken.svs")
+    for number in range(6):
+        (folder / f"x{number}.svs").write_bytes(b"no slide")
+    first, *named, rest = added_text(add_slides([folder])).splitlines()
+    assert first == "2 were there already. 7 files cannot be read:"
+    assert [line.split(":")[0] for line in named] == ["broken.svs", "x0.svs", "x1.svs", "x2.svs", "x3.svs"]
+    assert rest == "and 2 others"
 
 
 def test_a_slide_that_moved_is_found_again_by_its_fingerprint_with_all_that_is_its_own(

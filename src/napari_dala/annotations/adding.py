@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from napari_dala.annotations.slides import AnnotatedSlide
 
+_NAMED = 5  # files that cannot be read, in the text
+
 
 @dataclass(frozen=True)
 class Added:
@@ -30,12 +32,15 @@ class Added:
         As the workspace knows it now; None where the file cannot be read.
     is_moved
         True where the workspace knew the slide at another place, where it no longer is.
+    is_known
+        True where it was in the list already.
     problem
         Why it cannot be read, one line, or empty.
     """
 
     slide: AnnotatedSlide | None
     is_moved: bool = False
+    is_known: bool = False
     problem: str = ""
 
 
@@ -69,7 +74,8 @@ def add_slides(
                     continue
                 adopt_old_folder(slide, folder)
                 before = slide_in(fingerprint, folder, icc_profile=icc_profile)
-                if before.path is None or (before.note and not before.note.is_listed):
+                was_listed = before.path is not None and (before.note is None or before.note.is_listed)
+                if not was_listed:
                     remember_slide(slide, folder)
                 with suppress(DalaError, OSError):  # the list has no picture then
                     keep_thumbnail(slide)
@@ -78,19 +84,21 @@ def add_slides(
                 yield Added(None, problem=str(error))
         else:
             was_lost = before.note is not None and before.note.path is not None and before.path is None
-            yield Added(slide_in(fingerprint, folder, icc_profile=icc_profile), was_lost)
+            yield Added(slide_in(fingerprint, folder, icc_profile=icc_profile), was_lost, was_listed)
 
 
 def added_text(added: Iterable[Added]) -> str:
-    """Return what became of files in one line: "40 slides added, 2 found again; 1 file cannot be read (…)"."""
+    """Return what became of files: "4 slides added, 2 found again.", and below it those that cannot be read."""
     added = list(added)
     problems = [one.problem for one in added if one.problem]
-    moved = sum(one.is_moved for one in added)
-    fresh = len(added) - len(problems) - moved
+    moved, known = sum(one.is_moved for one in added), sum(one.is_known for one in added)
+    fresh = len(added) - len(problems) - moved - known
     parts = [f"{fresh} slide{'s'[: fresh != 1]} added"] if fresh else []
     parts += [f"{moved} found again"] if moved else []
+    parts += [f"{known} {'was' if known == 1 else 'were'} there already"] if known else []
     text = ", ".join(parts) or ("" if problems else "No slides found there")
-    if not problems:
-        return f"{text}."
-    more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
-    return f"{text}{'. ' if text else ''}Cannot be read: {problems[0]}{more}."
+    if len(problems) < 2:
+        return f"{text}." if not problems else f"{text}{'. ' if text else ''}Cannot be read: {problems[0]}."
+    few, more = problems[:_NAMED], len(problems) - _NAMED
+    lines = [f"{text}{'. ' if text else ''}{len(problems)} files cannot be read:", *few]
+    return "\n".join([*lines, f"and {more} others"] if more > 0 else lines)

@@ -106,8 +106,7 @@ def _beside_others(slide: Slide) -> LayerData:
     viewer = napari.current_viewer()
     if viewer is None:
         return pixels, attributes, kind
-    if slide.mpp is not None:
-        show_scale_bar(viewer)
+    show_scale_bar(viewer, in_um=slide.mpp is not None)
     if len(viewer.layers):  # else it is alone, and need not wait for all that a session imports
         from napari_dala.plugin.viewer.session import session_of
 

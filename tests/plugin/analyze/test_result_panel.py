@@ -100,3 +100,12 @@ def test_a_threshold_of_before_comes_back_without_a_band(qtbot: Any, graded: Any
     qtbot.waitUntil(lambda: session.results is not None, timeout=20_000)
     analysis: Analysis = session.results.analysis
     assert (analysis.threshold, analysis.doubt) == (0.62, 0.0)
+
+
+def test_the_frame_goes_with_the_last_spot(qtbot: Any, graded: Any) -> None:
+    panel, layers = graded.analyze.panel, graded.viewer.layers
+    panel.spots.setCurrentRow(0)
+    assert "Spot" in layers
+    panel.threshold.setValue(1)
+    qtbot.waitUntil(lambda: panel.spots.count() == 0, timeout=5000)
+    assert "Spot" not in layers

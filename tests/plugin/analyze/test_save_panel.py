@@ -68,6 +68,44 @@ def test_save_writes_what_is_shown_and_says_where(
     assert opened == [str(folder)]
 
 
+def test_while_it_saves_the_view_stays_and_keys_reach_the_canvas(qtbot: Any, graded: Any, tmp_path: Path) -> None:
+    dock, camera = graded.analyze, graded.viewer.scene.camera
+    before = camera.center, camera.zoom
+    saving = dock.panel.saving
+    dialog = asked(qtbot, saving, saving.save_button, ResultsDialog, tmp_path / "out")
+    click(qtbot, dialog.save_button)
+    saving.save_button.setFocus()  # as after the dialog
+    wait_saved(qtbot, saving)
+    assert ((camera.center, camera.zoom), dock.panel.spots.currentRow()) == (before, -1)
+    window = graded.viewer.window._qt_window
+    window.activateWindow()
+    qtbot.waitUntil(window.isActiveWindow)
+    saving.save_button.setFocus()
+    for gone in (lambda: saving.save_button.setEnabled(False), saving.show_button.hide):
+        gone()
+        assert window.focusWidget() is dock
+        qtbot.keyClick(dock, Qt.Key.Key_Space)
+        assert dock.isVisible()
+        saving.show_button.setFocus()
+    dock.run_button.setFocus()
+    qtbot.keyClick(dock.run_button, Qt.Key.Key_Tab)
+    assert window.focusWidget() not in (dock, dock.run_button), "Tab goes on as ever"
+
+
+def test_what_was_saved_of_one_slide_is_not_said_of_another(
+    qtbot: Any, graded: Any, tmp_path: Path, large_slide: Path
+) -> None:
+    saving, layer = graded.analyze.panel.saving, graded.analyze._session.layer
+    dialog = asked(qtbot, saving, saving.save_button, ResultsDialog, tmp_path / "out")
+    click(qtbot, dialog.save_button)
+    wait_saved(qtbot, saving)
+    assert "Saved" in saving.saved.text()
+    graded.viewer.open(large_slide, plugin="napari-dala")
+    graded.viewer.layers.selection.active = layer
+    assert saving.isVisible()
+    assert (saving.saved.text(), saving.error.text(), saving.show_button.isVisible()) == ("", "", False)
+
+
 def test_what_cannot_be_saved_is_one_line(qtbot: Any, graded: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     saving = graded.analyze.panel.saving

@@ -23,10 +23,13 @@ from napari_dala.annotations.shapes import to_shapes
 from napari_dala.annotations.slides import annotated_slides
 from napari_dala.plugin.annotate import autosave
 from napari_dala.plugin.annotate.autosave import Autosave
+from napari_dala.plugin.annotate.brush import BRUSH
 from napari_dala.plugin.annotate.drawing import CORNERS, ELLIPSE, LASSO, MOVE, POLYGON, RECTANGLE, SELECT, drawing_of
 from napari_dala.plugin.annotate.history import History
 from napari_dala.plugin.viewer.slide_layers import set_mpp
+from napari_dala.results.loaded import load
 from napari_dala.slide import open_slide
+from napari_dala.slide.tiles import TileGrid
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -222,6 +225,36 @@ def test_a_class_chosen_while_drawing(drawing: Drawing, hand: Any) -> None:
     hand.key(Qt.Key.Key_Escape)
     assert [item.class_name for item in drawing.document.annotations] == ["malignant"]
     check_layer(drawing)
+
+
+def test_the_keys_work_with_the_slide_or_its_map_selected(
+    qtbot: Any, drawing: Drawing, hand: Any, painted: Any, tmp_path: Path
+) -> None:
+    session = drawing.session
+    layers, slide_layer, classes = session.viewer.layers, session.layer, drawing.document.classes
+    painted(tmp_path, TileGrid.over(session.open_slide(), 224, 0.5))
+    results = session.show(slide_layer, load(tmp_path))
+    qtbot.waitUntil(lambda: len(results.present) == 3)
+    stranger = session.viewer.add_labels(np.zeros((9, 9), int))
+    center = session.viewer.scene.camera.center
+    for layer in (slide_layer, results.probability, results.classes):
+        layers.selection.active = layer
+        for digit, info in ((2, classes[1]), (1, classes[0]), (2, classes[1])):
+            hand.key(str(digit))
+            assert (drawing.class_name, layer.mode) == (info.name, "pan_zoom")
+        hand.key("t")
+        drawn = len(drawing.document.annotations)
+        hand.key(Qt.Key.Key_Backspace)
+        assert len(drawing.document.annotations) == drawn, "Backspace is the annotation layer's"
+        hand.key("z", Qt.KeyboardModifier.ControlModifier)
+        assert len(drawing.document.annotations) == max(0, drawn - 1)
+        assert session.viewer.scene.camera.center == center
+    layers.selection.active = stranger
+    hand.key("2")
+    assert stranger.mode == "paint", "a layer that is not ours keeps napari's keys"
+    layers.selection.active = slide_layer
+    hand.key("b")
+    assert drawing.tool == BRUSH
 
 
 def test_every_digit_with_a_shape_selected(qtbot: Any, drawing: Drawing, hand: Any) -> None:

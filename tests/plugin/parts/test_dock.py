@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+from PIL import Image as Picture
 from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QCursor, QWheelEvent
 from qtpy.QtTest import QTest
@@ -356,4 +358,22 @@ def test_a_scale_bar_comes_with_the_first_slide_in_micrometres(viewer: Viewer, q
     qtbot.wait(500)
     assert not bar.visible
     assert session_of(viewer).slide_layers
+
+
+def test_a_picture_of_unknown_resolution_has_no_scale_bar(
+    viewer: Viewer, qtbot: Any, small_slide: Path, tmp_path: Path
+) -> None:
+    bar = viewer.canvas.overlays.scale_bar
+    (slide_layer,) = viewer.open(small_slide, plugin="napari-dala")
+    qtbot.waitUntil(lambda: bar.visible)
+    Picture.fromarray(np.full((300, 400, 3), 200, np.uint8)).save(tmp_path / "unknown.png")
+    session_of(viewer)
+    (picture,) = viewer.open(tmp_path / "unknown.png")
+    viewer.layers.selection.active = picture
+    assert not bar.visible
+    viewer.layers.selection.active = slide_layer
+    assert bar.visible
+    viewer.layers.selection.active = picture
+    session_of(viewer).set_resolution(picture, 0.5)
+    assert bar.visible, "now there is something to measure"
     QTest.qWait(10)

@@ -133,6 +133,7 @@ class AnalyzeWidget(Dock):
         self.model_box.currentIndexChanged.connect(self._on_model_chosen)
         self.model_box.models_changed.connect(self._session.model_installed)
         self.layer_box.activated.connect(self._choose_layer)
+        self.extent_box.activated.connect(lambda: self.error.say(""))  # what it says may be of the other extent
         self.mpp_box.valueChanged.connect(self._show_state)
         self.resolution.chosen.connect(self._set_resolution)
         self.run_button.clicked.connect(self.run)
@@ -261,7 +262,6 @@ class AnalyzeWidget(Dock):
         except (DalaError, OSError) as error:
             self.error.say(str(error))
             return
-        self._latest = None
         self.destroyed.connect(partial(_abandon, self._run))
         self._run.progressed.connect(self._show_progress)
         self._run.ended.connect(self._on_ended)

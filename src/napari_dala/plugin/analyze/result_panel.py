@@ -201,6 +201,8 @@ class ResultPanel(QWidget):
                     self.spots.setCurrentRow(row, QItemSelectionModel.SelectionFlag.ClearAndSelect)
         for button in (self.next_button, self.previous_button):
             button.setEnabled(bool(self._spots))
+        if self._current is None:
+            self._mark.hide()
 
     @property
     def _current(self) -> Spot | None:

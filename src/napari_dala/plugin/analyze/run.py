@@ -242,11 +242,11 @@ class AnalysisRun(QObject):
             return
         if self._bar is None:
             self._bar = cancelable_progress(
-                total=progress.total,
-                desc=f"Analysing {self.layer.name}",
-                cancel_callback=self.cancel,
-                leave=False,
+                total=progress.total, desc=f"Analysing {self.layer.name}", cancel_callback=self.cancel, leave=False
             )
+            if not self.is_running:  # napari handled events meanwhile
+                self._close_bar()
+                return
             hold_spinner(self._session.viewer)
         about = "; Grad-CAM is approximate still" if progress.approximate else ""
         if about != self._about:  # napari handles events and draws for each change of its bar

@@ -63,6 +63,16 @@ class SavePanel(QWidget):
         self.save_button.clicked.connect(self._ask_results)
         self.picture_button.clicked.connect(self._ask_picture)
         self.show_button.clicked.connect(self._open_folder)
+        self._about = session.layer
+        session.slides_changed.connect(self._follow)
+
+    def _follow(self) -> None:
+        """Say nothing of another slide."""
+        if self._session.layer is not self._about:
+            self._about = self._session.layer
+            for note in (self.saved, self.error):
+                note.say("")
+            self.show_button.hide()
 
     def _ask_results(self) -> None:
         dialog = ResultsDialog(self, "Save results", Path(get_save_history()[0]), _ABOUT_RESULTS)

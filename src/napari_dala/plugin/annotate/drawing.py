@@ -250,6 +250,9 @@ class Drawing(QObject):
             if self._page.slide_layer is not slide_layer:
                 self._page.lay_on(slide_layer)
                 self._claim(self._page)
+            active = layers.selection.active
+            if active is not None and session.owner_of(active) is slide_layer:
+                bind_keys(active, self)
         for fingerprint, page in list(self._pages.items()):
             if page.view is not None and page.view.layer not in layers:
                 page.view = None  # its document stays, and the layer comes again when it is needed
@@ -290,7 +293,6 @@ class Drawing(QObject):
         assert page.view is not None
         page.view.layer.events.mode.connect(self._on_mode)
         self.painter.brush.serve(page.view.layer)
-        bind_keys(page.view.layer, self)
         self._claim(page)
         selection = set(layers.selection)
         layers.append(page.view.layer)

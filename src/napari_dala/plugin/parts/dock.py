@@ -55,6 +55,14 @@ class Dock(QWidget):
         if event is not None and not event.spontaneous() and self._lies_behind:
             self._once(self._show_instead)
 
+    def focusNextPrevChild(self, next: bool) -> bool:  # noqa: A002, D102
+        window = self.window()
+        focused = None if window is None else window.focusWidget()
+        if focused is None or not self.isAncestorOf(focused) or (focused.isEnabled() and focused.isVisible()):
+            return super().focusNextPrevChild(next)
+        self.setFocus()  # a button that works no more hands its keys to the canvas, not to whatever comes next
+        return True
+
     def come_forward(self) -> None:
         """Lie over the other tabs; the first time, beside the docks of ours that are in the same place."""
         frame = self.frame

@@ -40,7 +40,7 @@ class SlideReader(QObject):
     listed = Signal(object)
     """The fingerprints of all slides in the list."""
     said = Signal(str)
-    """How the adding of slides is getting on, one line."""
+    """How the adding of slides is getting on."""
     failed = Signal(str)
     """What could not be done, one line."""
 

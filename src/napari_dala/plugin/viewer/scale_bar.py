@@ -1,4 +1,4 @@
-"""A scale bar in micrometres, once there is something to measure."""
+"""A scale bar in micrometres, while there is something to measure."""
 
 from __future__ import annotations
 
@@ -13,12 +13,23 @@ if TYPE_CHECKING:
 _LATER_MS = 300  # the slide comes first: the bar's font takes a tenth of a second
 
 _with_scale_bar: WeakSet[ViewerModel] = WeakSet()
+_taken_away: WeakSet[ViewerModel] = WeakSet()
 
 
-def show_scale_bar(viewer: ViewerModel) -> None:
-    """Show the scale bar with a viewer's first slide in micrometres; whoever hides it then has it hidden."""
+def show_scale_bar(viewer: ViewerModel, in_um: bool) -> None:
+    """Show the scale bar from a viewer's first slide in micrometres on, but with none whose resolution is not known.
+
+    Whoever hides it has it hidden.
+    """
     viewer = getattr(viewer, "__wrapped__", viewer)
-    if viewer not in _with_scale_bar:
+    bar = viewer.canvas.overlays.scale_bar
+    if not in_um:
+        if bar.visible:
+            bar.visible = False
+            _taken_away.add(viewer)
+    elif viewer in _taken_away:
+        bar.visible = True
+        _taken_away.remove(viewer)
+    elif viewer not in _with_scale_bar:
         _with_scale_bar.add(viewer)
-        bar = viewer.canvas.overlays.scale_bar
         in_turns(viewer, [lambda: setattr(bar, "visible", True)], _LATER_MS)

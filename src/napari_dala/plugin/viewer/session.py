@@ -100,7 +100,7 @@ class Session(Asked):
         self._keep_later.setInterval(_KEEP_MS)
         self._keep_later.timeout.connect(self.keep_threshold)
         self._unkept: ResultLayers | None = None
-        self.slides = SideBySide(viewer, WeakMethod(self._owner_of))
+        self.slides = SideBySide(viewer, WeakMethod(self.owner_of))
         self.ticks = Ticks(self)
         layers = viewer.layers
         for layer in [layer for layer in layers if shows_slide(layer)]:
@@ -290,7 +290,7 @@ class Session(Asked):
             layer.visible = not visible
         self._hidden = visible
 
-    def _owner_of(self, layer: Layer | None) -> Layer | None:
+    def owner_of(self, layer: Layer | None) -> Layer | None:
         """Return the slide layer that a layer of ours belongs to; other layers are their own."""
         if layer is None:
             return None
@@ -307,7 +307,7 @@ class Session(Asked):
             else:
                 overlays.tidy()
         active = layers.selection.active
-        owner = self._owner_of(active)
+        owner = self.owner_of(active)
         current = self.layer if self.layer in layers else next(iter(self.slide_layers), None)
         if owner is not None and shows_slide(owner):
             current = owner
@@ -326,8 +326,8 @@ class Session(Asked):
             list_all_but(viewer, aside)
 
     def _show_scale_bar(self) -> None:
-        if self.layer is not None and is_in_um(self.layer):
-            show_scale_bar(self.viewer)
+        if self.layer is not None and (slide := self.open_slide()) is not None:
+            show_scale_bar(self.viewer, in_um=slide.mpp is not None and is_in_um(self.layer))
 
     def _watch_status(self) -> None:
         """Let the status bar say class and probability under the cursor, whichever layer is selected."""
