@@ -74,6 +74,15 @@ def _windows_of_before_are_passed_by() -> None:
 
 
 @pytest.fixture
+def qtbot(qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Hold the widgets that it closes: the garbage collector may take one in the midst of painting it."""
+    held: list[object] = []
+    add = qtbot.addWidget
+    monkeypatch.setattr(qtbot, "addWidget", lambda widget, **how: (held.append(widget), add(widget, **how)))
+    return qtbot
+
+
+@pytest.fixture
 def new_viewer(make_napari_viewer: Any) -> Viewer:
     """A real window as on napari's first start: nothing of ours has run, no reader is preferred."""
     plugins = PluginManager.instance()
