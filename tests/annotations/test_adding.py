@@ -59,6 +59,8 @@ def test_a_folder_is_added_and_what_cannot_be_read_is_named(folder: Path) -> Non
     assert first == "2 were there already. 7 files cannot be read:"
     assert [line.split(":")[0] for line in named] == ["broken.svs", "x0.svs", "x1.svs", "x2.svs", "x3.svs"]
     assert rest == "and 2 others"
+    (folder / "x5.svs").unlink()
+    assert added_text(add_slides([folder])).endswith("\nand 1 other")
 
 
 def test_a_slide_that_moved_is_found_again_by_its_fingerprint_with_all_that_is_its_own(

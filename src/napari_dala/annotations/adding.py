@@ -101,4 +101,4 @@ def added_text(added: Iterable[Added]) -> str:
         return f"{text}." if not problems else f"{text}{'. ' if text else ''}Cannot be read: {problems[0]}."
     few, more = problems[:_NAMED], len(problems) - _NAMED
     lines = [f"{text}{'. ' if text else ''}{len(problems)} files cannot be read:", *few]
-    return "\n".join([*lines, f"and {more} others"] if more > 0 else lines)
+    return "\n".join([*lines, f"and {more} other{'s'[: more != 1]}"] if more > 0 else lines)
