@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from napari.utils import progress
 from PIL import Image as Picture
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QMovie
 from qtpy.QtWidgets import QLabel, QToolButton
 
+from napari_dala.plugin.analyze import run
 from napari_dala.plugin.analyze.dock import SHAPE, VIEW
 from napari_dala.plugin.parts.model_box import CardDialog
 from napari_dala.plugin.viewer.session import session_of
@@ -318,3 +320,21 @@ def test_errors_are_one_line_in_the_dock(qtbot: Any, docks: Any, small_slide: Pa
     assert "moved away.tif" in dock.error.text()
     assert "\n" not in dock.error.text()
     assert dock.run_button.isEnabled()
+
+
+def test_a_run_that_ends_while_its_bar_is_made_leaves_none(
+    qtbot: Any, docks: Any, small_slide: Path, finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, made = run.cancelable_progress, []
+
+    def ended_meanwhile(**how: Any) -> Any:
+        made.append(make(**how))
+        docks.analyze._run._finish("finished", "")
+        return made[0]
+
+    monkeypatch.setattr(run, "cancelable_progress", ended_meanwhile)
+    docks.viewer.open(small_slide, plugin="napari-dala")
+    press(qtbot, docks.analyze.run_button)
+    finished(docks.analyze)
+    assert len(made) == 1
+    assert made[0] not in progress._all_instances
